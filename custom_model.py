@@ -1,0 +1,302 @@
+"""The model of a submission: EDM preconditioning around the plain U-Net, and its samplers.
+
+Throughout, the challenge's time `t` *is* the noise level sigma: x_t = x0 + t * noise.
+
+Every network here is a denoiser D(x, sigma) -> x0 (Karras et al. 2022, "Elucidating the Design Space
+of Diffusion-Based Generative Models", arXiv:2206.00364, in short EDM). Sampling needs this file and
+`src/` alone; nothing of the training side is imported.
+"""
+
+import difflib
+import math
+
+import torch
+from tqdm import tqdm
+
+from src.base_model import BaseGenerativeModel, BaseScheduler
+from src.network import UNet
+
+# "full" is the challenge's fixed network; the others are for a first look on a CPU.
+NETWORKS = {
+    "full": dict(ch=128, ch_mult=[1, 2, 2, 2], attn=[1], num_res_blocks=4, dropout=0.1),
+    "tiny": dict(ch=32, ch_mult=[1, 1, 2, 4], attn=[3], num_res_blocks=0, dropout=0.0),
+}
+
+# All that rebuilds a model, with the values of an untrained one. `model_config.json` has these keys.
+MODEL_DEFAULTS = dict(
+    model_type="edm_denoiser",  # the only kind there is; kept because the challenge saves it
+    scheduler_type="edm",  # likewise
+    network="full",  # a key of NETWORKS
+    use_additional_condition=False,  # tell the network the level its output will be re-noised to
+    num_train_timesteps=1000,  # range of the network's time input, see `CustomScheduler.tau`
+    sigma_data=0.5,  # standard deviation of the training images in [-1, 1]
+    sigma_min=0.002,  # lowest level of the ODE sampler
+    sigma_max=80.0,  # highest level of the ODE sampler
+    rho=7.0,  # spacing of the ODE sampler's levels, EDM eq. 5
+    p_mean=-1.2,  # mean of ln sigma in training, EDM table 1
+    p_std=1.2,  # its standard deviation
+    sampler="heun",  # "heun" or "euler" integrate the ODE (teacher); "few_step" (student)
+    few_step_sigmas={"1": [80.0], "2": [80.0, 1.5], "4": [80.0, 4.0, 1.5, 0.54]},  # by NFE
+)
+
+
+class CustomScheduler(BaseScheduler):
+    """Noise levels: how they are drawn, applied, spaced, and shown to the network."""
+
+    def _setup(
+        self,
+        sigma_data=MODEL_DEFAULTS["sigma_data"],
+        sigma_min=MODEL_DEFAULTS["sigma_min"],
+        sigma_max=MODEL_DEFAULTS["sigma_max"],
+        rho=MODEL_DEFAULTS["rho"],
+        p_mean=MODEL_DEFAULTS["p_mean"],
+        p_std=MODEL_DEFAULTS["p_std"],
+        few_step_sigmas=None,
+    ):
+        if not 0 < sigma_min < sigma_max:
+            raise ValueError(f"sigma_min {sigma_min} must lie between 0 and sigma_max {sigma_max}")
+        if not sigma_data > 0:
+            raise ValueError(f"sigma_data {sigma_data} must be above 0")
+        self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
+        self.rho, self.p_mean, self.p_std = rho, p_mean, p_std
+        self.few_step_table = _checked_levels(few_step_sigmas or MODEL_DEFAULTS["few_step_sigmas"])
+
+    def sample_timesteps(self, batch_size, device):
+        """Training levels, ln sigma ~ N(p_mean, p_std^2) (EDM table 1). Returns `(batch_size,)`."""
+        return (self.p_mean + self.p_std * torch.randn(batch_size, device=device)).exp()
+
+    def forward_process(self, data, noise, t):
+        """x_t = data + t * noise. Images `[B, C, H, W]`, `t` a number or `(B,)`."""
+        return data + _per_image(t, data) * noise
+
+    def reverse_process_step(self, xt, pred, t, t_next):
+        """One Euler step of dx/dt = (x - D(x, t)) / t from `t` to `t_next` (EDM alg. 1).
+
+        `pred` is the denoised image D(xt, t); at `t_next` = 0 the result is `pred` itself.
+        """
+        ratio = _per_image(t_next, xt) / _per_image(t, xt)
+        return pred + ratio * (xt - pred)
+
+    def get_target(self, data, noise, t):
+        """What the denoiser should return for `forward_process(data, noise, t)`: the data."""
+        return data
+
+    def loss_weight(self, sigma):
+        """EDM's lambda(sigma) = (sigma^2 + sigma_data^2) / (sigma * sigma_data)^2 (table 1)."""
+        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+
+    def tau(self, sigma):
+        """Level -> time input of the network, in [0, num_train_timesteps).
+
+        The U-Net's sinusoids resolve numbers up to about 1000, so sigma is squashed by an arctan.
+        """
+        return self.num_train_timesteps * (2 / math.pi) * torch.atan(sigma / self.sigma_data)
+
+    def ode_sigmas(self, num_steps):
+        """`num_steps` falling levels of the ODE sampler, then 0 (EDM eq. 5). Returns floats."""
+        if num_steps == 1:
+            return [self.sigma_max, 0.0]
+        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        ramp = [high + i / (num_steps - 1) * (low - high) for i in range(num_steps)]
+        return [level**self.rho for level in ramp] + [0.0]
+
+    def few_step_sigmas(self, nfe):
+        """The student's `nfe` falling levels: from the table, else spaced evenly in ln sigma along
+        the table's longest row."""
+        if nfe in self.few_step_table:
+            return self.few_step_table[nfe]
+        longest = [math.log(s) for s in self.few_step_table[max(self.few_step_table)]]
+        if nfe == 1 or len(longest) == 1:
+            return [math.exp(longest[0])] * nfe
+        levels = []
+        for i in range(nfe):
+            place = i * (len(longest) - 1) / (nfe - 1)
+            left = min(int(place), len(longest) - 2)
+            step = longest[left + 1] - longest[left]
+            levels.append(math.exp(longest[left] + (place - left) * step))
+        return levels
+
+
+class CustomGenerativeModel(BaseGenerativeModel):
+    """A denoiser over the plain U-Net; the same class serves teacher and student."""
+
+    def _setup(self, sampler=MODEL_DEFAULTS["sampler"], use_additional_condition=False):
+        if sampler not in ("heun", "euler", "few_step"):
+            raise ValueError(f"sampler {sampler!r}: use heun, euler or few_step")
+        self.sampler, self.use_additional_condition = sampler, use_additional_condition
+
+    def denoise(self, x, sigma, next_sigma=0.0):
+        """D(x, sigma) = c_skip x + c_out U(c_in x, tau(sigma)) (EDM eq. 7, table 1).
+
+        `x` `[B, 3, H, W]`; `sigma` and `next_sigma` numbers or `(B,)`. A network built with the
+        additional condition is told `next_sigma`, the level its output will be re-noised to
+        (0: it is final). Preconditioning stays in fp32 whatever precision the network runs in.
+        """
+        sigma = _per_batch(sigma, x)
+        data = self.scheduler.sigma_data
+        spread = (sigma**2 + data**2).sqrt()
+        condition = None
+        if self.use_additional_condition:
+            condition = self.scheduler.tau(_per_batch(next_sigma, x))
+        scaled = x * _per_image(1 / spread, x)
+        output = self.network(scaled, self.scheduler.tau(sigma), condition)
+        c_skip, c_out = data**2 / spread**2, sigma * data / spread
+        return _per_image(c_skip, x) * x + _per_image(c_out, x) * output.float()
+
+    def predict(self, xt, t, **kwargs):
+        """The denoised image; see `denoise`."""
+        return self.denoise(xt, t, **kwargs)
+
+    def compute_loss(self, data, noise, sigma=None, **kwargs):
+        """EDM's denoising loss E[lambda(sigma) ||D(x0 + sigma n, sigma) - x0||^2], eq. 2, a scalar:
+        the mean over images and pixels. `sigma` `(B,)` is drawn when not given."""
+        if sigma is None:
+            sigma = self.scheduler.sample_timesteps(len(data), data.device)
+        denoised = self.denoise(self.scheduler.forward_process(data, noise, sigma), sigma, **kwargs)
+        error = (denoised - self.scheduler.get_target(data, noise, sigma)) ** 2
+        return (self.scheduler.loss_weight(sigma) * error.mean(dim=(1, 2, 3))).mean()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        shape,
+        num_inference_timesteps=20,
+        return_traj=False,
+        verbose=False,
+        seeds=None,
+        sampler=None,
+        sigmas=None,
+    ):
+        """Generate images with exactly `num_inference_timesteps` network evaluations.
+
+        shape: `(B, 3, H, W)`. return_traj: give the list of states, noise first and images last.
+        verbose: progress bar. seeds: one int per image; its noise then depends on nothing else.
+        sampler: use another one than the model's own. sigmas: levels for "few_step", largest first.
+        Returns images in [-1, 1] `[B, 3, H, W]`, or the list of states.
+        """
+        nfe = int(num_inference_timesteps)
+        if nfe < 1:
+            raise ValueError(f"num_inference_timesteps {num_inference_timesteps}: at least 1")
+        sampler = sampler or self.sampler
+        randn = noise_source(shape, self.device, seeds)
+        if sampler == "few_step":
+            levels = list(sigmas) if sigmas else self.scheduler.few_step_sigmas(nfe)
+            if len(levels) != nfe:
+                raise ValueError(f"{len(levels)} sigmas given for {nfe} evaluations")
+            states = few_step_states(self.denoise, levels, randn)
+        else:
+            plan = ode_plan(nfe, heun=sampler == "heun")
+            levels = self.scheduler.ode_sigmas(len(plan))
+            step = self.scheduler.reverse_process_step
+            states = ode_states(self.denoise, step, levels, plan, randn)
+        trajectory = []
+        for state in tqdm(states, total=len(levels) + 1, disable=not verbose, desc="sampling"):
+            trajectory = [*trajectory, state] if return_traj else [state]
+        trajectory[-1] = trajectory[-1].clamp(-1, 1)
+        return trajectory if return_traj else trajectory[-1]
+
+
+def few_step_states(denoise, sigmas, randn):
+    """Denoise, re-noise to the next level, denoise, ...: one evaluation a level.
+
+    The multi-step sampler of consistency models (Song et al. 2023, alg. 1) and of ADD (Sauer et al.
+    2023). Yields the pure noise, each re-noised image, and last the denoised image.
+    """
+    x = sigmas[0] * randn()
+    yield x
+    for sigma, next_sigma in zip(sigmas, [*sigmas[1:], 0.0]):
+        x = denoise(x, sigma, next_sigma)
+        if next_sigma > 0:
+            x = x + next_sigma * randn()
+        yield x
+
+
+def ode_plan(nfe, heun):
+    """Which steps of the ODE sampler are second order: booleans whose cost is `nfe` evaluations.
+
+    A Heun step costs two evaluations, and the last step, to sigma = 0, can only be Euler. With an
+    even budget the first step is Euler as well: the path is straightest where noise dominates.
+    """
+    if not heun:
+        return [False] * nfe
+    if nfe % 2:
+        return [True] * ((nfe - 1) // 2) + [False]
+    return [False] + [True] * ((nfe - 2) // 2) + [False]
+
+
+def ode_states(denoise, euler_step, sigmas, plan, randn):
+    """Integrate the probability-flow ODE from noise (EDM alg. 1 without churn); yields states."""
+    x = sigmas[0] * randn()
+    yield x
+    for sigma, sigma_next, second_order in zip(sigmas, sigmas[1:], plan):
+        denoised = denoise(x, sigma)
+        x_next = euler_step(x, denoised, sigma, sigma_next)
+        if second_order:
+            slope = (x - denoised) / sigma
+            slope_next = (x_next - denoise(x_next, sigma_next)) / sigma_next
+            x_next = x + (sigma_next - sigma) * (slope + slope_next) / 2
+        x = x_next
+        yield x
+
+
+def noise_source(shape, device, seeds=None):
+    """A function that returns fresh standard normal noise of `shape` at each call.
+
+    With `seeds` each image has a CPU generator of its own, so its noise depends neither on the
+    other images of the batch nor on the device.
+    """
+    if seeds is None:
+        return lambda: torch.randn(shape, device=device)
+    if len(seeds) != shape[0]:
+        raise ValueError(f"{len(seeds)} seeds for {shape[0]} images")
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    return lambda: torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(device)
+
+
+def create_custom_model(device="cpu", **config):
+    """Build the model that `config` (the content of `model_config.json`) describes.
+
+    Keys left out have the values of `MODEL_DEFAULTS`. Raises `ValueError` for an unknown key or a
+    value that cannot be, naming it.
+    """
+    for key in config:
+        if key not in MODEL_DEFAULTS:
+            near = difflib.get_close_matches(key, MODEL_DEFAULTS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown model setting {key!r}{hint}")
+    config = {**MODEL_DEFAULTS, **config}
+    for key, known in [("network", NETWORKS), ("model_type", None), ("scheduler_type", None)]:
+        known = known or [MODEL_DEFAULTS[key]]
+        if config[key] not in known:
+            raise ValueError(f"{key} {config[key]!r}: use one of {', '.join(known)}")
+    condition = config["use_additional_condition"]
+    network = UNet(**NETWORKS[config["network"]], use_additional_condition=condition)
+    levels = ("sigma_data", "sigma_min", "sigma_max", "rho", "p_mean", "p_std", "few_step_sigmas")
+    scheduler = CustomScheduler(
+        num_train_timesteps=config["num_train_timesteps"], **{key: config[key] for key in levels}
+    )
+    model = CustomGenerativeModel(
+        network, scheduler, sampler=config["sampler"], use_additional_condition=condition
+    )
+    return model.to(device)
+
+
+def _checked_levels(table):
+    """JSON's {"2": [80, 1.5]} -> {2: [80.0, 1.5]}, each row as long as its key and falling."""
+    levels = {int(nfe): [float(sigma) for sigma in row] for nfe, row in table.items()}
+    for nfe, row in levels.items():
+        falling = all(a > b for a, b in zip(row, row[1:]))
+        if len(row) != nfe or not falling or not row[-1] > 0:
+            raise ValueError(f"few_step_sigmas: {nfe} levels, falling and above 0, not {row}")
+    return levels
+
+
+def _per_batch(value, x):
+    """A number or `(B,)` -> float32 `(B,)` on the device of `x`."""
+    return torch.as_tensor(value, dtype=torch.float32, device=x.device).expand(len(x))
+
+
+def _per_image(value, x):
+    """A number or `(B,)` -> shape that multiplies images `[B, C, H, W]`."""
+    value = torch.as_tensor(value, dtype=torch.float32, device=x.device)
+    return value.reshape(-1, 1, 1, 1) if value.ndim else value

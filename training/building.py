@@ -1,0 +1,129 @@
+"""From `Settings` to models and stages, the one place that knows both."""
+
+import hashlib
+from dataclasses import asdict
+from functools import partial
+
+import torch
+
+from custom_model import MODEL_DEFAULTS, create_custom_model
+from discriminator import build_discriminator
+from src.utils import UserError
+from training.settings import LOCATION_FIELDS, PHASE_GROUPS, nfe_table
+from training.stages import StudentStage, TeacherStage, student_from
+
+
+def model_config(settings, sigma_data, sampler):
+    """The content of `model_config.json`: every key of `MODEL_DEFAULTS`, none else."""
+    return MODEL_DEFAULTS | dict(
+        network=settings.network.network,
+        use_additional_condition=settings.network.use_additional_condition,
+        num_train_timesteps=settings.network.num_train_timesteps,
+        sigma_data=sigma_data,
+        p_mean=settings.teacher.p_mean,
+        p_std=settings.teacher.p_std,
+        sampler=sampler,
+        few_step_sigmas=nfe_table(settings.student.sigmas),
+    )
+
+
+def phase_identity(settings, stage_name, digests):
+    """What a checkpoint must share with the present settings to be gone on from, flat and plain."""
+    values = {"seed": settings.run.seed, **digests}
+    for group in PHASE_GROUPS[stage_name]:
+        for key, value in asdict(getattr(settings, group)).items():
+            if key not in LOCATION_FIELDS:
+                values[key] = value
+    return values
+
+
+def autocast_for(device):
+    """bf16 on CUDA, where its range makes loss scaling needless; fp32 elsewhere. A factory."""
+    return partial(torch.autocast, device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def prepare_backends(device):
+    """Fast defaults of a CUDA device: TF32 for what stays fp32, tuned convolutions."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+
+
+def build_teacher(settings, sigma_data, device):
+    """The stage of phase 1, from random weights."""
+    model = create_custom_model(device, **model_config(settings, sigma_data, "heun"))
+    teacher = settings.teacher
+    return TeacherStage(
+        _laid_out(model, device),
+        total=teacher.num_iterations,
+        lr=teacher.lr,
+        warmup=teacher.warmup,
+        ema_share=teacher.ema_share,
+        autocast=autocast_for(device),
+    )
+
+
+def build_student(settings, teacher, device):
+    """The stage of phase 2: a student that starts as `teacher`, and a random discriminator."""
+    levels = nfe_table(settings.student.sigmas)
+    model = student_from(teacher)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = settings.student.student_dropout
+    student, disc = settings.student, settings.discriminator
+    return StudentStage(
+        _laid_out(model, device),
+        teacher=_laid_out(teacher, device),
+        disc=_laid_out(build_disc(settings, teacher.scheduler.sigma_data).to(device), device),
+        levels=levels,
+        total=student.student_iterations,
+        autocast=autocast_for(device),
+        lr=student.student_lr,
+        warmup=student.student_warmup,
+        ema=student.student_ema,
+        first_level_share=student.first_level_share,
+        self_input_share=student.self_input_share,
+        distill_mean=student.distill_mean,
+        distill_std=student.distill_std,
+        distill_final=student.distill_final,
+        adv_weight=student.adv_weight,
+        adv_ramp=student.adv_ramp,
+        disc_lr=disc.disc_lr,
+        disc_warmup=disc.disc_warmup,
+        disc_mean=disc.disc_mean,
+        disc_std=disc.disc_std,
+        r1_weight=disc.r1_weight,
+        r1_sigma=disc.r1_sigma,
+    )
+
+
+def build_disc(settings, sigma_data):
+    """The discriminator of `settings`, from random weights, on the CPU."""
+    disc = settings.discriminator
+    return build_discriminator(disc.disc, channels=disc.disc_channels, sigma_data=sigma_data)
+
+
+def check_teacher(teacher, settings, sigma_data, path):
+    """Raise `UserError` unless `teacher` is the kind of model that `settings` describe."""
+    wanted = create_custom_model("meta", **model_config(settings, sigma_data, "heun"))
+    shapes = {key: value.shape for key, value in wanted.state_dict().items()}
+    if shapes != {key: value.shape for key, value in teacher.state_dict().items()}:
+        raise UserError(
+            f"--teacher_ckpt {path}: its network is not --network {settings.network.network}"
+        )
+
+
+def weights_digest(model):
+    """SHA-256 over names and values of a model's weights, hexadecimal."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _laid_out(module, device):
+    if device.type == "cuda":
+        return module.to(memory_format=torch.channels_last)
+    return module

@@ -1,0 +1,91 @@
+"""Command line <-> `Settings`: flags are the fields, presets fill in, every value is checked."""
+
+import argparse
+import difflib
+from dataclasses import MISSING, fields
+
+from src.utils import UserError
+from training.settings import GROUPS, PRESETS, Settings
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message} (python {self.prog} --help lists the flags)")
+
+
+def build_parser(prog="train.py"):
+    """One flag a field; a flag not given stays absent, so that a preset can fill it in."""
+    parser = _Parser(prog=prog, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--preset", choices=list(PRESETS), default="full", help="named settings")
+    parser.add_argument("--dry_run", action="store_true", default=False, help="show, touch nothing")
+    for group in GROUPS.values():
+        section = parser.add_argument_group(group.__doc__.rstrip("."))
+        for item in fields(group):
+            default = _default(item)
+            help_text = f"{item.metadata['text']} (default: {default or repr(default)})"
+            help_text = help_text.replace("%", "%%")
+            flag = f"--{item.name}"
+            if isinstance(default, bool):
+                section.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
+            elif isinstance(default, list):
+                kind = type(default[0])
+                section.add_argument(flag, nargs=len(default), type=kind, help=help_text)
+            else:
+                choices = item.metadata["choices"]
+                section.add_argument(flag, type=type(default), choices=choices, help=help_text)
+    return parser
+
+
+def parse_settings(arguments, prog="train.py"):
+    """Arguments -> (`Settings`, preset name, dry_run). Raises `UserError`, naming the flag."""
+    parser = build_parser(prog)
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flags = [action.option_strings[0] for action in parser._actions]
+        near = difflib.get_close_matches(unknown[0], flags, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        parser.error(f"unknown argument {unknown[0]}{hint}")
+    given = vars(given)
+    preset, dry_run = given.pop("preset"), given.pop("dry_run")
+    return make_settings({**PRESETS[preset], **given}), preset, dry_run
+
+
+def make_settings(values):
+    """Flat {field: value} -> checked `Settings`. Raises `UserError` for what cannot be."""
+    groups = {}
+    for name, group in GROUPS.items():
+        known = {item.name: item for item in fields(group)}
+        chosen = {key: values[key] for key in values if key in known}
+        for key, value in chosen.items():
+            _check(known[key], value)
+        groups[name] = group(**chosen)
+    settings = Settings(**groups)
+    _check_together(settings)
+    return settings
+
+
+def _default(item):
+    return item.default_factory() if item.default is MISSING else item.default
+
+
+def _check(item, value):
+    low, high = item.metadata["low"], item.metadata["high"]
+    for number in value if isinstance(value, list) else [value]:
+        if not isinstance(number, (int, float)):
+            continue
+        if number != number or number in (float("inf"), float("-inf")):
+            raise UserError(f"--{item.name} {number}: a finite number is needed")
+        if low is not None and number < low:
+            raise UserError(f"--{item.name} {number}: at least {low} is needed")
+        if high is not None and number > high:
+            raise UserError(f"--{item.name} {number}: at most {high} is allowed")
+
+
+def _check_together(settings):
+    sigmas = settings.student.sigmas
+    if any(a <= b for a, b in zip(sigmas, sigmas[1:])):
+        raise UserError(f"--sigmas {sigmas}: give the four levels from largest to smallest")
+    if settings.data.data == "folder" and not settings.data.data_root:
+        raise UserError("--data folder: name the folder with --data_root DIR")
+    if settings.data.data == "synthetic" and settings.data.data_root:
+        raise UserError("--data synthetic draws its images; leave out --data_root")

@@ -1,0 +1,43 @@
+"""Schedules as pure functions of the step."""
+
+import math
+
+
+def warmup_cosine(step, total, warmup):
+    """Factor of the learning rate: linear from 0 over `warmup` steps, then half a cosine to 0."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def ramp(step, start, length):
+    """0 before `start`, then linear to 1 over `length` steps."""
+    if step < start:
+        return 0.0
+    return min(1.0, (step - start + 1) / max(1, length))
+
+
+def late_decay(step, total, final):
+    """1 for the first two thirds, then linear to `final` at `total`."""
+    begin = 2 * total / 3
+    if step <= begin:
+        return 1.0
+    return 1 + (final - 1) * (step - begin) / (total - begin)
+
+
+def ema_decay(step, share):
+    """Decay whose half-life is `share` of the steps so far (at least one): an average that grows
+    with the run, so that no length has to be guessed (EDM's ramp-up, EDM2's power function)."""
+    return 0.5 ** (1 / max(1.0, share * step))
+
+
+def warmed_decay(step, decay):
+    """`decay`, but less in the first steps, where the average would remember the start."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def is_picture_step(step, interval):
+    """True at multiples of `interval`, and early at 10, 20, 50, 100, 200, 500, ..."""
+    if step % interval == 0:
+        return True
+    return 10 <= step < interval and step in {d * 10**e for d in (1, 2, 5) for e in range(1, 7)}

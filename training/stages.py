@@ -1,0 +1,302 @@
+"""The two phases behind one interface: networks, optimisers, and one step.
+
+A stage has `name`, `step(x0, step) -> metrics`, `ema` (the model to sample and save), and
+`state_dict` / `load_state_dict` that hold all it needs to go on. The loop knows nothing else.
+"""
+
+import copy
+from functools import partial
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from training.losses import (
+    add_distillation,
+    approximate_r1,
+    balanced_gradient,
+    hinge_discriminator,
+    hinge_generator,
+)
+from training.schedules import ema_decay, late_decay, ramp, warmed_decay, warmup_cosine
+
+GRADIENT_CLIP = 1.0
+
+
+class Stage:
+    """What both phases share: a model in training, its EMA, and the bookkeeping of their state."""
+
+    def __init__(self, model, decay, autocast):
+        self.model, self.autocast = model.train(), autocast
+        # The average is a network of its own, exported as it is and never swapped in.
+        self.average = AveragedModel(model, multi_avg_fn=_multi_average(decay))
+        self.average.eval().requires_grad_(False)
+
+    @property
+    def ema(self):
+        """The averaged `CustomGenerativeModel`."""
+        return self.average.module
+
+    def _kept(self):
+        """Name -> whatever has a state that must outlive the process."""
+        raise NotImplementedError
+
+    def _run(self, network, *inputs):
+        """`network(*inputs)` in the run's precision. Each call has a context of its own: autocast
+        keeps the weights it has cast, which would go stale after an update within the context."""
+        with self.autocast():
+            return network(*inputs)
+
+    def state_dict(self):
+        return {name: part.state_dict() for name, part in self._kept().items()}
+
+    def load_state_dict(self, state):
+        for name, part in self._kept().items():
+            part.load_state_dict(state[name])
+
+
+class TeacherStage(Stage):
+    """Phase 1: a denoiser from scratch (EDM)."""
+
+    name = "teacher"
+
+    def __init__(self, model, total, lr, warmup, ema_share, autocast):
+        super().__init__(model, lambda step: ema_decay(step, ema_share), autocast)
+        self.total, self.lr, self.warmup = total, lr, warmup
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.99))
+
+    def _kept(self):
+        return {"model": self.model, "average": self.average, "optimizer": self.optimizer}
+
+    def step(self, x0, step):
+        """One update on images `[B, 3, H, W]` in [-1, 1]. Returns scalar tensors by name."""
+        _set_lr(self.optimizer, self.lr * warmup_cosine(step, self.total, self.warmup))
+        loss = self._run(self.model.compute_loss, x0, torch.randn_like(x0))
+        loss.backward()
+        norm, applied = _apply(self.optimizer, self.model)
+        if applied:
+            self.average.update_parameters(self.model)
+        return {"loss": loss.detach(), "grad_norm": norm, "skipped": float(not applied)}
+
+
+class StudentStage(Stage):
+    """Phase 2: a few-step generator from the teacher, by score distillation and a hinge GAN.
+
+    levels: {nfe: falling noise levels}, the paths that sampling will take.
+    teacher: frozen denoiser; disc: `disc(x, sigma) -> [B, N]`, random weights.
+    The other arguments are fields of `training.settings.Student` and `Discriminator`.
+    """
+
+    name = "student"
+
+    def __init__(
+        self,
+        model,
+        teacher,
+        disc,
+        levels,
+        total,
+        autocast,
+        lr,
+        warmup,
+        ema,
+        first_level_share,
+        self_input_share,
+        distill_mean,
+        distill_std,
+        distill_final,
+        adv_weight,
+        adv_ramp,
+        disc_lr,
+        disc_warmup,
+        disc_mean,
+        disc_std,
+        r1_weight,
+        r1_sigma,
+    ):
+        super().__init__(model, lambda step: warmed_decay(step, ema), autocast)
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.disc = disc.train()
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.0, 0.99))
+        self.disc_optimizer = torch.optim.Adam(disc.parameters(), lr=disc_lr, betas=(0.0, 0.99))
+        self.paths = Paths(levels, model.device)
+        self.total, self.lr, self.warmup = total, lr, warmup
+        self.first_level_share, self.self_input_share = first_level_share, self_input_share
+        self.distill_mean, self.distill_std = distill_mean, distill_std
+        self.distill_final, self.adv_weight, self.adv_ramp = distill_final, adv_weight, adv_ramp
+        self.disc_warmup, self.disc_mean, self.disc_std = disc_warmup, disc_mean, disc_std
+        self.r1_weight, self.r1_sigma = r1_weight, r1_sigma
+
+    def _kept(self):
+        return {
+            "model": self.model,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "disc": self.disc,
+            "disc_optimizer": self.disc_optimizer,
+        }
+
+    def step(self, x0, step):
+        """One discriminator and one student update. Returns scalar tensors by name."""
+        x, sigma, next_sigma = self.inputs(x0)
+        learning = step >= self.disc_warmup
+        with torch.set_grad_enabled(learning):
+            fake = self._run(self.model.denoise, x, sigma, next_sigma)
+        metrics = self._discriminator_step(x0, fake.detach())
+        if learning:
+            metrics |= self._student_step(fake, step)
+        return metrics
+
+    @torch.no_grad()
+    def inputs(self, x0):
+        """Noisy inputs of the student, their levels and the levels that follow.
+
+        A fixed share is pure noise at the first level. The rest lies at the lower levels of the
+        sampling paths: real images noised (ADD), and the student's own output re-noised along the
+        very path that sampling takes (backward simulation, DMD2, arXiv:2405.14867, sec. 4.5).
+        """
+        batch = len(x0)
+        first = round(batch * self.first_level_share)
+        own = round((batch - first) * self.self_input_share)
+        rows, places = self.paths.draw(first, batch - first)
+        sigma, next_sigma = self.paths.at(rows, places)
+        noise = torch.randn_like(x0)
+        x = x0 + sigma.reshape(-1, 1, 1, 1) * noise
+        x[:first] = sigma[:first].reshape(-1, 1, 1, 1) * noise[:first]
+        mine = slice(first, first + own)
+        if own:
+            x[mine] = self._simulate(rows[mine], places[mine], torch.randn_like(x0[mine]))
+        return x, sigma, next_sigma
+
+    def _simulate(self, rows, places, noise):
+        """Follow each row's path from pure noise up to its place. Returns noisy images there."""
+        start, _ = self.paths.at(rows, torch.zeros_like(places))
+        x = start.reshape(-1, 1, 1, 1) * noise
+        for hop in range(self.paths.longest - 1):
+            active = (places > hop).reshape(-1, 1, 1, 1)
+            sigma, next_sigma = self.paths.at(rows, (places - 1).clamp(max=hop))
+            denoised = self._run(self.model.denoise, x, sigma, next_sigma)
+            renoised = denoised + next_sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x)
+            x = torch.where(active, renoised, x)
+        return x
+
+    def _discriminator_step(self, real, fake):
+        real_x, real_sigma = self._noised(real)
+        fake_x, fake_sigma = self._noised(fake)
+        real_logits = self._run(self.disc, real_x, real_sigma)
+        fake_logits = self._run(self.disc, fake_x, fake_sigma)
+        loss = hinge_discriminator(real_logits, fake_logits).mean()
+        metrics = {"disc_loss": loss.detach()}
+        if self.r1_weight:
+            nearby = real_x + self.r1_sigma * torch.randn_like(real_x)
+            penalty = approximate_r1(real_logits, self._run(self.disc, nearby, real_sigma)).mean()
+            loss = loss + self.r1_weight * penalty
+            metrics["penalty"] = penalty.detach()
+        loss.backward()
+        norm, applied = _apply(self.disc_optimizer, self.disc)
+        return metrics | {
+            "logits_real": real_logits.detach().mean(),
+            "logits_fake": fake_logits.detach().mean(),
+            "disc_grad_norm": norm,
+            "disc_skipped": float(not applied),
+        }
+
+    def _student_step(self, fake, step):
+        leaf = fake.detach().requires_grad_()
+        level = torch.randn(len(leaf), device=leaf.device)
+        level = (self.distill_mean + self.distill_std * level).exp()
+        teacher = partial(self._run, self.teacher.denoise)
+        distill = add_distillation(leaf, teacher, torch.randn_like(leaf), level).mean()
+        adv = hinge_generator(self._run(self.disc, *self._noised(leaf))).mean()
+        # Gradients at the image are cheap and tell both losses apart; the student is walked once.
+        (distill_grad,) = torch.autograd.grad(distill, leaf)
+        (adv_grad,) = torch.autograd.grad(adv, leaf)
+        learnt = step - self.disc_warmup
+        grad, ratio = balanced_gradient(
+            distill_grad,
+            adv_grad,
+            distill_weight=late_decay(step, self.total, self.distill_final),
+            adv_weight=self.adv_weight * ramp(learnt, 0, self.adv_ramp),
+        )
+        length = self.total - self.disc_warmup
+        _set_lr(self.optimizer, self.lr * warmup_cosine(learnt, length, self.warmup))
+        fake.backward(grad)
+        norm, applied = _apply(self.optimizer, self.model)
+        if applied:
+            self.average.update_parameters(self.model)
+        return {
+            "distill_loss": distill.detach(),
+            "adv_loss": adv.detach(),
+            "grad_ratio": ratio,
+            "grad_norm": norm,
+            "skipped": float(not applied),
+        }
+
+    @torch.no_grad()
+    def judge(self, x):
+        """The discriminator's mean logit on clean images `[B, 3, H, W]`, as a float."""
+        return self._run(self.disc, *self._noised(x)).mean().item()
+
+    def _noised(self, x):
+        """What the discriminator sees: x + sigma n, each image with a level of its own."""
+        level = torch.randn(len(x), device=x.device)
+        sigma = (self.disc_mean + self.disc_std * level).exp()
+        return x + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x), sigma
+
+
+class Paths:
+    """The noise levels along each sampling path as one table, drawn from and looked up in batches.
+
+    levels: {nfe: [falling sigmas]}. Row r, place p is the level of evaluation p of path r.
+    """
+
+    def __init__(self, levels, device):
+        self.longest = max(len(row) for row in levels.values())
+        rows = [list(row) + [0.0] * (self.longest + 1 - len(row)) for row in levels.values()]
+        self.table = torch.tensor(rows, device=device)
+        later = [(r, p) for r, row in enumerate(levels.values()) for p in range(1, len(row))]
+        # With one-evaluation paths alone there is no later place; all inputs are then first.
+        self.later = torch.tensor(later or [(0, 0)], device=device)
+
+    def draw(self, first, rest):
+        """Random (rows, places): `first` at place 0, then `rest` evenly over the later places."""
+        device = self.table.device
+        starts = torch.randint(len(self.table), (first,), device=device)
+        picks = self.later[torch.randint(len(self.later), (rest,), device=device)]
+        rows = torch.cat([starts, picks[:, 0]])
+        return rows, torch.cat([torch.zeros_like(starts), picks[:, 1]])
+
+    def at(self, rows, places):
+        """The levels there and the levels that follow (0 after the last)."""
+        return self.table[rows, places], self.table[rows, places + 1]
+
+
+def student_from(teacher_ema):
+    """A trainable copy of the teacher's averaged model, dropout and all."""
+    return copy.deepcopy(teacher_ema).requires_grad_(True)
+
+
+def _multi_average(decay):
+    """An EMA update for `AveragedModel` whose decay is a function of the updates so far."""
+
+    @torch.no_grad()
+    def update(averaged, current, count):
+        rate = 1 - decay(int(count))
+        torch._foreach_lerp_(list(averaged), list(current), rate)
+
+    return update
+
+
+def _set_lr(optimizer, lr):
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _apply(optimizer, model):
+    """Clip, step, clear. A gradient that is not finite is dropped: one such update would stay in
+    the weights and the average for ever. Returns its norm and whether it was applied."""
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
+    applied = bool(torch.isfinite(norm))
+    if applied:
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm, applied
