@@ -2,9 +2,9 @@
 
 Throughout, the challenge's time `t` *is* the noise level sigma: x_t = x0 + t * noise.
 
-Every network here is a denoiser D(x, sigma) -> x0 (Karras et al. 2022, "Elucidating the Design Space
-of Diffusion-Based Generative Models", arXiv:2206.00364, in short EDM). Sampling needs this file and
-`src/` alone; nothing of the training side is imported.
+Every network here is a denoiser D(x, sigma) -> x0 (Karras et al. 2022, "Elucidating the Design
+Space of Diffusion-Based Generative Models", arXiv:2206.00364, in short EDM). Sampling needs this
+file and `src/` alone; nothing of the training side is imported.
 """
 
 import difflib
@@ -22,7 +22,7 @@ NETWORKS = {
     "tiny": dict(ch=32, ch_mult=[1, 1, 2, 4], attn=[3], num_res_blocks=0, dropout=0.0),
 }
 
-# All that rebuilds a model, with the values of an untrained one. `model_config.json` has these keys.
+# All that rebuilds a model: the keys of `model_config.json`, here with an untrained one's values.
 MODEL_DEFAULTS = dict(
     model_type="edm_denoiser",  # the only kind there is; kept because the challenge saves it
     scheduler_type="edm",  # likewise

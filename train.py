@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from custom_model import create_custom_model
-from imagesets import open_image_sets
 from src.utils import UserError, load_model, pick_device, run_command, save_model
 from training.batches import StepBatches, pixel_std, to_float
 from training.building import (
@@ -14,6 +13,7 @@ from training.building import (
     build_teacher,
     check_teacher,
     model_config,
+    open_images,
     phase_identity,
     prepare_backends,
     weights_digest,
@@ -50,23 +50,6 @@ def main():
         return stop.exit_code
     write_config(folder, settings, finished=True)
     return 0
-
-
-def open_images(settings):
-    """The training and held-out images that the settings name."""
-    data = settings.data
-    images = open_image_sets(
-        data=data.data,
-        data_root=data.data_root or None,
-        train_split=data.train_split or None,
-        val_split=data.val_split or None,
-        cache_dir=data.cache_dir,
-        seed=settings.run.seed,
-        synthetic_count=data.synthetic_count,
-    )
-    if len(images.train) < data.batch_size:
-        raise UserError(f"--batch_size {data.batch_size}: there are {len(images.train)} images")
-    return images
 
 
 def run_teacher(settings, images, folder, device):
@@ -133,7 +116,8 @@ def run_student(settings, images, folder, device, teacher_path):
     )
     best = Path(settings.run.export_dir) / "best_model.pt"
     save_model(stage.ema, best, config)
-    write_config(folder, settings, student_seconds=round(seconds, 1), teacher_file=str(teacher_path))
+    facts = {"student_seconds": round(seconds, 1), "teacher_file": str(teacher_path)}
+    write_config(folder, settings, **facts)
     print(f"student: {seconds:.0f} s of training; {best} (sample it with python sampling.py)")
 
 

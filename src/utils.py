@@ -1,6 +1,7 @@
-"""Names the challenge's scripts import (seeds, pictures, saving, loading) and the few helpers beside
-them that every command shares: one-line errors, files that are whole or absent, picture sheets."""
+"""Names the challenge's scripts import (seeds, pictures, saving, loading) and the few helpers
+beside them that every command shares: one-line errors, whole files, picture sheets."""
 
+import argparse
 import json
 import os
 import random
@@ -17,6 +18,16 @@ from PIL import Image
 
 class UserError(Exception):
     """A user's mistake. The message is one line: what is wrong, where, and what to do."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line. Flags must be spelled out."""
+
+    def __init__(self, **arguments):
+        super().__init__(allow_abbrev=False, **arguments)
+
+    def error(self, message):
+        raise UserError(f"{message} (python {self.prog} --help lists the flags)")
 
 
 def run_command(main):

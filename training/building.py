@@ -8,9 +8,27 @@ import torch
 
 from custom_model import MODEL_DEFAULTS, create_custom_model
 from discriminator import build_discriminator
+from imagesets import open_image_sets
 from src.utils import UserError
 from training.settings import LOCATION_FIELDS, PHASE_GROUPS, nfe_table
 from training.stages import StudentStage, TeacherStage, student_from
+
+
+def open_images(settings):
+    """The training and held-out images that the settings name."""
+    data = settings.data
+    images = open_image_sets(
+        data=data.data,
+        data_root=data.data_root or None,
+        train_split=data.train_split or None,
+        val_split=data.val_split or None,
+        cache_dir=data.cache_dir,
+        seed=settings.run.seed,
+        synthetic_count=data.synthetic_count,
+    )
+    if len(images.train) < data.batch_size:
+        raise UserError(f"--batch_size {data.batch_size}: there are {len(images.train)} images")
+    return images
 
 
 def model_config(settings, sigma_data, sampler):

@@ -1,4 +1,4 @@
-"""Checkpoints of one phase in one folder: written whole, the newest good one loaded, old ones swept."""
+"""Checkpoints of one phase in one folder: written whole, the newest good one loaded."""
 
 from src.utils import UserError, torch_load, torch_save
 

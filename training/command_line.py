@@ -2,20 +2,16 @@
 
 import argparse
 import difflib
+import math
 from dataclasses import MISSING, fields
 
-from src.utils import UserError
+from src.utils import CommandParser, UserError
 from training.settings import GROUPS, PRESETS, Settings
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f"{message} (python {self.prog} --help lists the flags)")
 
 
 def build_parser(prog="train.py"):
     """One flag a field; a flag not given stays absent, so that a preset can fill it in."""
-    parser = _Parser(prog=prog, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = CommandParser(prog=prog, argument_default=argparse.SUPPRESS)
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="named settings")
     parser.add_argument("--dry_run", action="store_true", default=False, help="show, touch nothing")
     for group in GROUPS.values():
@@ -64,6 +60,14 @@ def make_settings(values):
     return settings
 
 
+def settings_from_json(content):
+    """The `Settings` of a `training_config.json`. Raises `UserError` when it holds none."""
+    groups = content.get("settings")
+    if not isinstance(groups, dict) or set(groups) != set(GROUPS):
+        raise UserError("training_config.json: it does not hold the settings of a run")
+    return make_settings({key: value for group in groups.values() for key, value in group.items()})
+
+
 def _default(item):
     return item.default_factory() if item.default is MISSING else item.default
 
@@ -73,7 +77,7 @@ def _check(item, value):
     for number in value if isinstance(value, list) else [value]:
         if not isinstance(number, (int, float)):
             continue
-        if number != number or number in (float("inf"), float("-inf")):
+        if not math.isfinite(number):
             raise UserError(f"--{item.name} {number}: a finite number is needed")
         if low is not None and number < low:
             raise UserError(f"--{item.name} {number}: at least {low} is needed")

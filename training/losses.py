@@ -18,8 +18,8 @@ def add_distillation(x0, teacher, noise, sigma):
     """ADD's distillation loss c(sigma) * mean (x0 - sg(D_teacher(sg(x0) + sigma n, sigma)))^2
     (arXiv:2311.17042, eq. 4).
 
-    x0: student output `[B, 3, H, W]`; teacher: denoiser (x, sigma) -> x0; noise like x0; sigma `(B,)`.
-    Returns `(B,)`.
+    x0: student output `[B, 3, H, W]`; teacher: denoiser (x, sigma) -> x0; noise: like x0; sigma:
+    `(B,)`. Returns `(B,)`.
     """
     with torch.no_grad():
         target = teacher(x0 + sigma.reshape(-1, 1, 1, 1) * noise, sigma)

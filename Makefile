@@ -1,0 +1,32 @@
+# make demo [DATA=DIR] | test | lint | samples. Each sets up .venv by itself.
+PYTHON ?= python3
+PY := .venv/bin/python
+RUN ?= results/demo$(if $(DATA),-$(notdir $(abspath $(DATA))))
+DATA_FLAGS := $(if $(DATA),--data_root $(DATA),--data synthetic)
+# Shortens the demo where set, e.g. DEMO_FLAGS="--num_iterations 20 --student_iterations 20".
+DEMO_FLAGS ?=
+EVALUATE_FLAGS ?= --num_samples 256 --teacher_nfe_list 15 1
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	$(PY) train.py --preset tiny --device cpu --save_dir $(RUN) --export_dir $(RUN)/checkpoints \
+		$(DATA_FLAGS) $(DEMO_FLAGS)
+	$(PY) sampling.py --ckpt_path $(RUN)/checkpoints/best_model.pt --save_dir $(RUN)/samples_nfe \
+		--num_samples 64 --nfe_list 1 2 4 --device cpu
+	$(PY) evaluate.py --run_dir $(RUN) --device cpu $(EVALUATE_FLAGS)
+
+test: .venv/installed
+	$(PY) -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+clean:
+	rm -rf .venv results/demo*
+
+.venv/installed: requirements.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install -q -r requirements.txt -c constraints.txt "pytest>=8" "ruff>=0.6"
+	touch $@

@@ -1,0 +1,125 @@
+"""Decoded images on disk: one `.npy` file of uint8 pixels per set, named by what it was made from.
+
+A set's digest covers everything that its pixels depend on, so a file under that name never needs
+to be compared with its sources, and changed sources get a file of their own.
+"""
+
+import errno
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from src.utils import UserError, read_json, whole_file, write_json
+
+# A temporary file that nobody has written to for this long belongs to a build that was killed.
+STALE_SECONDS = 3600
+
+
+class ImageCache:
+    """A set of decoded images, read from disk as they are asked for.
+
+    `images`: read-only memory map, uint8 `[N, H, W, 3]`. `digest`: hexadecimal name of the content;
+    equal digests mean equal pixels in equal order. Can be pickled: the copy opens the file again.
+    """
+
+    def __init__(self, path, digest):
+        self.path = Path(path).resolve()
+        self.digest = digest
+        self.images = np.load(self.path, mmap_mode="r")
+
+    def __reduce__(self):
+        return ImageCache, (self.path, self.digest)
+
+    def __len__(self):
+        return len(self.images)
+
+    def take(self, indices):
+        """Images `indices` (list, array or CPU tensor of integers) -> uint8 tensor `[B, H, W, 3]`.
+
+        The tensor is a copy; only the images asked for are read. Raises `IndexError`.
+        """
+        rows = np.asarray(indices, dtype=np.int64)
+        return torch.from_numpy(np.asarray(self.images)[rows])
+
+
+def cached_images(cache_dir, digest, count, make_images, size=64):
+    """Open the set called `digest`; where there is no whole one, build it from `make_images()`.
+
+    `make_images()` gives `count` uint8 arrays `[size, size, 3]` one after the other; it is not
+    called when the set is there. Raises `UserError` when the disk is full or cannot be written.
+    """
+    path = Path(cache_dir) / f"{digest[:32]}.npy"
+    shape = (count, size, size, 3)
+    if not _is_whole(path, digest, shape):
+        try:
+            _build(path, digest, shape, make_images())
+        except OSError as error:
+            raise _write_error(path, shape, error) from error
+    return ImageCache(path, digest)
+
+
+def _build(path, digest, shape, images):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
+    if shutil.disk_usage(path.parent).free < _bytes(shape):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with whole_file(path) as temporary:
+        # Plain writes, not a memory map: a full disk is then an error and not a fatal signal.
+        with open(temporary, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            written = 0
+            for image in images:
+                if image.shape != shape[1:] or image.dtype != np.uint8:
+                    raise ValueError(f"image {written} is {image.dtype} {image.shape}")
+                file.write(image.tobytes())
+                written += 1
+        if written != shape[0]:
+            raise ValueError(f"{written} images came where {shape[0]} were expected")
+    # Written last: without it the pixels are not used.
+    write_json(_note(path), {"digest": digest, "shape": list(shape)})
+
+
+def _is_whole(path, digest, shape):
+    try:
+        note = read_json(_note(path))
+        images = np.load(path, mmap_mode="r")
+        stored = path.stat().st_size
+    except (UserError, OSError, ValueError, EOFError):
+        return False
+    return (
+        note == {"digest": digest, "shape": list(shape)}
+        and images.dtype == np.uint8
+        and images.shape == shape
+        and stored == images.offset + _bytes(shape)
+    )
+
+
+def _sweep(folder):
+    for leftover in folder.glob(".*.tmp.*"):
+        try:
+            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                leftover.unlink()
+        except FileNotFoundError:
+            continue  # another process swept it first
+
+
+def _note(path):
+    return path.with_suffix(".json")
+
+
+def _bytes(shape):
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _write_error(path, shape, error):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"{path.parent}: not enough disk space for {shape[0]} decoded images"
+            f" ({_bytes(shape) / 2**20:.0f} MiB); free some, or choose another --cache_dir"
+        )
+    reason = error.strerror or error
+    return UserError(f"{path}: cannot be written ({reason}); choose another --cache_dir")

@@ -1,0 +1,58 @@
+"""The Simpsons Faces images, fetched with kagglehub where they are not on disk yet."""
+
+import os
+from pathlib import Path
+
+from src.utils import UserError
+
+# With its version the handle is also found in kagglehub's cache when there is no network, and the
+# images stay those that the challenge's scores are measured on.
+HANDLE = "kostastokis/simpsons-faces/versions/1"
+
+
+def simpsons_folder(data_dir):
+    """Where under `data_dir` kagglehub puts the images: `{id}.png` files."""
+    return Path(data_dir) / "datasets" / HANDLE / "cropped"
+
+
+def download_simpsons(data_dir):
+    """The folder of the images; they are downloaded below `data_dir` if they are not there yet.
+
+    Raises `UserError` saying what to do when kagglehub is absent or the download fails.
+    """
+    folder = simpsons_folder(data_dir)
+    if folder.is_dir():
+        return folder
+    by_hand = (
+        f"or download kostastokis/simpsons-faces by hand and put its PNG files into {folder},"
+        " or use --data_root DIR (your own images) or --data synthetic (nothing to download)"
+    )
+    try:
+        import kagglehub
+    except ImportError as error:
+        raise UserError(
+            "kagglehub is not installed, which downloads the Simpsons images:"
+            f" pip install kagglehub, {by_hand}"
+        ) from error
+    downloaded = _download(kagglehub, data_dir, by_hand) / "cropped"
+    if not downloaded.is_dir():
+        raise UserError(f"{downloaded}: not there after the download; try again, {by_hand}")
+    return downloaded
+
+
+def _download(kagglehub, data_dir, by_hand):
+    before = os.environ.get("KAGGLEHUB_CACHE")
+    os.environ["KAGGLEHUB_CACHE"] = str(data_dir)
+    try:
+        return Path(kagglehub.dataset_download(HANDLE))
+    except Exception as error:  # network, login and disk errors come in a dozen types
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"the Simpsons images cannot be downloaded ({reason}): check the network and the"
+            f" Kaggle login (kagglehub.login()) and try again, {by_hand}"
+        ) from error
+    finally:
+        if before is None:
+            del os.environ["KAGGLEHUB_CACHE"]
+        else:
+            os.environ["KAGGLEHUB_CACHE"] = before

@@ -1,0 +1,19 @@
+"""Distances between sets of images."""
+
+from metrics.frechet import feature_statistics, frechet_distance
+from metrics.random_features import random_feature_space
+
+__all__ = ["feature_statistics", "frechet_distance", "random_feature_space", "set_distance"]
+
+
+def set_distance(images_a, images_b, space, batch_size=256, device="cpu"):
+    """Fréchet distance of two sets of uint8 images `[N, H, W, 3]` in a feature space.
+
+    `space` has `embed(images, batch_size, device) -> [N, D]`, such as `random_feature_space()`.
+    The value depends on both sets' sizes: compare only numbers with equal sizes.
+    """
+    a, b = (
+        feature_statistics(space.embed(images, batch_size=batch_size, device=device))
+        for images in (images_a, images_b)
+    )
+    return frechet_distance(*a, *b)

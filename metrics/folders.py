@@ -1,0 +1,52 @@
+"""Folders of images: which files count, and their pixels."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from src.utils import UserError
+
+# The types that clean-fid reads as images, so that every feature space sees the same files.
+SUFFIXES = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def image_files(folder, flag):
+    """Sorted image files of a folder and its subfolders, hidden ones left out, at least two.
+
+    `flag` is the command-line flag that named the folder, for the `UserError` if there are fewer.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{flag} {folder}: no such folder; generate or name one")
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+    if len(files) < 2:
+        raise UserError(f"{flag} {folder}: {len(files)} images in it, at least 2 are needed")
+    return files
+
+
+def load_images(files, size=None):
+    """Image files -> uint8 RGB `[N, H, W, 3]`, resized to `size` = (width, height) if given.
+
+    Resizing is Pillow's antialiased bilinear, as torchvision's `Resize` does to a PIL image.
+    Raises `UserError` naming a file that is unreadable or of another size than the first.
+    """
+    images = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                image = image.convert("RGB")
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise UserError(f"{file}: not readable as an image ({error})") from error
+        if size is not None and image.size != tuple(size):
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        images.append(np.asarray(image))
+        if images[-1].shape != images[0].shape:
+            raise UserError(f"{file}: its size differs from that of {files[0]}; use one size")
+    return np.stack(images)

@@ -1,0 +1,134 @@
+"""Does the random feature space see what an eye sees? Real images are corrupted in known ways and
+measured against other real images; each corruption should stand above the real-vs-real floor.
+
+    python -m metrics.ladder --data_root FOLDER [--split FILE] [--other_split FILE]
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from metrics import random_feature_space, set_distance
+from metrics.folders import image_files, load_images
+from src.utils import UserError, run_command
+
+
+def upside_down(images, random):
+    """Flip top and bottom."""
+    return images[:, ::-1]
+
+
+def shuffle_patches(images, random, size):
+    """Put the square patches of `size` pixels of each image into a random order of its own."""
+    count, height, width, channels = images.shape
+    rows, columns = height // size, width // size
+    patches = images.reshape(count, rows, size, columns, size, channels).swapaxes(2, 3)
+    patches = patches.reshape(count, rows * columns, size, size, channels)
+    patches = np.stack([image[random.permutation(rows * columns)] for image in patches])
+    patches = patches.reshape(count, rows, columns, size, size, channels).swapaxes(2, 3)
+    return patches.reshape(images.shape)
+
+
+def average_two(images, random):
+    """Average each image with the next one of a random circle, so never with itself."""
+    order = random.permutation(len(images))
+    partner = np.empty_like(images)
+    partner[order] = images[np.roll(order, 1)]
+    return ((images.astype(np.uint16) + partner + 1) // 2).astype(np.uint8)
+
+
+def box_blur(images, random):
+    """Mean over 3x3 pixels; borders are repeated."""
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float64)
+    height, width = images.shape[1:3]
+    shifted = (padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
+    return np.rint(sum(shifted) / 9).astype(np.uint8)
+
+
+def add_noise(images, random, std):
+    """Add Gaussian noise of `std` grey levels."""
+    noisy = images + std * random.standard_normal(images.shape)
+    return np.rint(noisy).clip(0, 255).astype(np.uint8)
+
+
+def shift_red(images, random, levels):
+    """Add `levels` grey levels to the red channel: a colour cast."""
+    shifted = images.astype(np.int16)
+    shifted[..., 0] += levels
+    return shifted.clip(0, 255).astype(np.uint8)
+
+
+def few_modes(images, random, count):
+    """Replace all images by copies of the first `count`."""
+    return images[random.randint(0, count, len(images))]
+
+
+CORRUPTIONS = {
+    "upside down": upside_down,
+    "16-px patches shuffled": lambda images, random: shuffle_patches(images, random, 16),
+    "8-px patches shuffled": lambda images, random: shuffle_patches(images, random, 8),
+    "two faces averaged": average_two,
+    "3x3 blur": box_blur,
+    "noise 5/255": lambda images, random: add_noise(images, random, 5),
+    "noise 10/255": lambda images, random: add_noise(images, random, 10),
+    "red +10/255": lambda images, random: shift_red(images, random, 10),
+    "100 modes": lambda images, random: few_modes(images, random, 100),
+    "10 modes": lambda images, random: few_modes(images, random, 10),
+    "one mode only": lambda images, random: few_modes(images, random, 1),
+}
+
+
+def measure_ladder(images, space, seed=0):
+    """Distances of corrupted images of a random half to the other half, which is left as it is.
+
+    uint8 images `[N, 64, 64, 3]` -> {name: distance}; the first is the floor, the untouched half.
+    """
+    order = np.random.RandomState(seed).permutation(len(images))
+    half, other = images[order[::2]], images[order[1::2]]
+    distances = {"real (floor)": set_distance(half, other, space)}
+    for name, corrupt in CORRUPTIONS.items():
+        corrupted = corrupt(half, np.random.RandomState(seed))
+        distances[name] = set_distance(corrupted, other, space)
+    return distances
+
+
+def ladder_table(distances):
+    """Markdown table of distances and their multiples of the floor, the first entry."""
+    floor = next(iter(distances.values()))
+    lines = ["| images | distance | times the floor |", "|---|---|---|"]
+    lines += [f"| {name} | {d:.3f} | {d / floor:.1f} |" for name, d in distances.items()]
+    return "\n".join(lines)
+
+
+def load_set(data_root, split=None):
+    """Images of a folder at 64x64: all, or `{id}.png` for the ids in the file `split`."""
+    files = image_files(data_root, "--data_root")
+    if split is not None:
+        if not Path(split).is_file():
+            raise UserError(f"{split}: no such file; it should list one image id a line")
+        files = [Path(data_root) / f"{name}.png" for name in Path(split).read_text().split()]
+    return load_images(files, size=(64, 64))
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m metrics.ladder", description=__doc__)
+    parser.add_argument("--data_root", required=True, help="folder of images")
+    parser.add_argument("--split", help="file of image ids, one a line; without it all images")
+    parser.add_argument("--other_split", help="further ids, measured against all of --split")
+    parser.add_argument("--seed", type=int, default=0, help="of the halves and corruptions")
+    args = parser.parse_args(argv)
+    images = load_set(args.data_root, args.split)
+    if len(images) < 4:
+        raise UserError(f"--data_root {args.data_root}: {len(images)} images are too few to halve")
+    space = random_feature_space()
+    print(f"{space.name} (sha256 {space.digest[:12]}), {len(images)} images, halves compared\n")
+    print(ladder_table(measure_ladder(images, space, args.seed)))
+    if args.other_split:
+        other = load_set(args.data_root, args.other_split)
+        distance = set_distance(other, images, space)
+        print(f"\n{len(other)} other real images against all {len(images)}: {distance:.3f}")
+
+
+if __name__ == "__main__":
+    run_command(main)

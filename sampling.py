@@ -1,0 +1,170 @@
+"""Generate images from a checkpoint.
+
+    python sampling.py --ckpt_path checkpoints/best_model.pt --save_dir samples --nfe_list 1 2 4
+
+For each number of network evaluations K the images go to SAVE_DIR/nfe=K/0000.png, ... and the first
+64 of them to SAVE_DIR/sheet_nfe=K.png.
+"""
+
+import argparse
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from custom_model import create_custom_model
+from src.utils import (
+    UserError,
+    load_model,
+    pick_device,
+    picture_sheet,
+    run_command,
+    seed_everything,
+    to_uint8,
+    whole_file,
+)
+
+IMAGE_SHAPE = (3, 64, 64)
+SHEET_IMAGES = 64
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+# A picture of ours, or the part of one that a killed run left behind.
+OUR_NAME = re.compile(r"\d{4,}\.png|\.\d{4,}\.\d+\.tmp\.png")
+
+
+def image_seeds(seed, start, count):
+    """One seed per image that depends only on `seed` and the image's index."""
+    return [(seed % 2**31) << 32 | index for index in range(start, start + count)]
+
+
+@torch.no_grad()
+def generate(model, nfe, num_samples, batch_size, per_image_seed=None):
+    """Yield batches of uint8 images `[B, 64, 64, 3]`, `num_samples` in all.
+
+    With `per_image_seed` an image's noise depends on that seed and its index alone, so batch sizes
+    do not matter (up to rounding inside the network). Raises `UserError` when the model returns
+    values that are not finite.
+    """
+    for start in range(0, num_samples, batch_size):
+        count = min(batch_size, num_samples - start)
+        extra = {}
+        if per_image_seed is not None:
+            extra["seeds"] = image_seeds(per_image_seed, start, count)
+        images = model.sample(
+            (count, *IMAGE_SHAPE), num_inference_timesteps=nfe, verbose=False, **extra
+        )
+        if not torch.isfinite(images).all():
+            raise UserError("the model generates values that are not finite; use another one")
+        yield to_uint8(images).numpy()
+
+
+def foreign_images(folder):
+    """Images in `folder` that this program did not name; a score would count them as well."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES
+        and not (file.parent == folder and OUR_NAME.fullmatch(file.name))
+    )
+
+
+def remove_old_images(folder):
+    """Remove an earlier run's pictures from `folder`, so that no score ever mixes two runs."""
+    old = [file for file in folder.glob("*") if OUR_NAME.fullmatch(file.name)]
+    for file in old:
+        file.unlink()
+    if old:
+        print(f"{folder}: removed {len(old)} images of an earlier run")
+
+
+def save_png(image, path):
+    """Write a PIL image whole: a killed run must not leave half a picture to be scored."""
+    with whole_file(path) as temporary:
+        image.save(temporary)
+
+
+def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_seed=None):
+    """Write the images of one NFE and their sheet; returns the seconds spent generating."""
+    folder = save_dir / f"nfe={nfe}"
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_old_images(folder)
+    seconds, index, first = 0.0, 0, []
+    batches = generate(model, nfe, num_samples, batch_size, per_image_seed)
+    with tqdm(total=num_samples, desc=f"nfe={nfe}", unit="image") as progress:
+        while True:
+            begin = time.perf_counter()
+            pixels = next(batches, None)
+            seconds += time.perf_counter() - begin
+            if pixels is None:
+                break
+            if index < SHEET_IMAGES:
+                first.append(pixels[: SHEET_IMAGES - index])
+            for pixel in pixels:
+                save_png(Image.fromarray(pixel), folder / f"{index:04d}.png")
+                index += 1
+            progress.update(len(pixels))
+    # Not inside the folder: a score would count it as one of the images.
+    save_png(picture_sheet(np.concatenate(first)), save_dir / f"sheet_nfe={nfe}.png")
+    return seconds
+
+
+def parse_arguments(argv=None):
+    """The command line, checked as far as that is possible without loading the model."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ckpt_path", default="./checkpoints/best_model.pt", help="(%(default)s)")
+    parser.add_argument("--config_path", help="(model_config.json beside the checkpoint)")
+    parser.add_argument("--save_dir", default="./samples", help="(%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="(%(default)s)")
+    parser.add_argument("--num_samples", type=int, default=1000, help="(%(default)s)")
+    parser.add_argument(
+        "--nfe_list", type=int, nargs="+", default=[1, 2, 4], help="network evaluations per image"
+    )
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="(%(default)s)")
+    parser.add_argument(
+        "--batch_independent",
+        action="store_true",
+        help="an image depends only on the seed and its index, not on --batch_size",
+    )
+    args = parser.parse_args(argv)
+    for flag, value in (("batch_size", args.batch_size), ("num_samples", args.num_samples)):
+        if value < 1:
+            raise UserError(f"--{flag} {value}: at least 1")
+    if min(args.nfe_list) < 1:
+        raise UserError(f"--nfe_list {min(args.nfe_list)}: at least 1")
+    if not Path(args.ckpt_path).is_file():
+        raise UserError(f"--ckpt_path {args.ckpt_path}: no such file; train first, or name one")
+    if args.config_path and not Path(args.config_path).is_file():
+        raise UserError(f"--config_path {args.config_path}: no such file")
+    for nfe in args.nfe_list:
+        foreign = foreign_images(Path(args.save_dir) / f"nfe={nfe}")
+        if foreign:
+            raise UserError(
+                f"--save_dir {args.save_dir}: {foreign[0]} is not from this program and would be "
+                "scored with the images; use another folder"
+            )
+    return args
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    device = pick_device(args.device)
+    seed_everything(args.seed)
+    model = load_model(args.ckpt_path, create_custom_model, device, args.config_path).eval()
+    per_image_seed = args.seed if args.batch_independent else None
+    save_dir = Path(args.save_dir)
+    for nfe in dict.fromkeys(args.nfe_list):
+        seconds = sample_to_folder(
+            model, nfe, save_dir, args.num_samples, args.batch_size, per_image_seed
+        )
+        rate = args.num_samples / seconds
+        print(f"nfe={nfe}: {args.num_samples} images, {rate:.1f} images/s without writing them")
+
+
+if __name__ == "__main__":
+    run_command(main)

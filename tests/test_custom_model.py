@@ -1,0 +1,216 @@
+"""The model against closed forms: preconditioning, samplers on Gaussian data, evaluation counts."""
+
+import math
+
+import pytest
+import torch
+
+from custom_model import (
+    MODEL_DEFAULTS,
+    create_custom_model,
+    few_step_states,
+    noise_source,
+    ode_plan,
+    ode_states,
+)
+
+SHAPE = (2, 3, 64, 64)
+
+
+def count_evaluations(model):
+    calls = []
+    model.network.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+@pytest.mark.parametrize("nfe", [1, 2, 3, 4, 7])
+def test_student_costs_exactly_its_nfe(tiny_model, nfe):
+    calls = count_evaluations(tiny_model)
+    x = tiny_model.sample(SHAPE, nfe, sampler="few_step", seeds=[1, 2])
+    assert len(calls) == nfe
+    assert x.shape == SHAPE
+    assert x.abs().max() <= 1
+
+
+@pytest.mark.parametrize("sampler", ["heun", "euler"])
+@pytest.mark.parametrize("nfe", [1, 2, 3, 4, 5, 8, 35])
+def test_teacher_costs_exactly_its_nfe(tiny_model, sampler, nfe):
+    calls = count_evaluations(tiny_model)
+    tiny_model.sample((1, 3, 16, 16), nfe, sampler=sampler)
+    assert len(calls) == nfe
+
+
+def test_an_odd_budget_is_all_heun_but_the_last_step():
+    assert ode_plan(35, heun=True) == [True] * 17 + [False]
+    assert ode_plan(6, heun=True) == [False, True, True, False]
+
+
+def gaussian_denoiser(mean, std):
+    """The exact denoiser of data N(mean, std^2): the posterior mean."""
+
+    def denoise(x, sigma, next_sigma=0.0):
+        return (std**2 * x + sigma**2 * mean) / (std**2 + sigma**2)
+
+    return denoise
+
+
+def integrate(nfe, heun, noise, mean=0.3, std=0.5):
+    scheduler = create_custom_model(network="tiny").scheduler
+    plan = ode_plan(nfe, heun)
+    sigmas = scheduler.ode_sigmas(len(plan))
+    step = scheduler.reverse_process_step
+    *_, last = ode_states(gaussian_denoiser(mean, std), step, sigmas, plan, lambda: noise)
+    # For Gaussian data the ODE scales deviations from the mean by std / sqrt(std^2 + sigma^2).
+    start = sigmas[0] * noise
+    exact = mean + (start - mean) * std / math.sqrt(std**2 + sigmas[0] ** 2)
+    return (last - exact).abs().max().item()
+
+
+@pytest.mark.parametrize("nfe", [35, 36])
+def test_heun_solves_the_gaussian_ode(nfe):
+    noise = torch.randn(64, generator=torch.Generator().manual_seed(0)).reshape(1, 1, 8, 8)
+    assert integrate(nfe, True, noise) < 0.01
+    # At equal cost the second-order method must be the better one.
+    assert integrate(nfe, True, noise) < 0.2 * integrate(nfe, False, noise)
+    assert integrate(2 * nfe, True, noise) < 0.6 * integrate(nfe, True, noise)
+
+
+def test_few_step_sampling_keeps_the_distribution_of_an_exact_generator():
+    """With a generator that maps any level to exact samples, re-noising keeps their statistics."""
+    generator = torch.Generator().manual_seed(0)
+
+    def randn():
+        return torch.randn(1, 1, 200, 200, generator=generator, dtype=torch.float64)
+
+    def perfect(x, sigma, next_sigma):  # N(0, s^2 + 0.25) -> N(0.2, 0.25), a transport map
+        spread = sigma if sigma == 80 else math.sqrt(sigma**2 + 0.25)
+        centre = 0 if sigma == 80 else 0.2
+        return 0.2 + 0.5 * (x - centre) / spread
+
+    states = list(few_step_states(perfect, [80.0, 4.0, 1.5], randn))
+    assert len(states) == 4
+    assert states[-1].mean().item() == pytest.approx(0.2, abs=0.01)
+    assert states[-1].std().item() == pytest.approx(0.5, abs=0.01)
+    assert states[1].std().item() == pytest.approx(math.sqrt(0.25 + 16), rel=0.02)
+
+
+def test_preconditioning_gives_unit_variance_in_and_identity_at_no_noise(tiny_model):
+    seen = {}
+    hook = lambda _module, inputs: seen.update(x=inputs[0], tau=inputs[1])  # noqa: E731
+    tiny_model.network.register_forward_pre_hook(hook)
+    generator = torch.Generator().manual_seed(0)
+    for sigma in (0.01, 1.0, 80.0):
+        data = 0.6 * torch.randn(SHAPE, generator=generator)
+        x = data + sigma * torch.randn(SHAPE, generator=generator)
+        tiny_model.denoise(x, sigma)
+        assert seen["x"].std().item() == pytest.approx(1, abs=0.05)
+        assert 0 <= seen["tau"].min() and seen["tau"].max() < 1000
+    x = torch.randn(SHAPE, generator=generator)
+    assert torch.allclose(tiny_model.denoise(x, 1e-4), x, atol=1e-3)
+
+
+def test_loss_of_an_untrained_network_is_one():
+    """c_out normalises the target, so a network that returns zero has a loss near 1 anywhere."""
+    torch.manual_seed(0)
+    model = create_custom_model(network="tiny", sigma_data=0.5)
+    data = 0.5 * torch.randn(16, 3, 32, 32)
+    for sigma in (0.05, 0.5, 20.0):
+        loss = model.compute_loss(data, torch.randn_like(data), sigma=torch.full((16,), sigma))
+        assert loss.item() == pytest.approx(1, abs=0.1)
+
+
+def test_scheduler_follows_its_definitions():
+    scheduler = create_custom_model(network="tiny", p_mean=-0.5, p_std=0.8).scheduler
+    torch.manual_seed(0)
+    logs = scheduler.sample_timesteps(20000, "cpu").log()
+    assert logs.shape == (20000,)
+    assert logs.mean().item() == pytest.approx(-0.5, abs=0.03)
+    assert logs.std().item() == pytest.approx(0.8, abs=0.03)
+    x0, noise, t = torch.ones(2, 3, 4, 4), torch.full((2, 3, 4, 4), 2.0), torch.tensor([0.5, 3.0])
+    xt = scheduler.forward_process(x0, noise, t)
+    assert xt[0].unique().tolist() == [2.0] and xt[1].unique().tolist() == [7.0]
+    # Stepping with the true image stays on the line x0 + t * noise, down to x0 itself.
+    back = scheduler.reverse_process_step(xt, x0, t, torch.tensor([0.25, 1.0]))
+    assert torch.allclose(back, scheduler.forward_process(x0, noise, torch.tensor([0.25, 1.0])))
+    assert torch.equal(scheduler.reverse_process_step(xt, x0, t, torch.zeros(2)), x0)
+    assert torch.equal(scheduler.get_target(x0, noise, t), x0)
+
+
+def test_levels_of_other_nfe_lie_along_the_longest_row():
+    scheduler = create_custom_model(network="tiny").scheduler
+    assert scheduler.few_step_sigmas(4) == [80.0, 4.0, 1.5, 0.54]
+    for nfe in (3, 5, 8):
+        levels = scheduler.few_step_sigmas(nfe)
+        assert len(levels) == nfe
+        assert levels[0] == pytest.approx(80) and levels[-1] == pytest.approx(0.54)
+        assert all(a > b for a, b in zip(levels, levels[1:]))
+
+
+def test_trajectory_starts_as_noise_and_ends_as_the_sample(tiny_model):
+    final = tiny_model.sample(SHAPE, 4, sampler="few_step", seeds=[3, 4])
+    states = tiny_model.sample(SHAPE, 4, sampler="few_step", seeds=[3, 4], return_traj=True)
+    assert len(states) == 5
+    assert torch.equal(states[-1], final)
+    assert states[0].std().item() == pytest.approx(80, rel=0.05)
+
+
+def test_verbose_shows_a_progress_bar_and_quiet_shows_nothing(tiny_model, capsys):
+    tiny_model.sample((1, 3, 16, 16), 2, sampler="few_step")
+    assert capsys.readouterr().err == ""
+    tiny_model.sample((1, 3, 16, 16), 2, sampler="few_step", verbose=True)
+    assert "sampling" in capsys.readouterr().err
+
+
+def test_same_seed_same_images_and_other_seed_others(tiny_model):
+    def draw(seed):
+        torch.manual_seed(seed)
+        return tiny_model.sample(SHAPE, 2, sampler="few_step")
+
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+
+
+def test_seeded_images_do_not_depend_on_their_batch(tiny_model):
+    together = tiny_model.sample((3, 3, 32, 32), 2, sampler="few_step", seeds=[5, 6, 7])
+    alone = tiny_model.sample((1, 3, 32, 32), 2, sampler="few_step", seeds=[6])
+    assert torch.allclose(together[1:2], alone, atol=1e-5)
+    noise = noise_source((2, 3, 4, 4), "cpu", [1, 1])()
+    assert torch.equal(noise[0], noise[1])
+
+
+def test_additional_condition_carries_the_next_level():
+    model = create_custom_model(network="tiny", use_additional_condition=True, sigma_data=0.5)
+    seen = []
+    hook = lambda _module, inputs: seen.append(inputs[2])  # noqa: E731
+    model.network.register_forward_pre_hook(hook)
+    model.sample((1, 3, 16, 16), 2, sampler="few_step", sigmas=[10.0, 1.0])
+    assert seen[0].item() == pytest.approx(model.scheduler.tau(torch.tensor(1.0)).item())
+    assert seen[1].item() == 0
+
+
+def test_a_saved_config_rebuilds_the_model_and_unknown_keys_are_named():
+    assert create_custom_model(**MODEL_DEFAULTS | {"network": "tiny"}).sampler == "heun"
+    with pytest.raises(ValueError, match=r"'sigma_dta'; did you mean 'sigma_data'"):
+        create_custom_model(network="tiny", sigma_dta=1)
+    for wrong in (
+        {"network": "huge"},
+        {"sampler": "magic"},
+        {"sigma_data": 0},
+        {"sigma_min": 100.0},
+        {"few_step_sigmas": {"2": [1.0, 4.0]}},
+        {"few_step_sigmas": {"2": [4.0]}},
+        {"model_type": "gan"},
+    ):
+        with pytest.raises(ValueError):
+            create_custom_model(**{"network": "tiny"} | wrong)
+
+
+def test_bad_sampling_arguments_are_refused(tiny_model):
+    with pytest.raises(ValueError, match="at least 1"):
+        tiny_model.sample(SHAPE, 0)
+    with pytest.raises(ValueError, match="3 sigmas given for 2"):
+        tiny_model.sample(SHAPE, 2, sampler="few_step", sigmas=[3.0, 2.0, 1.0])
+    with pytest.raises(ValueError, match="1 seeds for 2"):
+        tiny_model.sample(SHAPE, 2, seeds=[1])
+    with pytest.raises(ValueError, match="falling"):
+        tiny_model.sample(SHAPE, 2, sampler="few_step", sigmas=[1.0, 2.0])
