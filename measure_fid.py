@@ -112,7 +112,10 @@ def main(argv=None):
         "num_generated": len(generated),
         "num_reference": len(reference),
     }
-    write_json(args.output_path, result)
+    try:
+        write_json(args.output_path, result)
+    except OSError as error:
+        raise UserError(f"--output_path {args.output_path}: cannot be written ({error})") from error
     print(f"written to {args.output_path}")
 
 

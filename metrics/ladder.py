@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metrics import random_feature_space, set_distance
+from metrics import feature_statistics, frechet_distance, random_feature_space, set_distance
 from metrics.folders import image_files, load_images
 from src.utils import UserError, run_command
 
@@ -61,7 +61,7 @@ def shift_red(images, random, levels):
 
 def few_modes(images, random, count):
     """Replace all images by copies of the first `count`."""
-    return images[random.randint(0, count, len(images))]
+    return images[random.randint(0, min(count, len(images)), len(images))]
 
 
 CORRUPTIONS = {
@@ -86,10 +86,12 @@ def measure_ladder(images, space, seed=0):
     """
     order = np.random.RandomState(seed).permutation(len(images))
     half, other = images[order[::2]], images[order[1::2]]
-    distances = {"real (floor)": set_distance(half, other, space)}
-    for name, corrupt in CORRUPTIONS.items():
+    reference = feature_statistics(space.embed(other))
+    distances = {}
+    for name, corrupt in {"real (floor)": lambda images, _: images, **CORRUPTIONS}.items():
         corrupted = corrupt(half, np.random.RandomState(seed))
-        distances[name] = set_distance(corrupted, other, space)
+        statistics = feature_statistics(space.embed(corrupted))
+        distances[name] = frechet_distance(*statistics, *reference)
     return distances
 
 

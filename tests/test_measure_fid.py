@@ -1,0 +1,164 @@
+"""The measuring command: reference folder, results file, and errors before any work."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import measure_fid
+from metrics import random_feature_space, set_distance
+from src.utils import UserError
+
+
+def write_pictures(folder, count, seed, size=64):
+    folder.mkdir(parents=True)
+    random = np.random.RandomState(seed)
+    pixels = random.randint(0, 256, (count, size, size, 3)).astype(np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{i:04d}.png")
+    return pixels
+
+
+@pytest.fixture
+def folders(tmp_path):
+    generated = write_pictures(tmp_path / "generated", 6, seed=0)
+    reference = write_pictures(tmp_path / "reference", 5, seed=1)
+    return SimpleNamespace(path=tmp_path, generated=generated, reference=reference)
+
+
+def run(path, *more, reference="reference"):
+    measure_fid.main(
+        [
+            *("--generated_dir", str(path / "generated")),
+            *("--reference_dir", str(path / reference)),
+            *("--output_path", str(path / "out" / "result.json")),
+            *("--device", "cpu"),
+            *more,
+        ]
+    )
+    return json.loads((path / "out" / "result.json").read_text())
+
+
+def fake_data_module(images, seen, fail_at=None):
+    class ValidationSet:
+        def __len__(self):
+            return len(images)
+
+        def __getitem__(self, i):
+            if i == fail_at:
+                raise KeyboardInterrupt
+            return torch.from_numpy(images[i]).permute(2, 0, 1) / 127.5 - 1
+
+    def build(root):
+        seen.append(root)
+        return SimpleNamespace(val_ds=ValidationSet())
+
+    return SimpleNamespace(SimpsonsDataModule=build)
+
+
+def test_random_features_are_never_called_fid(folders, capsys):
+    result = run(folders.path, "--features", "random")
+    space = random_feature_space()
+    assert result == {
+        "frechet_distance": pytest.approx(
+            set_distance(folders.generated, folders.reference, space), rel=1e-4
+        ),
+        "feature_space": space.name,
+        "feature_space_sha256": space.digest,
+        "generated_dir": str(folders.path / "generated"),
+        "reference_dir": str(folders.path / "reference"),
+        "num_generated": 6,
+        "num_reference": 5,
+    }
+    output = capsys.readouterr().out
+    assert space.name in output and "not FID" in output
+
+
+def test_inception_result(folders, monkeypatch):
+    monkeypatch.setattr(measure_fid, "check_weights", lambda: None)
+    monkeypatch.setattr(
+        measure_fid,
+        "load_inception",
+        lambda device: lambda x: torch.nn.functional.adaptive_avg_pool2d(x, 1).flatten(1),
+    )
+    result = run(folders.path)
+    assert set(result) == {
+        "fid_score", "generated_dir", "reference_dir", "num_generated", "num_reference"
+    }  # fmt: skip
+    means = [
+        set_.reshape(len(set_), -1, 3).mean(1) for set_ in (folders.generated, folders.reference)
+    ]
+    lower_bound = ((means[0].mean(0) - means[1].mean(0)) ** 2).sum()
+    assert result["fid_score"] >= 0.9 * lower_bound > 0
+
+
+def test_reference_is_written_in_order_when_absent(folders, monkeypatch):
+    seen = []
+    monkeypatch.setitem(sys.modules, "dataset", fake_data_module(folders.reference, seen))
+    result = run(
+        folders.path, "--features", "random", "--data_root", "somewhere", reference="new/val"
+    )
+    assert seen == ["somewhere"] and result["num_reference"] == 5
+    written = sorted((folders.path / "new" / "val").iterdir())
+    assert [file.name for file in written] == [f"{i:04d}.png" for i in range(5)]
+    for file, pixels in zip(written, folders.reference, strict=True):
+        assert np.array_equal(np.asarray(Image.open(file)), pixels)
+    # there now: the data set is not touched again
+    run(folders.path, "--features", "random", reference="new/val")
+    assert len(seen) == 1
+
+
+def test_an_interrupted_reference_does_not_count(folders, monkeypatch):
+    fake = fake_data_module(folders.reference, [], fail_at=3)
+    monkeypatch.setitem(sys.modules, "dataset", fake)
+    with pytest.raises(KeyboardInterrupt):
+        measure_fid.write_reference("somewhere", folders.path / "new" / "val")
+    assert list((folders.path / "new").iterdir()) == []
+
+
+def test_absent_weights_stop_before_the_reference_is_written(folders, monkeypatch, tmp_path):
+    monkeypatch.setattr("metrics.inception.weights_folder", lambda: tmp_path / "nowhere")
+    with pytest.raises(UserError, match="--features random"):
+        run(folders.path, reference="new")
+    assert not (folders.path / "new").exists()
+
+
+def test_mistakes_are_named(folders, tmp_path):
+    with pytest.raises(UserError, match="--generated_dir"):
+        measure_fid.main(["--generated_dir", str(tmp_path / "absent"), "--features", "random"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="--reference_dir .*empty: 0 images"):
+        run(folders.path, "--features", "random", reference="empty")
+    with pytest.raises(UserError, match="--batch_size 0"):
+        run(folders.path, "--batch_size", "0")
+    with pytest.raises(UserError, match="--output_path"):
+        run(folders.path, "--features", "random", "--output_path", str(tmp_path))
+    write_pictures(tmp_path / "small", 3, seed=0, size=32)
+    with pytest.raises(UserError, match="32x32"):
+        run(folders.path, "--features", "random", "--generated_dir", str(tmp_path / "small"))
+
+
+def test_unreadable_and_uneven_images_are_named(folders):
+    bad = folders.path / "generated" / "0003.png"
+    Image.new("RGB", (32, 64)).save(bad)
+    with pytest.raises(UserError, match="0003.png: its size differs"):
+        run(folders.path, "--features", "random")
+    bad.write_bytes(b"\x89PNG half")
+    with pytest.raises(UserError, match="0003.png: not readable"):
+        run(folders.path, "--features", "random")
+
+
+def test_hidden_files_do_not_count_and_subfolders_do(folders):
+    (folders.path / "generated" / ".0000.1.tmp.png").write_bytes(b"half a picture")
+    write_pictures(folders.path / "generated" / "more", 2, seed=3)
+    assert run(folders.path, "--features", "random")["num_generated"] == 8
+
+
+def test_official_defaults():
+    with pytest.raises(SystemExit) as caught:
+        measure_fid.main([])
+    assert caught.value.code == 2
