@@ -19,7 +19,7 @@ from src.network import UNet
 # "full" is the challenge's fixed network; the others are for a first look on a CPU.
 NETWORKS = {
     "full": dict(ch=128, ch_mult=[1, 2, 2, 2], attn=[1], num_res_blocks=4, dropout=0.1),
-    "tiny": dict(ch=32, ch_mult=[1, 1, 2, 4], attn=[3], num_res_blocks=0, dropout=0.0),
+    "tiny": dict(ch=32, ch_mult=[1, 1, 1, 2], attn=[3], num_res_blocks=0, dropout=0.0),
 }
 
 # All that rebuilds a model: the keys of `model_config.json`, here with an untrained one's values.
@@ -242,13 +242,15 @@ def ode_states(denoise, euler_step, sigmas, plan, randn):
 def noise_source(shape, device, seeds=None):
     """A function that returns fresh standard normal noise of `shape` at each call.
 
-    With `seeds` each image has a CPU generator of its own, so its noise depends neither on the
-    other images of the batch nor on the device.
+    With `seeds` (in [0, 2^32): torch's CPU generator ignores higher bits) each image has a CPU
+    generator of its own, so its noise depends neither on the rest of the batch nor on the device.
     """
     if seeds is None:
         return lambda: torch.randn(shape, device=device)
     if len(seeds) != shape[0]:
         raise ValueError(f"{len(seeds)} seeds for {shape[0]} images")
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise ValueError("seeds must lie in [0, 2^32)")
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     return lambda: torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(device)
 

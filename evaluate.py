@@ -16,6 +16,7 @@ from metrics import feature_statistics, frechet_distance, random_feature_space
 from src.utils import (
     CommandParser,
     UserError,
+    image_seeds,
     load_model,
     pick_device,
     picture_sheet,
@@ -76,7 +77,7 @@ def sample_images(model, nfe, count, batch_size, seed, title):
     model.eval()
     batches = []
     for start in tqdm(range(0, count, batch_size), desc=title, leave=False):
-        seeds = [seed * 1_000_003 + i for i in range(start, min(start + batch_size, count))]
+        seeds = image_seeds(seed, start, min(batch_size, count - start))
         batches.append(to_uint8(model.sample((len(seeds), 3, 64, 64), nfe, seeds=seeds)))
     return torch.cat(batches).numpy()
 

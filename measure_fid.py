@@ -3,7 +3,6 @@
 python measure_fid.py --generated_dir samples/nfe=1
 """
 
-import argparse
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from metrics import random_feature_space, set_distance
 from metrics.folders import image_files, load_images
 from metrics.inception import check_weights, fid, load_inception
-from src.utils import UserError, pick_device, run_command, to_uint8, write_json
+from src.utils import CommandParser, UserError, pick_device, run_command, to_uint8, write_json
 
 
 def write_reference(data_root, reference_dir):
@@ -67,9 +66,7 @@ def measure_random(generated, reference, device, batch_size):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--generated_dir", required=True, help="folder of generated images")
     parser.add_argument(
         "--reference_dir",

@@ -6,7 +6,6 @@ For each number of network evaluations K the images go to SAVE_DIR/nfe=K/0000.pn
 64 of them to SAVE_DIR/sheet_nfe=K.png.
 """
 
-import argparse
 import re
 import time
 from pathlib import Path
@@ -18,7 +17,9 @@ from tqdm import tqdm
 
 from custom_model import create_custom_model
 from src.utils import (
+    CommandParser,
     UserError,
+    image_seeds,
     load_model,
     pick_device,
     picture_sheet,
@@ -33,16 +34,6 @@ SHEET_IMAGES = 64
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # A picture of ours, or the part of one that a killed run left behind.
 OUR_NAME = re.compile(r"\d{4,}\.png|\.\d{4,}\.\d+\.tmp\.png")
-
-
-def image_seeds(seed, start, count):
-    """One seed per image that depends only on `seed` and the image's index.
-
-    Below 2^32, because torch's CPU generator ignores higher bits. Consecutive from a hashed start:
-    never the same twice in a run, and runs with other seeds hardly ever overlap.
-    """
-    first = int(np.random.SeedSequence(seed % 2**64).generate_state(1)[0])
-    return [(first + index) % 2**32 for index in range(start, start + count)]
 
 
 @torch.no_grad()
@@ -118,9 +109,7 @@ def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_se
 
 def parse_arguments(argv=None):
     """The command line, checked as far as that is possible without loading the model."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--ckpt_path", default="./checkpoints/best_model.pt", help="(%(default)s)")
     parser.add_argument("--config_path", help="(model_config.json beside the checkpoint)")
     parser.add_argument("--save_dir", default="./samples", help="(%(default)s)")

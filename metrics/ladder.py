@@ -4,14 +4,13 @@ measured against other real images; each corruption should stand above the real-
     python -m metrics.ladder --data_root FOLDER [--split FILE] [--other_split FILE]
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
 from metrics import feature_statistics, frechet_distance, random_feature_space, set_distance
 from metrics.folders import image_files, load_images
-from src.utils import UserError, run_command
+from src.utils import CommandParser, UserError, run_command
 
 
 def upside_down(images, random):
@@ -114,7 +113,7 @@ def load_set(data_root, split=None):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m metrics.ladder", description=__doc__)
+    parser = CommandParser(prog="python -m metrics.ladder", description=__doc__)
     parser.add_argument("--data_root", required=True, help="folder of images")
     parser.add_argument("--split", help="file of image ids, one a line; without it all images")
     parser.add_argument("--other_split", help="further ids, measured against all of --split")

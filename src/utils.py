@@ -24,7 +24,8 @@ class CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line. Flags must be spelled out."""
 
     def __init__(self, **arguments):
-        super().__init__(allow_abbrev=False, **arguments)
+        keep_lines = argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=keep_lines, **arguments)
 
     def error(self, message):
         raise UserError(f"{message} (python {self.prog} --help lists the flags)")
@@ -51,12 +52,24 @@ def get_current_time():
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
+def image_seeds(seed, start, count):
+    """One seed per image that depends only on `seed` and the image's index.
+
+    Below 2^32, because torch's CPU generator ignores higher bits. Consecutive from a hashed start:
+    never the same twice in a run, and runs with other seeds hardly ever overlap.
+    """
+    first = int(np.random.SeedSequence(seed % 2**64).generate_state(1)[0])
+    return [(first + index) % 2**32 for index in range(start, start + count)]
+
+
 def pick_device(name):
-    """The torch device called `name`; one that is not there falls back to the CPU, said aloud."""
+    """The torch device called `name`; a GPU that is not there becomes the CPU, said aloud."""
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: not a device name; use cuda, cuda:N or cpu") from error
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cuda", "cpu"):
+        raise UserError(f"--device {name}: use cuda, cuda:N or cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         print(f"device {name} is not there; using the CPU")
         return torch.device("cpu")

@@ -29,7 +29,7 @@ def test_exponential_weight_is_the_signal_share():
 
 
 def test_add_distillation_has_its_expected_value_for_gaussian_data():
-    """For data N(m, s^2): x - D(x + sigma n) = (sigma^2 (x - m) - s^2 sigma n) / (s^2 + sigma^2)."""
+    """For N(m, s^2): x - D(x + sigma n) = (sigma^2 (x - m) - s^2 sigma n) / (s^2 + sigma^2)."""
     torch.manual_seed(0)
     mean, std, sigma, x = 0.2, 0.5, 1.3, 0.9
     x0 = torch.full((64, 3, 32, 32), x)

@@ -193,9 +193,7 @@ def test_phase_add_takes_a_named_teacher(finished, tmp_path):
     teacher = folder / "run" / "teacher" / "model.pt"
     run(tmp_path, "--phase", "add", "--teacher_ckpt", teacher)
     assert not (tmp_path / "run" / "teacher").exists()
-    first, second = (
-        weights(where / "export" / "best_model.pt") for where in (folder, tmp_path)
-    )
+    first, second = (weights(where / "export" / "best_model.pt") for where in (folder, tmp_path))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 

@@ -48,6 +48,10 @@ def parse_settings(arguments, prog="train.py"):
 
 def make_settings(values):
     """Flat {field: value} -> checked `Settings`. Raises `UserError` for what cannot be."""
+    known = {item.name for group in GROUPS.values() for item in fields(group)}
+    for key in values:
+        if key not in known:
+            raise UserError(f"unknown setting {key!r}; python train.py --help lists them")
     groups = {}
     for name, group in GROUPS.items():
         known = {item.name: item for item in fields(group)}

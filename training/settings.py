@@ -142,7 +142,27 @@ LOCATION_FIELDS = ("data_root", "train_split", "val_split", "cache_dir", "teache
 PRESETS = {
     "full": {},
     # Minutes on two CPU cores: small network, short phases, everything scaled down with them.
-    "tiny": dict(network="tiny"),
+    "tiny": dict(
+        network="tiny",
+        batch_size=8,
+        num_iterations=1400,
+        lr=2e-3,
+        warmup=30,
+        p_mean=-0.6,
+        teacher_steps=15,
+        student_iterations=500,
+        student_lr=5e-4,
+        student_warmup=20,
+        student_ema=0.99,
+        sigmas=[10.0, 3.0, 1.2, 0.5],
+        disc_channels=16,
+        disc_lr=1e-3,
+        disc_warmup=30,
+        adv_ramp=100,
+        log_interval=50,
+        save_interval=500,
+        sample_interval=500,
+    ),
 }
 
 

@@ -1,0 +1,124 @@
+"""Settings, flags and presets; and which folder a run goes to."""
+
+from dataclasses import fields
+
+import pytest
+
+from src.utils import UserError, write_json
+from training.command_line import make_settings, parse_settings, settings_from_json
+from training.run_folder import choose_run_folder, write_config
+from training.settings import GROUPS, PRESETS, Settings, nfe_table
+
+OFFICIAL = {
+    "batch_size": 32,
+    "num_iterations": 100000,
+    "lr": 1e-4,
+    "device": "cuda",
+    "log_interval": 100,
+    "save_interval": 10000,
+    "seed": 42,
+    "use_additional_condition": False,
+    "num_train_timesteps": 1000,
+}
+
+
+def flat(settings):
+    return {k: v for group in settings.as_dict().values() for k, v in group.items()}
+
+
+def test_official_flags_have_the_official_defaults():
+    values = flat(Settings())
+    assert {key: values[key] for key in OFFICIAL} == OFFICIAL
+
+
+def test_every_field_is_a_flag_with_a_meaning_and_names_are_unique():
+    names = [item.name for group in GROUPS.values() for item in fields(group)]
+    assert len(names) == len(set(names))
+    assert all(item.metadata["text"] for group in GROUPS.values() for item in fields(group))
+    for name, value in flat(Settings()).items():
+        if isinstance(value, bool):
+            arguments, expected = [f"--no-{name}" if value else f"--{name}"], not value
+        elif isinstance(value, list):
+            expected = [v + 1 for v in value]
+            arguments = [f"--{name}", *map(str, expected)]
+        elif isinstance(value, (int, float)):
+            expected = value * 0.5 if isinstance(value, float) else value + 1
+            arguments = [f"--{name}={expected}"]
+        else:
+            continue
+        settings, _, _ = parse_settings(arguments)
+        assert flat(settings)[name] == expected
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_presets_fill_in_and_flags_win(preset):
+    settings, name, _ = parse_settings(["--preset", preset, "--lr", "0.125", "--data", "synthetic"])
+    assert name == preset and settings.teacher.lr == 0.125
+    rest = {k: v for k, v in PRESETS[preset].items() if k != "lr"}
+    assert {key: flat(settings)[key] for key in rest} == rest
+
+
+def test_settings_survive_json():
+    settings, _, _ = parse_settings(["--preset", "tiny", "--data", "synthetic", "--seed", "7"])
+    assert settings_from_json({"settings": settings.as_dict()}) == settings
+    with pytest.raises(UserError, match="does not hold the settings"):
+        settings_from_json({})
+    with pytest.raises(UserError, match="unknown setting 'speed'"):
+        make_settings({"speed": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--presett", "tiny"], "did you mean --preset"),
+        (["--sigmas", "4", "3", "3", "1"], "largest to smallest"),
+        (["--sigmas", "4", "3"], "--sigmas"),
+        (["--seed", "-1"], "--seed -1: at least 0"),
+        (["--first_level_share", "1.5"], "at most 1"),
+        (["--lr", "inf"], "finite"),
+        (["--phase", "both"], "--phase"),
+        (["--data", "synthetic", "--data_root", "x"], "--data_root"),
+    ],
+)
+def test_mistakes_are_named(arguments, message):
+    with pytest.raises(UserError) as caught:
+        parse_settings(arguments)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_nfe_two_uses_the_first_and_third_level():
+    assert nfe_table([4, 3, 2, 1]) == {"1": [4], "2": [4, 2], "4": [4, 3, 2, 1]}
+
+
+def settings_for(*arguments):
+    return parse_settings(["--data", "synthetic", *arguments])[0]
+
+
+def test_the_same_command_finds_its_unfinished_run(tmp_path):
+    settings = settings_for("--lr", "0.01")
+    folder = choose_run_folder(settings, tmp_path)
+    assert folder.parent == tmp_path and not folder.exists()
+    unfinished = tmp_path / "2026-01-01_00-00-00"
+    write_config(unfinished, settings, finished=False)
+    assert choose_run_folder(settings, tmp_path) == unfinished
+    assert choose_run_folder(settings_for("--lr", "0.02"), tmp_path) != unfinished
+    assert choose_run_folder(settings_for("--lr", "0.01", "--seed", "1"), tmp_path) != unfinished
+    write_config(unfinished, settings, finished=True)
+    assert choose_run_folder(settings, tmp_path) != unfinished
+    named = settings_for("--save_dir", str(tmp_path / "mine"))
+    assert choose_run_folder(named, tmp_path) == tmp_path / "mine"
+
+
+def test_phase_add_finds_the_newest_teacher_of_its_kind(tmp_path):
+    add = settings_for("--phase", "add")
+    with pytest.raises(UserError, match="--teacher_ckpt"):
+        choose_run_folder(add, tmp_path)
+    for day, network in ((1, "full"), (2, "full"), (3, "tiny")):
+        folder = tmp_path / f"2026-01-0{day}_00-00-00"
+        write_config(folder, settings_for("--phase", "teacher", "--network", network))
+        write_json(folder / "teacher" / "model.pt", {})
+    assert choose_run_folder(add, tmp_path).name == "2026-01-02_00-00-00"
+    tiny = settings_for("--phase", "add", "--network", "tiny")
+    assert choose_run_folder(tiny, tmp_path).name == "2026-01-03_00-00-00"
+    elsewhere = settings_for("--phase", "add", "--teacher_ckpt", "x.pt")
+    assert choose_run_folder(elsewhere, tmp_path).name > "2026-01-03"
