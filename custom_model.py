@@ -35,6 +35,7 @@ MODEL_DEFAULTS = dict(
     rho=7.0,  # spacing of the ODE sampler's levels, EDM eq. 5
     p_mean=-1.2,  # mean of ln sigma in training, EDM table 1
     p_std=1.2,  # its standard deviation
+    noise_offset=0.0,  # standard deviation of the part of the noise that a whole channel shares
     sampler="heun",  # "heun" or "euler" integrate the ODE (teacher); "few_step" (student)
     few_step_sigmas={"1": [80.0], "2": [80.0, 1.5], "4": [80.0, 4.0, 1.5, 0.54]},  # by NFE
 )
@@ -51,6 +52,7 @@ class CustomScheduler(BaseScheduler):
         rho=MODEL_DEFAULTS["rho"],
         p_mean=MODEL_DEFAULTS["p_mean"],
         p_std=MODEL_DEFAULTS["p_std"],
+        noise_offset=MODEL_DEFAULTS["noise_offset"],
         few_step_sigmas=None,
     ):
         if not 0 < sigma_min < sigma_max:
@@ -58,12 +60,28 @@ class CustomScheduler(BaseScheduler):
         if not sigma_data > 0:
             raise ValueError(f"sigma_data {sigma_data} must be above 0")
         self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
-        self.rho, self.p_mean, self.p_std = rho, p_mean, p_std
+        if not noise_offset >= 0:
+            raise ValueError(f"noise_offset {noise_offset} must be at least 0")
+        self.rho, self.p_mean, self.p_std, self.noise_offset = rho, p_mean, p_std, noise_offset
         self.few_step_table = _checked_levels(few_step_sigmas or MODEL_DEFAULTS["few_step_sigmas"])
 
     def sample_timesteps(self, batch_size, device):
         """Training levels, ln sigma ~ N(p_mean, p_std^2) (EDM table 1). Returns `(batch_size,)`."""
         return (self.p_mean + self.p_std * torch.randn(batch_size, device=device)).exp()
+
+    def draw_noise(self, shape, device="cpu", generator=None):
+        """Noise `[..., C, H, W]`: standard normal, plus `noise_offset` times one number a channel.
+
+        The shared part (Guttenberg 2023, "Diffusion with Offset Noise") lets the noise carry a
+        picture's overall colours, which the mean of H x W independent values hardly does. The
+        sampling ODE stays (x - D) / sigma: its derivation needs x = x0 + sigma n, not white n.
+        """
+        noise = torch.randn(shape, device=device, generator=generator)
+        if self.noise_offset:
+            shared = (*shape[:-2], 1, 1)
+            shared = torch.randn(shared, device=device, generator=generator)
+            noise = noise + self.noise_offset * shared
+        return noise
 
     def forward_process(self, data, noise, t):
         """x_t = data + t * noise. Images `[B, C, H, W]`, `t` a number or `(B,)`."""
@@ -178,11 +196,10 @@ class CustomGenerativeModel(BaseGenerativeModel):
         if nfe < 1:
             raise ValueError(f"num_inference_timesteps {num_inference_timesteps}: at least 1")
         sampler = sampler or self.sampler
-        randn = noise_source(shape, self.device, seeds)
+        randn = noise_source(self.scheduler.draw_noise, shape, self.device, seeds)
         if sampler == "few_step":
-            levels = list(sigmas) if sigmas else self.scheduler.few_step_sigmas(nfe)
-            if len(levels) != nfe:
-                raise ValueError(f"{len(levels)} sigmas given for {nfe} evaluations")
+            given = _checked_levels({nfe: sigmas})[nfe] if sigmas else None
+            levels = given or self.scheduler.few_step_sigmas(nfe)
             states = few_step_states(self.denoise, levels, randn)
         else:
             plan = ode_plan(nfe, heun=sampler == "heun")
@@ -239,20 +256,21 @@ def ode_states(denoise, euler_step, sigmas, plan, randn):
         yield x
 
 
-def noise_source(shape, device, seeds=None):
-    """A function that returns fresh standard normal noise of `shape` at each call.
+def noise_source(draw_noise, shape, device, seeds=None):
+    """A function that returns fresh noise of `shape` at each call, from `draw_noise(shape, ...)`.
 
     With `seeds` (in [0, 2^32): torch's CPU generator ignores higher bits) each image has a CPU
     generator of its own, so its noise depends neither on the rest of the batch nor on the device.
     """
     if seeds is None:
-        return lambda: torch.randn(shape, device=device)
+        return lambda: draw_noise(shape, device)
     if len(seeds) != shape[0]:
         raise ValueError(f"{len(seeds)} seeds for {shape[0]} images")
     if not all(0 <= seed < 2**32 for seed in seeds):
         raise ValueError("seeds must lie in [0, 2^32)")
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-    return lambda: torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(device)
+    own = shape[1:]
+    return lambda: torch.stack([draw_noise(own, generator=g) for g in generators]).to(device)
 
 
 def create_custom_model(device="cpu", **config):
@@ -273,10 +291,9 @@ def create_custom_model(device="cpu", **config):
             raise ValueError(f"{key} {config[key]!r}: use one of {', '.join(known)}")
     condition = config["use_additional_condition"]
     network = UNet(**NETWORKS[config["network"]], use_additional_condition=condition)
-    levels = ("sigma_data", "sigma_min", "sigma_max", "rho", "p_mean", "p_std", "few_step_sigmas")
-    scheduler = CustomScheduler(
-        num_train_timesteps=config["num_train_timesteps"], **{key: config[key] for key in levels}
-    )
+    levels = ("sigma_data", "sigma_min", "sigma_max", "rho", "p_mean", "p_std")
+    levels += ("noise_offset", "few_step_sigmas", "num_train_timesteps")
+    scheduler = CustomScheduler(**{key: config[key] for key in levels})
     model = CustomGenerativeModel(
         network, scheduler, sampler=config["sampler"], use_additional_condition=condition
     )

@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 
 from custom_model import create_custom_model
-from src.utils import UserError, load_model, pick_device, run_command, save_model
+from src.utils import UserError, load_model, pick_device, read_json, run_command, save_model
 from training.batches import StepBatches, pixel_std, to_float
 from training.building import (
     build_student,
     build_teacher,
-    check_teacher,
-    model_config,
     open_images,
     phase_identity,
     prepare_backends,
+    student_config,
+    teacher_config,
     weights_digest,
 )
 from training.command_line import parse_settings
@@ -55,8 +55,9 @@ def main():
 def run_teacher(settings, images, folder, device):
     """Phase 1; writes the teacher's average to FOLDER/teacher/model.pt."""
     sigma_data = pixel_std(images.train)
+    torch.manual_seed(settings.run.seed)  # the teacher's random weights
     stage = build_teacher(settings, sigma_data, device)
-    config = model_config(settings, sigma_data, "heun")
+    config = teacher_config(settings, sigma_data)
     heldout = to_float(images.val.take(range(min(HELDOUT_IMAGES, len(images.val))))).to(device)
 
     def pictures():
@@ -66,7 +67,8 @@ def run_teacher(settings, images, folder, device):
     @torch.no_grad()
     def heldout_loss():
         torch.manual_seed(settings.run.seed)  # the same noise each time, so that values compare
-        return {"heldout_loss": stage.ema.compute_loss(heldout, torch.randn_like(heldout)).item()}
+        noise = stage.ema.scheduler.draw_noise(heldout.shape, device)
+        return {"heldout_loss": stage.ema.compute_loss(heldout, noise).item()}
 
     seconds = train(
         stage,
@@ -84,11 +86,10 @@ def run_teacher(settings, images, folder, device):
 def run_student(settings, images, folder, device, teacher_path):
     """Phase 2; writes the student's average to FOLDER/final_model.pt and to the export folder."""
     teacher = load_model(teacher_path, create_custom_model, device)
-    sigma_data = teacher.scheduler.sigma_data
-    check_teacher(teacher, settings, sigma_data, teacher_path)
+    teacher_json = read_json(teacher_path.with_name("model_config.json"))
+    config = student_config(teacher_json, settings, teacher_path)
     torch.manual_seed(settings.run.seed)  # the discriminator's random weights
     stage = build_student(settings, teacher, device)
-    config = model_config(settings, sigma_data, "few_step")
     stage.ema.scheduler.few_step_table = {int(k): v for k, v in config["few_step_sigmas"].items()}
     heldout = to_float(images.val.take(range(min(HELDOUT_IMAGES, len(images.val))))).to(device)
 

@@ -31,8 +31,8 @@ def open_images(settings):
     return images
 
 
-def model_config(settings, sigma_data, sampler):
-    """The content of `model_config.json`: every key of `MODEL_DEFAULTS`, none else."""
+def teacher_config(settings, sigma_data):
+    """The teacher's `model_config.json`: every key of `MODEL_DEFAULTS`, none else."""
     return MODEL_DEFAULTS | dict(
         network=settings.network.network,
         use_additional_condition=settings.network.use_additional_condition,
@@ -40,8 +40,8 @@ def model_config(settings, sigma_data, sampler):
         sigma_data=sigma_data,
         p_mean=settings.teacher.p_mean,
         p_std=settings.teacher.p_std,
-        sampler=sampler,
-        few_step_sigmas=nfe_table(settings.student.sigmas),
+        noise_offset=settings.teacher.noise_offset,
+        sampler="heun",
     )
 
 
@@ -70,7 +70,7 @@ def prepare_backends(device):
 
 def build_teacher(settings, sigma_data, device):
     """The stage of phase 1, from random weights."""
-    model = create_custom_model(device, **model_config(settings, sigma_data, "heun"))
+    model = create_custom_model(device, **teacher_config(settings, sigma_data))
     teacher = settings.teacher
     return TeacherStage(
         _laid_out(model, device),
@@ -122,14 +122,19 @@ def build_disc(settings, sigma_data):
     return build_discriminator(disc.disc, channels=disc.disc_channels, sigma_data=sigma_data)
 
 
-def check_teacher(teacher, settings, sigma_data, path):
-    """Raise `UserError` unless `teacher` is the kind of model that `settings` describe."""
-    wanted = create_custom_model("meta", **model_config(settings, sigma_data, "heun"))
-    shapes = {key: value.shape for key, value in wanted.state_dict().items()}
-    if shapes != {key: value.shape for key, value in teacher.state_dict().items()}:
-        raise UserError(
-            f"--teacher_ckpt {path}: its network is not --network {settings.network.network}"
-        )
+def student_config(teacher_config, settings, path):
+    """The student's `model_config.json`: its teacher's, with the few-step sampler and its levels.
+
+    Raises `UserError` when the settings describe another network than the teacher at `path` has.
+    """
+    for key, value in asdict(settings.network).items():
+        if teacher_config.get(key, MODEL_DEFAULTS[key]) != value:
+            raise UserError(
+                f"--teacher_ckpt {path}: it has {key} = {teacher_config.get(key)}, the flags say"
+                f" {value}; give the teacher's --{key}"
+            )
+    levels = nfe_table(settings.student.sigmas)
+    return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
 
 
 def weights_digest(model):

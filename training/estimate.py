@@ -6,7 +6,7 @@ import time
 import torch
 
 from custom_model import create_custom_model
-from training.building import build_disc, model_config
+from training.building import build_disc, teacher_config
 
 CHECKPOINT_COPIES = 4  # weights, average, and Adam's two moments
 
@@ -16,7 +16,7 @@ def describe(settings, device):
 
     Times a few real forward and backward passes; writes nothing.
     """
-    model = create_custom_model(device, **model_config(settings, 0.5, "heun"))
+    model = create_custom_model(device, **teacher_config(settings, 0.5))
     disc = build_disc(settings, 0.5).to(device)
     counts = {name: _parameters(net) for name, net in [("U-Net", model), ("discriminator", disc)]}
     unet, critic = counts["U-Net"], counts["discriminator"]

@@ -62,6 +62,11 @@ class Teacher:
     warmup: int = setting(500, "steps of linear warm-up of the learning rate", low=0)
     p_mean: float = setting(MODEL_DEFAULTS["p_mean"], "mean of ln sigma in teacher training")
     p_std: float = setting(MODEL_DEFAULTS["p_std"], "standard deviation of ln sigma", low=0)
+    noise_offset: float = setting(
+        MODEL_DEFAULTS["noise_offset"],
+        "standard deviation of the part of the noise that a whole channel shares",
+        low=0,
+    )
     ema_share: float = setting(
         0.05, "half-life of the teacher's EMA as a share of the steps so far", low=0, high=1
     )
@@ -148,17 +153,20 @@ PRESETS = {
         num_iterations=1400,
         lr=2e-3,
         warmup=30,
-        p_mean=-0.6,
+        p_mean=-0.3,
+        p_std=1.5,
+        noise_offset=0.15,
         teacher_steps=15,
-        student_iterations=500,
-        student_lr=5e-4,
+        student_iterations=450,
+        student_lr=3e-4,
         student_warmup=20,
         student_ema=0.99,
-        sigmas=[10.0, 3.0, 1.2, 0.5],
+        sigmas=[5.0, 2.0, 1.0, 0.5],
         disc_channels=16,
         disc_lr=1e-3,
         disc_warmup=30,
         adv_ramp=100,
+        r1_weight=50.0,
         log_interval=50,
         save_interval=500,
         sample_interval=500,

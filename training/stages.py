@@ -40,6 +40,9 @@ class Stage:
         """Name -> whatever has a state that must outlive the process."""
         raise NotImplementedError
 
+    def _noise_like(self, x):
+        return self.model.scheduler.draw_noise(x.shape, x.device)
+
     def _run(self, network, *inputs):
         """`network(*inputs)` in the run's precision. Each call has a context of its own: autocast
         keeps the weights it has cast, which would go stale after an update within the context."""
@@ -70,7 +73,7 @@ class TeacherStage(Stage):
     def step(self, x0, step):
         """One update on images `[B, 3, H, W]` in [-1, 1]. Returns scalar tensors by name."""
         _set_lr(self.optimizer, self.lr * warmup_cosine(step, self.total, self.warmup))
-        loss = self._run(self.model.compute_loss, x0, torch.randn_like(x0))
+        loss = self._run(self.model.compute_loss, x0, self._noise_like(x0))
         loss.backward()
         norm, applied = _apply(self.optimizer, self.model)
         if applied:
@@ -159,12 +162,12 @@ class StudentStage(Stage):
         own = round((batch - first) * self.self_input_share)
         rows, places = self.paths.draw(first, batch - first)
         sigma, next_sigma = self.paths.at(rows, places)
-        noise = torch.randn_like(x0)
+        noise = self._noise_like(x0)
         x = x0 + sigma.reshape(-1, 1, 1, 1) * noise
         x[:first] = sigma[:first].reshape(-1, 1, 1, 1) * noise[:first]
         mine = slice(first, first + own)
         if own:
-            x[mine] = self._simulate(rows[mine], places[mine], torch.randn_like(x0[mine]))
+            x[mine] = self._simulate(rows[mine], places[mine], self._noise_like(x0[mine]))
         return x, sigma, next_sigma
 
     def _simulate(self, rows, places, noise):
@@ -175,7 +178,7 @@ class StudentStage(Stage):
             active = (places > hop).reshape(-1, 1, 1, 1)
             sigma, next_sigma = self.paths.at(rows, (places - 1).clamp(max=hop))
             denoised = self._run(self.model.denoise, x, sigma, next_sigma)
-            renoised = denoised + next_sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x)
+            renoised = denoised + next_sigma.reshape(-1, 1, 1, 1) * self._noise_like(x)
             x = torch.where(active, renoised, x)
         return x
 
@@ -205,7 +208,7 @@ class StudentStage(Stage):
         level = torch.randn(len(leaf), device=leaf.device)
         level = (self.distill_mean + self.distill_std * level).exp()
         teacher = partial(self._run, self.teacher.denoise)
-        distill = add_distillation(leaf, teacher, torch.randn_like(leaf), level).mean()
+        distill = add_distillation(leaf, teacher, self._noise_like(leaf), level).mean()
         adv = hinge_generator(self._run(self.disc, *self._noised(leaf))).mean()
         # Gradients at the image are cheap and tell both losses apart; the student is walked once.
         (distill_grad,) = torch.autograd.grad(distill, leaf)
