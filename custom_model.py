@@ -4,7 +4,7 @@ Throughout, the challenge's time `t` *is* the noise level sigma: x_t = x0 + t * 
 
 Every network here is a denoiser D(x, sigma) -> x0 (Karras et al. 2022, "Elucidating the Design
 Space of Diffusion-Based Generative Models", arXiv:2206.00364, in short EDM). Sampling needs this
-file and `src/` alone; nothing of the training side is imported.
+file, `samplers.py` and `src/` alone; nothing of the training side is imported.
 """
 
 import difflib
@@ -13,6 +13,7 @@ import math
 import torch
 from tqdm import tqdm
 
+from samplers import few_step_states, noise_source, ode_plan, ode_states
 from src.base_model import BaseGenerativeModel, BaseScheduler
 from src.network import UNet
 
@@ -211,66 +212,6 @@ class CustomGenerativeModel(BaseGenerativeModel):
             trajectory = [*trajectory, state] if return_traj else [state]
         trajectory[-1] = trajectory[-1].clamp(-1, 1)
         return trajectory if return_traj else trajectory[-1]
-
-
-def few_step_states(denoise, sigmas, randn):
-    """Denoise, re-noise to the next level, denoise, ...: one evaluation a level.
-
-    The multi-step sampler of consistency models (Song et al. 2023, alg. 1) and of ADD (Sauer et al.
-    2023). Yields the pure noise, each re-noised image, and last the denoised image.
-    """
-    x = sigmas[0] * randn()
-    yield x
-    for sigma, next_sigma in zip(sigmas, [*sigmas[1:], 0.0]):
-        x = denoise(x, sigma, next_sigma)
-        if next_sigma > 0:
-            x = x + next_sigma * randn()
-        yield x
-
-
-def ode_plan(nfe, heun):
-    """Which steps of the ODE sampler are second order: booleans whose cost is `nfe` evaluations.
-
-    A Heun step costs two evaluations, and the last step, to sigma = 0, can only be Euler. With an
-    even budget the first step is Euler as well: the path is straightest where noise dominates.
-    """
-    if not heun:
-        return [False] * nfe
-    if nfe % 2:
-        return [True] * ((nfe - 1) // 2) + [False]
-    return [False] + [True] * ((nfe - 2) // 2) + [False]
-
-
-def ode_states(denoise, euler_step, sigmas, plan, randn):
-    """Integrate the probability-flow ODE from noise (EDM alg. 1 without churn); yields states."""
-    x = sigmas[0] * randn()
-    yield x
-    for sigma, sigma_next, second_order in zip(sigmas, sigmas[1:], plan):
-        denoised = denoise(x, sigma)
-        x_next = euler_step(x, denoised, sigma, sigma_next)
-        if second_order:
-            slope = (x - denoised) / sigma
-            slope_next = (x_next - denoise(x_next, sigma_next)) / sigma_next
-            x_next = x + (sigma_next - sigma) * (slope + slope_next) / 2
-        x = x_next
-        yield x
-
-
-def noise_source(draw_noise, shape, device, seeds=None):
-    """A function that returns fresh noise of `shape` at each call, from `draw_noise(shape, ...)`.
-
-    With `seeds` (in [0, 2^32): torch's CPU generator ignores higher bits) each image has a CPU
-    generator of its own, so its noise depends neither on the rest of the batch nor on the device.
-    """
-    if seeds is None:
-        return lambda: draw_noise(shape, device)
-    if len(seeds) != shape[0]:
-        raise ValueError(f"{len(seeds)} seeds for {shape[0]} images")
-    if not all(0 <= seed < 2**32 for seed in seeds):
-        raise ValueError("seeds must lie in [0, 2^32)")
-    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-    own = shape[1:]
-    return lambda: torch.stack([draw_noise(own, generator=g) for g in generators]).to(device)
 
 
 def create_custom_model(device="cpu", **config):

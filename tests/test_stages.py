@@ -7,8 +7,10 @@ import torch
 
 from custom_model import create_custom_model
 from discriminator import build_discriminator
+from training.paths import Paths
 from training.settings import Discriminator, Student, nfe_table
-from training.stages import Paths, StudentStage, TeacherStage, student_from
+from training.student import StudentStage, student_from
+from training.teacher import TeacherStage
 
 LEVELS = {1: [5.0], 2: [5.0, 1.0], 4: [5.0, 2.0, 1.0, 0.5]}
 

@@ -11,7 +11,8 @@ from discriminator import build_discriminator
 from imagesets import open_image_sets
 from src.utils import UserError
 from training.settings import LOCATION_FIELDS, PHASE_GROUPS, nfe_table
-from training.stages import StudentStage, TeacherStage, student_from
+from training.student import StudentStage, student_from
+from training.teacher import TeacherStage
 
 
 def open_images(settings):

@@ -1,14 +1,9 @@
-"""The two phases behind one interface: networks, optimisers, and one step.
-
-A stage has `name`, `step(x0, step) -> metrics`, `ema` (the model to sample and save), and
-`state_dict` / `load_state_dict` that hold all it needs to go on. The loop knows nothing else.
-"""
+"""Phase 2: the few-step student, distilled from the teacher against a discriminator."""
 
 import copy
 from functools import partial
 
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from training.losses import (
     add_distillation,
@@ -17,68 +12,9 @@ from training.losses import (
     hinge_discriminator,
     hinge_generator,
 )
-from training.schedules import ema_decay, late_decay, ramp, warmed_decay, warmup_cosine
-
-GRADIENT_CLIP = 1.0
-
-
-class Stage:
-    """What both phases share: a model in training, its EMA, and the bookkeeping of their state."""
-
-    def __init__(self, model, decay, autocast):
-        self.model, self.autocast = model.train(), autocast
-        # The average is a network of its own, exported as it is and never swapped in.
-        self.average = AveragedModel(model, multi_avg_fn=_multi_average(decay))
-        self.average.eval().requires_grad_(False)
-
-    @property
-    def ema(self):
-        """The averaged `CustomGenerativeModel`."""
-        return self.average.module
-
-    def _kept(self):
-        """Name -> whatever has a state that must outlive the process."""
-        raise NotImplementedError
-
-    def _noise_like(self, x):
-        return self.model.scheduler.draw_noise(x.shape, x.device)
-
-    def _run(self, network, *inputs):
-        """`network(*inputs)` in the run's precision. Each call has a context of its own: autocast
-        keeps the weights it has cast, which would go stale after an update within the context."""
-        with self.autocast():
-            return network(*inputs)
-
-    def state_dict(self):
-        return {name: part.state_dict() for name, part in self._kept().items()}
-
-    def load_state_dict(self, state):
-        for name, part in self._kept().items():
-            part.load_state_dict(state[name])
-
-
-class TeacherStage(Stage):
-    """Phase 1: a denoiser from scratch (EDM)."""
-
-    name = "teacher"
-
-    def __init__(self, model, total, lr, warmup, ema_share, autocast):
-        super().__init__(model, lambda step: ema_decay(step, ema_share), autocast)
-        self.total, self.lr, self.warmup = total, lr, warmup
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.99))
-
-    def _kept(self):
-        return {"model": self.model, "average": self.average, "optimizer": self.optimizer}
-
-    def step(self, x0, step):
-        """One update on images `[B, 3, H, W]` in [-1, 1]. Returns scalar tensors by name."""
-        _set_lr(self.optimizer, self.lr * warmup_cosine(step, self.total, self.warmup))
-        loss = self._run(self.model.compute_loss, x0, self._noise_like(x0))
-        loss.backward()
-        norm, applied = _apply(self.optimizer, self.model)
-        if applied:
-            self.average.update_parameters(self.model)
-        return {"loss": loss.detach(), "grad_norm": norm, "skipped": float(not applied)}
+from training.paths import Paths
+from training.schedules import late_decay, ramp, warmed_decay, warmup_cosine
+from training.stage import Stage, apply_gradients, set_lr
 
 
 class StudentStage(Stage):
@@ -195,7 +131,7 @@ class StudentStage(Stage):
             loss = loss + self.r1_weight * penalty
             metrics["penalty"] = penalty.detach()
         loss.backward()
-        norm, applied = _apply(self.disc_optimizer, self.disc)
+        norm, applied = apply_gradients(self.disc_optimizer, self.disc)
         return metrics | {
             "logits_real": real_logits.detach().mean(),
             "logits_fake": fake_logits.detach().mean(),
@@ -221,9 +157,9 @@ class StudentStage(Stage):
             adv_weight=self.adv_weight * ramp(learnt, 0, self.adv_ramp),
         )
         length = self.total - self.disc_warmup
-        _set_lr(self.optimizer, self.lr * warmup_cosine(learnt, length, self.warmup))
+        set_lr(self.optimizer, self.lr * warmup_cosine(learnt, length, self.warmup))
         fake.backward(grad)
-        norm, applied = _apply(self.optimizer, self.model)
+        norm, applied = apply_gradients(self.optimizer, self.model)
         if applied:
             self.average.update_parameters(self.model)
         return {
@@ -246,60 +182,6 @@ class StudentStage(Stage):
         return x + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x), sigma
 
 
-class Paths:
-    """The noise levels along each sampling path as one table, drawn from and looked up in batches.
-
-    levels: {nfe: [falling sigmas]}. Row r, place p is the level of evaluation p of path r.
-    """
-
-    def __init__(self, levels, device):
-        self.longest = max(len(row) for row in levels.values())
-        rows = [list(row) + [0.0] * (self.longest + 1 - len(row)) for row in levels.values()]
-        self.table = torch.tensor(rows, device=device)
-        later = [(r, p) for r, row in enumerate(levels.values()) for p in range(1, len(row))]
-        # With one-evaluation paths alone there is no later place; all inputs are then first.
-        self.later = torch.tensor(later or [(0, 0)], device=device)
-
-    def draw(self, first, rest):
-        """Random (rows, places): `first` at place 0, then `rest` evenly over the later places."""
-        device = self.table.device
-        starts = torch.randint(len(self.table), (first,), device=device)
-        picks = self.later[torch.randint(len(self.later), (rest,), device=device)]
-        rows = torch.cat([starts, picks[:, 0]])
-        return rows, torch.cat([torch.zeros_like(starts), picks[:, 1]])
-
-    def at(self, rows, places):
-        """The levels there and the levels that follow (0 after the last)."""
-        return self.table[rows, places], self.table[rows, places + 1]
-
-
 def student_from(teacher_ema):
     """A trainable copy of the teacher's averaged model, dropout and all."""
     return copy.deepcopy(teacher_ema).requires_grad_(True)
-
-
-def _multi_average(decay):
-    """An EMA update for `AveragedModel` whose decay is a function of the updates so far."""
-
-    @torch.no_grad()
-    def update(averaged, current, count):
-        rate = 1 - decay(int(count))
-        torch._foreach_lerp_(list(averaged), list(current), rate)
-
-    return update
-
-
-def _set_lr(optimizer, lr):
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
-def _apply(optimizer, model):
-    """Clip, step, clear. A gradient that is not finite is dropped: one such update would stay in
-    the weights and the average for ever. Returns its norm and whether it was applied."""
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
-    applied = bool(torch.isfinite(norm))
-    if applied:
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return norm, applied
