@@ -201,14 +201,16 @@ class CustomGenerativeModel(BaseGenerativeModel):
         if sampler == "few_step":
             given = _checked_levels({nfe: sigmas})[nfe] if sigmas else None
             levels = given or self.scheduler.few_step_sigmas(nfe)
-            states = few_step_states(self.denoise, levels, randn)
+            states, total = few_step_states(self.denoise, levels, randn), nfe + 1
         else:
+            if sigmas:
+                raise ValueError(f"sigmas belong to the few_step sampler, not to {sampler}")
             plan = ode_plan(nfe, heun=sampler == "heun")
             levels = self.scheduler.ode_sigmas(len(plan))
             step = self.scheduler.reverse_process_step
-            states = ode_states(self.denoise, step, levels, plan, randn)
+            states, total = ode_states(self.denoise, step, levels, plan, randn), len(plan) + 1
         trajectory = []
-        for state in tqdm(states, total=len(levels) + 1, disable=not verbose, desc="sampling"):
+        for state in tqdm(states, total=total, disable=not verbose, desc="sampling"):
             trajectory = [*trajectory, state] if return_traj else [state]
         trajectory[-1] = trajectory[-1].clamp(-1, 1)
         return trajectory if return_traj else trajectory[-1]
@@ -243,6 +245,8 @@ def create_custom_model(device="cpu", **config):
 
 def _checked_levels(table):
     """JSON's {"2": [80, 1.5]} -> {2: [80.0, 1.5]}, each row as long as its key and falling."""
+    if not isinstance(table, dict):
+        raise ValueError(f"few_step_sigmas {table!r}: levels by NFE are expected")
     levels = {int(nfe): [float(sigma) for sigma in row] for nfe, row in table.items()}
     for nfe, row in levels.items():
         falling = all(a > b for a, b in zip(row, row[1:]))

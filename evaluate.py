@@ -28,6 +28,7 @@ from src.utils import (
 )
 from training.building import open_images
 from training.command_line import settings_from_json
+from training.run_folder import teacher_of
 
 SHEET_COLUMNS = 10
 
@@ -50,13 +51,16 @@ def main(arguments=None):
     device = pick_device(args.device)
     record = read_json(run_dir / "training_config.json")
     settings = settings_from_json(record)
-    teacher_file = record.get("teacher_file", run_dir / "teacher" / "model.pt")
-    teacher = load_model(teacher_file, create_custom_model, device)
+    teacher = load_model(teacher_of(run_dir, record), create_custom_model, device)
     student = load_model(run_dir / "final_model.pt", create_custom_model, device)
     images = open_images(settings)
+    if len(images.val) < 2 or len(images.train) < 2:
+        raise UserError(f"{run_dir}: scores need at least two training and two held-out images")
+    if not record.get("finished"):
+        print(f"{run_dir}: the run is not finished; its newest networks are scored")
 
     reference = np.asarray(images.val.images)
-    picks = np.random.default_rng(args.seed).permutation(len(images.train))[: args.num_samples]
+    picks = np.random.default_rng(abs(args.seed)).permutation(len(images.train))[: args.num_samples]
     rows = [("real training images", images.train.take(np.sort(picks)).numpy(), None)]
     for name, model, nfes in [
         ("teacher", teacher, args.teacher_nfe_list),
@@ -78,7 +82,10 @@ def sample_images(model, nfe, count, batch_size, seed, title):
     batches = []
     for start in tqdm(range(0, count, batch_size), desc=title, leave=False):
         seeds = image_seeds(seed, start, min(batch_size, count - start))
-        batches.append(to_uint8(model.sample((len(seeds), 3, 64, 64), nfe, seeds=seeds)))
+        images = model.sample((len(seeds), 3, 64, 64), nfe, seeds=seeds)
+        if not torch.isfinite(images).all():
+            raise UserError(f"{title}: values that are not finite; the run has diverged")
+        batches.append(to_uint8(images))
     return torch.cat(batches).numpy()
 
 
@@ -107,9 +114,11 @@ def report(rows, reference, description, output):
     )
     with whole_file(output / "scores.md") as temporary:
         temporary.write_text(f"{description}\n\n{table}\n")
-    with whole_file(output / "sheet.png") as temporary:
-        labelled_sheet(rows).save(temporary)
-    print(f"\nwritten: {output}/scores.md, scores.json, sheet.png")
+    # Apart from each other: generated pictures may be shown where real ones may not.
+    for name, part in (("real.png", rows[:1]), ("sheet.png", rows[1:])):
+        with whole_file(output / name) as temporary:
+            labelled_sheet(part).save(temporary)
+    print(f"\nwritten to {output}: scores.md, scores.json, sheet.png, real.png")
 
 
 def markdown_table(scores, space_name, reference_count):

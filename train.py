@@ -21,7 +21,7 @@ from training.building import (
 from training.command_line import parse_settings
 from training.estimate import describe
 from training.loop import SHEET_IMAGES, Interrupted, train
-from training.run_folder import choose_run_folder, write_config
+from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
 
 HELDOUT_IMAGES = 64
 
@@ -33,22 +33,28 @@ def main():
     if dry_run:
         print(describe(settings, device))
         return 0
-    folder = choose_run_folder(settings)
-    teacher_path = Path(settings.student.teacher_ckpt or folder / "teacher" / "model.pt")
-    if settings.run.phase == "add" and not teacher_path.exists():
+    folder, teacher_path = choose_run_folder(settings)
+    trains_teacher = settings.run.phase != "add" and teacher_path == own_teacher(folder)
+    if not trains_teacher and not teacher_path.exists():
         raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
     images = open_images(settings)
     print(f"{images.description}; run folder {folder}")
-    write_config(folder, settings, preset=preset, torch=torch.__version__, finished=False)
+    stages = ["teacher"] * trains_teacher + ["student"] * (settings.run.phase != "teacher")
+    digests = {"images": images.train.digest}
+    identities = {stage: phase_identity(settings, stage, digests) for stage in stages}
+    facts = {"preset": preset, "torch": torch.__version__, "device": _device_name(device)}
+    begin_run(folder, settings, identities, teacher_path, **facts)
+    seconds = {}
     try:
-        if settings.run.phase in ("teacher", "all") and not settings.student.teacher_ckpt:
-            run_teacher(settings, images, folder, device)
-        if settings.run.phase in ("add", "all"):
-            run_student(settings, images, folder, device, teacher_path)
+        if "teacher" in stages:
+            seconds["teacher"] = run_teacher(settings, images, folder, device)
+        if "student" in stages:
+            seconds["student"] = run_student(settings, images, folder, device, teacher_path)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
-    write_config(folder, settings, finished=True)
+    add_facts(folder, finished=True)
+    print(f"training time in all: {sum(seconds.values()):.0f} s; everything of it is in {folder}")
     return 0
 
 
@@ -76,11 +82,12 @@ def run_teacher(settings, images, folder, device):
         identity=phase_identity(settings, stage.name, {"images": images.train.digest}),
         pictures=pictures,
         extra_metrics=heldout_loss,
-        on_save=lambda: save_model(stage.ema, folder / "teacher" / "model.pt", config),
+        on_save=lambda: save_model(stage.ema, own_teacher(folder), config),
         **_loop_arguments(settings, images, folder, device),
     )
-    write_config(folder, settings, teacher_seconds=round(seconds, 1), sigma_data=sigma_data)
-    print(f"teacher: {seconds:.0f} s of training; {folder / 'teacher' / 'model.pt'}")
+    add_facts(folder, teacher_seconds=round(seconds, 1), sigma_data=sigma_data)
+    print(f"teacher: {seconds:.0f} s of training; {own_teacher(folder)}")
+    return seconds
 
 
 def run_student(settings, images, folder, device, teacher_path):
@@ -89,16 +96,12 @@ def run_student(settings, images, folder, device, teacher_path):
     teacher_json = read_json(teacher_path.with_name("model_config.json"))
     config = student_config(teacher_json, settings, teacher_path)
     torch.manual_seed(settings.run.seed)  # the discriminator's random weights
-    stage = build_student(settings, teacher, device)
-    stage.ema.scheduler.few_step_table = {int(k): v for k, v in config["few_step_sigmas"].items()}
+    stage = build_student(settings, teacher, config, device)
     heldout = to_float(images.val.take(range(min(HELDOUT_IMAGES, len(images.val))))).to(device)
 
     def pictures():
         shape = (SHEET_IMAGES, 3, *heldout.shape[2:])
-        rows = [
-            stage.ema.sample(shape, nfe, seeds=range(SHEET_IMAGES), sampler="few_step")
-            for nfe in (1, 2, 4)
-        ]
+        rows = [stage.ema.sample(shape, nfe, seeds=range(SHEET_IMAGES)) for nfe in (1, 2, 4)]
         return torch.cat(rows)
 
     def heldout_logits():
@@ -116,10 +119,16 @@ def run_student(settings, images, folder, device, teacher_path):
         **_loop_arguments(settings, images, folder, device),
     )
     best = Path(settings.run.export_dir) / "best_model.pt"
+    if best.exists():
+        print(f"{best}: the student there is replaced; each run keeps its own as final_model.pt")
     save_model(stage.ema, best, config)
-    facts = {"student_seconds": round(seconds, 1), "teacher_file": str(teacher_path)}
-    write_config(folder, settings, **facts)
+    add_facts(folder, student_seconds=round(seconds, 1))
     print(f"student: {seconds:.0f} s of training; {best} (sample it with python sampling.py)")
+    return seconds
+
+
+def _device_name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _loop_arguments(settings, images, folder, device):

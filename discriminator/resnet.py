@@ -43,7 +43,7 @@ class DownBlock(nn.Module):
 
 def minibatch_stddev(x, group=4):
     """Append one channel: the standard deviation over groups of neighbours in the batch, averaged
-    over channels and places (StyleGAN, Karras et al. 2018, arXiv:1710.10196). A batch of equal
+    over channels and places (Karras et al. 2018, arXiv:1710.10196). A batch of equal
     images shows there. `[B, C, H, W]` -> `[B, C + 1, H, W]`."""
     batch, channels, height, width = x.shape
     group = math.gcd(batch, group)
@@ -100,5 +100,8 @@ class Head(nn.Module):
 
     def forward(self, h, embedding):
         h = F.leaky_relu(self.hidden(F.leaky_relu(h, 0.2)), 0.2)
-        match = (h * self.projection(embedding)[:, :, None, None]).mean(dim=1)
-        return self.out(h)[:, 0] + match
+        # In fp32: the penalty compares logits that differ by less than bf16 resolves.
+        with torch.autocast(h.device.type, enabled=False):
+            h, embedding = h.float(), embedding.float()
+            match = (h * self.projection(embedding)[:, :, None, None]).mean(dim=1)
+            return self.out(h)[:, 0] + match

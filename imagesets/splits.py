@@ -130,8 +130,9 @@ def hashed_split(root, names, seed):
     """`(train names, validation names)` by a hash of each name and `seed`, both in listing order.
 
     Held out are the images whose hash falls in the lowest tenth, at most the 1000 lowest, and at
-    least one. So an image's set hardly depends on the others, and an image added later never turns
-    a training image into a validation one. Raises `UserError` for fewer than two images.
+    least two (of two or three images: one). So an image's set hardly depends on the others, and an
+    image added later never turns a training image into a validation one, but for the first few
+    images. Raises `UserError` for fewer than two images.
     """
     if len(names) < 2:
         raise UserError(f"{root}: one image only; one to train on and one to hold out are needed")
@@ -142,7 +143,7 @@ def hashed_split(root, names, seed):
 
     ranked = sorted((rank(name), name) for name in names)
     below = sum(value < VALIDATION_SHARE for value, _ in ranked)
-    count = min(max(below, 1), MAX_VALIDATION, len(names) - 1)
+    count = min(max(below, 2), MAX_VALIDATION, len(names) // 2)
     held_out = {name for _, name in ranked[:count]}
     train = [name for name in names if name not in held_out]
     return train, [name for name in names if name in held_out]

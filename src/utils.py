@@ -32,12 +32,18 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def run_command(main):
-    """Run `main()` as a program: a `UserError` becomes one line on stderr and exit code 2."""
+    """Run `main()` as a program: a `UserError`, or a file that cannot be read or written, becomes
+    one line on stderr and exit code 2; Ctrl-C exits with 130."""
     try:
         sys.exit(main())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(2)
 
 
 def seed_everything(seed):
@@ -147,9 +153,12 @@ def read_json(path):
 
 
 def torch_save(content, path):
-    """`torch.save`, whole or not at all."""
-    with whole_file(path) as temporary:
-        torch.save(content, temporary)
+    """`torch.save`, whole or not at all. Raises `UserError` when the disk is full."""
+    try:
+        with whole_file(path) as temporary:
+            torch.save(content, temporary)
+    except RuntimeError as error:  # what torch raises for a failed write
+        raise UserError(f"{path}: cannot be written; is the disk full?") from error
 
 
 def torch_load(path, device="cpu"):
@@ -191,7 +200,7 @@ def load_model(checkpoint_path, create_model_fn, device="cpu", config_path=None)
     checkpoint = torch_load(checkpoint_path)
     try:
         model = create_model_fn(device=device, **read_json(config_path))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{config_path}: {error}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f'{checkpoint_path}: no "state_dict" in it; not a saved model')

@@ -141,7 +141,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path, stops):
     while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "it was to be killed, not to finish"
+    assert not (tmp_path / "run" / "student" / "checkpoint_iter_5.pt").exists()
     result = run(tmp_path, "--cache_dir", whole.parent / "cache")
     assert f"going on with the {phase} at step" in result.stdout
     for name in ("final_model.pt", "teacher/model.pt"):
@@ -175,14 +176,18 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
 def test_rerunning_a_finished_run_trains_nothing(finished):
     folder, _ = finished
     before = (folder / "run" / "log.jsonl").read_bytes()
+    (folder / "run" / "teacher" / "model.pt").unlink()  # as after a kill before it was written
     again = run(folder)
+    assert (folder / "run" / "teacher" / "model.pt").exists()
     assert "going on with the student at step 5" in again.stdout
     assert (folder / "run" / "log.jsonl").read_bytes() == before
 
 
 def test_other_settings_do_not_go_on_with_a_run(finished):
     folder, _ = finished
+    config = (folder / "run" / "training_config.json").read_bytes()
     result = run(folder, "--lr", "0.5", check=False)
+    assert (folder / "run" / "training_config.json").read_bytes() == config
     assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "lr = 0.0" in result.stderr and "--save_dir" in result.stderr
@@ -217,13 +222,17 @@ def test_additional_condition_trains_and_rebuilds(tmp_path):
         (["--data", "folder"], "--data_root"),
         (["--teacher_ckpt", "nowhere.pt", "--phase", "add"], "nowhere.pt"),
         (["--device", "abacus"], "--device abacus"),
+        (["--disc_warmup", "5"], "--disc_warmup 5"),
+        (["--phase", "teacher", "--teacher_ckpt", "x.pt"], "--teacher_ckpt"),
+        (["--teacher_ckpt", "nowhere.pt"], "nowhere.pt"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing_behind(finished, tmp_path, flags, named):
     cache = finished[0].parent / "cache"
     result = run(tmp_path, *flags, "--cache_dir", cache, check=False)
     assert result.returncode == 2
-    assert len(result.stderr.strip().splitlines()) == 1 and named in result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and named in last and "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -232,6 +241,6 @@ def test_dry_run_shows_everything_and_touches_nothing(tmp_path):
     settings = json.loads(result.stdout[: result.stdout.index("\n}") + 2])
     assert settings["teacher"]["num_iterations"] == 5
     count = sum(p.numel() for p in create_custom_model(network="tiny").parameters())
-    assert f"U-Net {count:,}" in result.stdout
+    assert f"U-Net {count:,};" in result.stdout
     assert "MiB" in result.stdout and "= about" in result.stdout
     assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,8 @@ from custom_model import MODEL_DEFAULTS, create_custom_model
 from discriminator import build_discriminator
 from imagesets import open_image_sets
 from src.utils import UserError
-from training.settings import LOCATION_FIELDS, PHASE_GROUPS, nfe_table
-from training.student import StudentStage, student_from
+from training.settings import NOT_IDENTITY, PHASE_GROUPS, nfe_table
+from training.student import StudentStage
 from training.teacher import TeacherStage
 
 
@@ -24,7 +24,7 @@ def open_images(settings):
         train_split=data.train_split or None,
         val_split=data.val_split or None,
         cache_dir=data.cache_dir,
-        seed=settings.run.seed,
+        seed=data.data_seed,
         synthetic_count=data.synthetic_count,
     )
     if len(images.train) < data.batch_size:
@@ -51,7 +51,7 @@ def phase_identity(settings, stage_name, digests):
     values = {"seed": settings.run.seed, **digests}
     for group in PHASE_GROUPS[stage_name]:
         for key, value in asdict(getattr(settings, group)).items():
-            if key not in LOCATION_FIELDS:
+            if key not in NOT_IDENTITY:
                 values[key] = value
     return values
 
@@ -65,7 +65,6 @@ def prepare_backends(device):
     """Fast defaults of a CUDA device: TF32 for what stays fp32, tuned convolutions."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
 
 
@@ -83,19 +82,22 @@ def build_teacher(settings, sigma_data, device):
     )
 
 
-def build_student(settings, teacher, device):
-    """The stage of phase 2: a student that starts as `teacher`, and a random discriminator."""
-    levels = nfe_table(settings.student.sigmas)
-    model = student_from(teacher)
+def build_student(settings, teacher, config, device):
+    """The stage of phase 2: a student of `config` that starts with the weights of `teacher`, and a
+    discriminator with random ones."""
+    model = create_custom_model(device, **config)
+    model.load_state_dict(teacher.state_dict())
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = settings.student.student_dropout
     student, disc = settings.student, settings.discriminator
+    random_disc = build_discriminator(
+        disc.disc, channels=disc.disc_channels, sigma_data=config["sigma_data"]
+    )
     return StudentStage(
         _laid_out(model, device),
         teacher=_laid_out(teacher, device),
-        disc=_laid_out(build_disc(settings, teacher.scheduler.sigma_data).to(device), device),
-        levels=levels,
+        disc=_laid_out(random_disc.to(device), device),
         total=student.student_iterations,
         autocast=autocast_for(device),
         lr=student.student_lr,
@@ -115,12 +117,6 @@ def build_student(settings, teacher, device):
         r1_weight=disc.r1_weight,
         r1_sigma=disc.r1_sigma,
     )
-
-
-def build_disc(settings, sigma_data):
-    """The discriminator of `settings`, from random weights, on the CPU."""
-    disc = settings.discriminator
-    return build_discriminator(disc.disc, channels=disc.disc_channels, sigma_data=sigma_data)
 
 
 def student_config(teacher_config, settings, path):

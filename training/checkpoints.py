@@ -3,6 +3,16 @@
 from src.utils import UserError, torch_load, torch_save
 
 
+def check_identity(folder, saved, wanted):
+    """Raise `UserError`, naming the first difference, unless `saved` has all of `wanted`."""
+    for key, value in wanted.items():
+        if saved.get(key) != value:
+            raise UserError(
+                f"{folder}: was trained with {key} = {saved.get(key)}, not {value}; give the same,"
+                " or another --save_dir"
+            )
+
+
 def checkpoint_path(folder, step):
     return folder / f"checkpoint_iter_{step}.pt"
 
@@ -18,24 +28,36 @@ def list_checkpoints(folder):
 
 
 def save_checkpoint(folder, step, content, keep):
-    """Write `content` for `step`, then delete all but the newest `keep`."""
+    """Write `content` for `step`, then delete all but the newest `keep` up to that step."""
     torch_save({"step": step, **content}, checkpoint_path(folder, step))
-    for old in list_checkpoints(folder)[keep:]:
+    past = [old for old in list_checkpoints(folder) if old <= step]
+    for old in past[keep:]:
         checkpoint_path(folder, old).unlink(missing_ok=True)
+
+
+def sweep_temporaries(folder):
+    """Delete what a killed writer left behind: each is as large as a checkpoint."""
+    for leftover in folder.glob(".*.tmp.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def load_newest(folder):
     """Content of the newest checkpoint that is undamaged, or None where there is none at all.
 
-    A damaged one is passed over aloud. Raises `UserError` when all are damaged: starting anew in
-    silence would throw a run away.
+    A damaged one is passed over aloud and renamed to `*.damaged`. Raises `UserError` when all are
+    damaged: starting anew in silence would throw a run away.
     """
     steps = list_checkpoints(folder)
+    damaged = list(folder.glob("checkpoint_iter_*.damaged"))
     for step in steps:
         try:
             return torch_load(checkpoint_path(folder, step))
         except UserError as error:
             print(f"skipping a checkpoint: {error}")
-    if steps:
-        raise UserError(f"{folder}: no checkpoint there is readable; remove them to start anew")
+            path = checkpoint_path(folder, step)
+            path.rename(path.with_suffix(".damaged"))
+    if steps or damaged:
+        raise UserError(
+            f"{folder}: no checkpoint there is readable; delete *.damaged to start anew"
+        )
     return None

@@ -93,6 +93,14 @@ def _check_together(settings):
     sigmas = settings.student.sigmas
     if any(a <= b for a, b in zip(sigmas, sigmas[1:])):
         raise UserError(f"--sigmas {sigmas}: give the four levels from largest to smallest")
+    warmup, steps = settings.discriminator.disc_warmup, settings.student.student_iterations
+    if warmup >= steps and settings.run.phase != "teacher":
+        raise UserError(
+            f"--disc_warmup {warmup}: the student's {steps} steps would all be warm-up; give less,"
+            " or more --student_iterations"
+        )
+    if settings.run.phase == "teacher" and settings.student.teacher_ckpt:
+        raise UserError("--phase teacher trains a teacher; leave out --teacher_ckpt")
     if settings.data.data == "folder" and not settings.data.data_root:
         raise UserError("--data folder: name the folder with --data_root DIR")
     if settings.data.data == "synthetic" and settings.data.data_root:

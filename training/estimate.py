@@ -5,28 +5,28 @@ import time
 
 import torch
 
-from custom_model import create_custom_model
-from training.building import build_disc, teacher_config
+from training.building import build_student, build_teacher, student_config, teacher_config
 
+SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
 CHECKPOINT_COPIES = 4  # weights, average, and Adam's two moments
 
 
 def describe(settings, device):
     """A text of the resolved settings, parameter counts, disk need and estimated time.
 
-    Times a few real forward and backward passes; writes nothing.
+    Times a few real steps on random images; writes nothing.
     """
-    model = create_custom_model(device, **teacher_config(settings, 0.5))
-    disc = build_disc(settings, 0.5).to(device)
-    counts = {name: _parameters(net) for name, net in [("U-Net", model), ("discriminator", disc)]}
-    unet, critic = counts["U-Net"], counts["discriminator"]
+    config = teacher_config(settings, SIGMA_DATA)
+    teacher = build_teacher(settings, SIGMA_DATA, device)
+    student = build_student(settings, teacher.ema, student_config(config, settings, ""), device)
+    unet, critic = _parameters(student.model), _parameters(student.disc)
     keep = settings.run.keep_checkpoints
     # One more than is kept stands on the disk while the newest is written.
     teacher_disk = 4 * unet * (CHECKPOINT_COPIES * (keep + 1) + 1)
     student_disk = teacher_disk + 4 * critic * 3 * (keep + 1)
     lines = [json.dumps(settings.as_dict(), indent=2)]
-    lines += [f"parameters: {name} {count:,}" for name, count in counts.items()]
-    times = _times(model, disc, settings.data.batch_size, device)
+    lines.append(f"parameters: U-Net {unet:,}; discriminator {critic:,}")
+    times = _times(teacher, student, settings.data.batch_size, device)
     phases = {
         "teacher": (settings.teacher.num_iterations, times["teacher"], teacher_disk),
         "student": (settings.student.student_iterations, times["student"], student_disk),
@@ -42,23 +42,16 @@ def describe(settings, device):
     return "\n".join(lines)
 
 
-def _times(model, disc, batch_size, device):
-    """Seconds a step of each phase, from passes over a small batch scaled to the whole one."""
-    batch = batch_size if device.type == "cuda" else min(batch_size, 4)
-    x = torch.randn(batch, 3, 64, 64, device=device)
-    sigma = torch.ones(batch, device=device)
-
-    def forward():
-        with torch.no_grad():
-            model.denoise(x, sigma)
-
-    unet_forward = _seconds(forward, device)
-    unet_train = _seconds(lambda: model.denoise(x, sigma).mean().backward(), device)
-    disc_train = _seconds(lambda: disc(x, sigma).mean().backward(), device)
+def _times(teacher, student, batch_size, device):
+    """Seconds a step of each phase; on a CPU from a small batch, scaled to the whole one."""
+    batch = batch_size if device.type == "cuda" else 2
+    x0 = torch.rand(batch, 3, 64, 64, device=device) * 2 - 1
     scale = batch_size / batch
-    # The student's step: itself, the teacher, up to three re-simulated quarters, four passes of D.
-    student = unet_train + 1.75 * unet_forward + 4 * disc_train
-    return {"teacher": scale * unet_train, "student": scale * student}
+    return {
+        "teacher": scale * _seconds(lambda: teacher.step(x0, 0), device),
+        # The last step: past the discriminator's warm-up, where both networks learn.
+        "student": scale * _seconds(lambda: student.step(x0, student.total - 1), device),
+    }
 
 
 def _seconds(work, device, repeats=2):

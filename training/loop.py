@@ -7,11 +7,12 @@ import time
 from tqdm import tqdm
 
 from src.utils import UserError, picture_sheet, seed_everything, to_uint8, whole_file
-from training.checkpoints import load_newest, save_checkpoint
+from training.checkpoints import check_identity, load_newest, save_checkpoint, sweep_temporaries
 from training.logbook import append_row, draw_curves, drop_rows_after, read_rows
 from training.schedules import is_picture_step
 
 SHEET_IMAGES = 8  # the write-up wants about eight
+MOST_SKIPS = 50  # updates in a row that are dropped for gradients that are not finite
 
 
 def train(
@@ -39,14 +40,19 @@ def train(
     """
     own_folder, log = folder / stage.name, folder / "log.jsonl"
     own_folder.mkdir(parents=True, exist_ok=True)
+    sweep_temporaries(own_folder)
     start, seconds, window = _resume(stage, own_folder, identity)
     drop_rows_after(log, stage.name, start)
+    if start == total:
+        # A kill between the last checkpoint and what follows it must not leave older files.
+        on_save()
+        draw_curves(read_rows(log), folder / "training_curves.png")
 
     def save(step):
         state = {"identity": identity, "seconds": seconds, "window": window.state()}
         save_checkpoint(own_folder, step, state | {"stage": stage.state_dict()}, keep_checkpoints)
 
-    stop = _StopFlag()
+    stop, skips = _StopFlag(), 0
     bar = tqdm(total=total, initial=start, desc=stage.name, unit="step", smoothing=0.05)
     with stop, bar:
         for step in range(start, total):
@@ -54,18 +60,25 @@ def train(
             # Nothing random survives from one step to the next, so a resumed run draws the same.
             seed_everything(_step_seed(seed, stage.name, step))
             x0 = batch_of(step)
-            window.add(stage.step(x0, step), len(x0))
+            metrics = stage.step(x0, step)
+            window.add(metrics, len(x0))
+            skips = skips + 1 if was_skipped(metrics) else 0
+            if skips == MOST_SKIPS:
+                raise UserError(
+                    f"{stage.name}: gradients were not finite for {skips} steps up to {step + 1};"
+                    f" the checkpoints in {own_folder} are kept; lower the learning rate"
+                )
             done = step + 1
-            row = {}
+            extras = {}
             if is_picture_step(done, sample_interval) or done == total:
                 sheet = picture_sheet(to_uint8(pictures()), columns=SHEET_IMAGES)
                 with whole_file(folder / "samples" / f"{stage.name}_{done:07d}.png") as temporary:
                     sheet.save(temporary)
-                row = extra_metrics()
+                extras = extra_metrics()
             seconds += time.perf_counter() - began
             window.seconds += time.perf_counter() - began
-            if done % log_interval == 0 or done == total:
-                row = {"phase": stage.name, "step": done} | window.close() | row
+            if done % log_interval == 0 or extras:
+                row = {"phase": stage.name, "step": done} | window.close() | extras
                 append_row(log, row | {"seconds": round(seconds, 2)})
                 bar.set_postfix_str(f"{row['images_per_second']:.0f} images/s", refresh=False)
             if done % save_interval == 0 or done == total or stop.signal:
@@ -102,6 +115,11 @@ class _StopFlag:
         self.signal = number
 
 
+def was_skipped(metrics):
+    """Whether a network's update was dropped in this step."""
+    return any(value for key, value in metrics.items() if "skipped" in key)
+
+
 class _Window:
     """Means of the metrics since the last log row; sums stay on the device until a row is due."""
 
@@ -111,7 +129,10 @@ class _Window:
 
     def add(self, metrics, images):
         self.images += images
+        skipped = was_skipped(metrics)
         for key, value in metrics.items():
+            if skipped and "skipped" not in key:
+                continue  # one value that is not finite would hide the others of the window
             self.sums[key] = self.sums.get(key, 0.0) + value
             self.counts[key] = self.counts.get(key, 0) + 1
 
@@ -122,7 +143,7 @@ class _Window:
     def close(self):
         row = {key: float(value) / self.counts[key] for key, value in self.sums.items()}
         row["images_per_second"] = self.images / max(self.seconds, 1e-9)
-        self.__init__()
+        self.sums, self.counts, self.images, self.seconds = {}, {}, 0, 0.0
         return row
 
 
@@ -131,13 +152,7 @@ def _resume(stage, folder, identity):
     checkpoint = load_newest(folder)
     if checkpoint is None:
         return 0, 0.0, _Window()
-    for key, value in identity.items():
-        saved = checkpoint["identity"].get(key)
-        if saved != value:
-            raise UserError(
-                f"{folder}: was trained with {key} = {saved}, not {value}; give the same, "
-                "or another --save_dir"
-            )
+    check_identity(folder, checkpoint["identity"], identity)
     stage.load_state_dict(checkpoint["stage"])
     print(f"going on with the {stage.name} at step {checkpoint['step']}")
     return checkpoint["step"], checkpoint["seconds"], _Window(**checkpoint["window"])

@@ -14,8 +14,7 @@ class Paths:
         rows = [list(row) + [0.0] * (self.longest + 1 - len(row)) for row in levels.values()]
         self.table = torch.tensor(rows, device=device)
         later = [(r, p) for r, row in enumerate(levels.values()) for p in range(1, len(row))]
-        # With one-evaluation paths alone there is no later place; all inputs are then first.
-        self.later = torch.tensor(later or [(0, 0)], device=device)
+        self.later = torch.tensor(later, device=device)
 
     def draw(self, first, rest):
         """Random (rows, places): `first` at place 0, then `rest` evenly over the later places."""

@@ -38,6 +38,7 @@ class Data:
     val_split: str = setting("", "likewise for the held-out images")
     cache_dir: str = setting("./data/cache", "where decoded images are kept")
     synthetic_count: int = setting(4000, "training images of --data synthetic", low=16)
+    data_seed: int = setting(42, "seed of drawn faces and of the part held out", low=0)
     batch_size: int = setting(32, "images a step, both phases", low=2)
     x_flip: bool = setting(True, "mirror half of the training images")
 
@@ -88,7 +89,9 @@ class Student:
         "the four noise levels: NFE 1 uses the first, NFE 2 first and third, NFE 4 all",
         low=1e-4,
     )
-    first_level_share: float = setting(0.5, "share of inputs at the first level", low=0, high=1)
+    first_level_share: float = setting(
+        0.5, "share of inputs at the first level, rounded to whole images", low=0, high=1
+    )
     self_input_share: float = setting(
         0.5, "share of self-generated inputs at the lower levels (rest: real)", low=0, high=1
     )
@@ -113,7 +116,7 @@ class Discriminator:
     disc_warmup: int = setting(200, "steps in which it alone learns", low=0)
     disc_mean: float = setting(-1.5, "mean of ln sigma of the noise on its inputs")
     disc_std: float = setting(1.0, "standard deviation of it", low=0)
-    r1_weight: float = setting(1.0, "weight of the approximate R1 penalty", low=0)
+    r1_weight: float = setting(10.0, "weight of the approximate R1 penalty", low=0)
     r1_sigma: float = setting(0.1, "standard deviation of that penalty's perturbation", low=0)
 
 
@@ -142,7 +145,8 @@ PHASE_GROUPS = {
 }
 
 # Where the data lies may change between runs; which images it holds is checked by their digest.
-LOCATION_FIELDS = ("data_root", "train_split", "val_split", "cache_dir", "teacher_ckpt")
+NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir", "teacher_ckpt")
+NOT_IDENTITY += ("teacher_steps",)  # of pictures only
 
 PRESETS = {
     "full": {},

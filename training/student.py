@@ -1,6 +1,5 @@
 """Phase 2: the few-step student, distilled from the teacher against a discriminator."""
 
-import copy
 from functools import partial
 
 import torch
@@ -20,7 +19,7 @@ from training.stage import Stage, apply_gradients, set_lr
 class StudentStage(Stage):
     """Phase 2: a few-step generator from the teacher, by score distillation and a hinge GAN.
 
-    levels: {nfe: falling noise levels}, the paths that sampling will take.
+    model: starts as the teacher; the noise levels in its scheduler are the paths of sampling.
     teacher: frozen denoiser; disc: `disc(x, sigma) -> [B, N]`, random weights.
     The other arguments are fields of `training.settings.Student` and `Discriminator`.
     """
@@ -32,7 +31,6 @@ class StudentStage(Stage):
         model,
         teacher,
         disc,
-        levels,
         total,
         autocast,
         lr,
@@ -57,7 +55,7 @@ class StudentStage(Stage):
         self.disc = disc.train()
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.0, 0.99))
         self.disc_optimizer = torch.optim.Adam(disc.parameters(), lr=disc_lr, betas=(0.0, 0.99))
-        self.paths = Paths(levels, model.device)
+        self.paths = Paths(model.scheduler.few_step_table, model.device)
         self.total, self.lr, self.warmup = total, lr, warmup
         self.first_level_share, self.self_input_share = first_level_share, self_input_share
         self.distill_mean, self.distill_std = distill_mean, distill_std
@@ -180,8 +178,3 @@ class StudentStage(Stage):
         level = torch.randn(len(x), device=x.device)
         sigma = (self.disc_mean + self.disc_std * level).exp()
         return x + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x), sigma
-
-
-def student_from(teacher_ema):
-    """A trainable copy of the teacher's averaged model, dropout and all."""
-    return copy.deepcopy(teacher_ema).requires_grad_(True)
