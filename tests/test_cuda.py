@@ -1,0 +1,31 @@
+"""Both phases on a GPU, where there is one: bf16, channels-last, saved and loaded on the CPU."""
+
+import pytest
+import torch
+
+from custom_model import create_custom_model
+from src.utils import load_model, save_model
+from training.building import build_student, build_teacher, student_config, teacher_config
+from training.command_line import make_settings
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path):
+    device = torch.device("cuda")
+    settings = make_settings({"network": "tiny", "disc_channels": 8, "disc_warmup": 0})
+    config = teacher_config(settings, 0.5)
+    x0 = torch.rand(8, 3, 64, 64, device=device) * 2 - 1
+    teacher = build_teacher(settings, 0.5, device)
+    config = student_config(config, settings, "")
+    student = build_student(settings, teacher.ema, config, device)
+    for step in range(2):
+        for stage in (teacher, student):
+            metrics = stage.step(x0, step)
+            assert all(torch.as_tensor(value).isfinite() for value in metrics.values())
+            assert metrics["skipped"] == 0
+    save_model(student.ema, tmp_path / "model.pt", config)
+    loaded = load_model(tmp_path / "model.pt", create_custom_model, "cpu").eval()
+    shape, seeds = (2, 3, 64, 64), [1, 2]
+    there = student.ema.sample(shape, 2, seeds=seeds).cpu()
+    assert torch.allclose(loaded.sample(shape, 2, seeds=seeds), there, atol=0.02)
