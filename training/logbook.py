@@ -7,7 +7,8 @@ from src.utils import whole_file
 # Panels of the curves picture: title -> keys drawn in it.
 PANELS = {
     "teacher: denoising loss": ["loss", "heldout_loss"],
-    "student: losses": ["distill_loss", "disc_loss"],
+    "student: distillation loss": ["distill_loss"],
+    "student: discriminator's hinge loss": ["disc_loss"],
     "student: discriminator logits": ["logits_real", "logits_heldout", "logits_fake"],
     "student: gradient norm ratio, distillation / adversarial": ["grad_ratio"],
 }
