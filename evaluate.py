@@ -27,10 +27,12 @@ from src.utils import (
     write_json,
 )
 from training.building import open_images
+from training.checkpoints import check_identity
 from training.command_line import settings_from_json
 from training.run_folder import teacher_of
 
 SHEET_COLUMNS = 10
+FEW_IMAGES = 100  # fewer than features: their covariance is not even of full rank
 
 
 def main(arguments=None):
@@ -54,6 +56,10 @@ def main(arguments=None):
     teacher = load_model(teacher_of(run_dir, record), create_custom_model, device)
     student = load_model(run_dir / "final_model.pt", create_custom_model, device)
     images = open_images(settings)
+    for identity in record.get("identities", {}).values():
+        check_identity(run_dir, identity, {"images": images.train.digest})
+    if len(images.val) < FEW_IMAGES:
+        print(f"only {len(images.val)} images are held out: distances to them mean little")
     if len(images.val) < 2 or len(images.train) < 2:
         raise UserError(f"{run_dir}: scores need at least two training and two held-out images")
     if not record.get("finished"):

@@ -24,8 +24,14 @@ def write_reference(data_root, reference_dir):
     """
     from dataset import SimpsonsDataModule  # a reference that is already there needs no data set
 
-    images = SimpsonsDataModule(root=data_root).val_ds
     reference_dir = Path(reference_dir)
+    try:
+        images = SimpsonsDataModule(root=data_root).val_ds
+    except UserError as error:
+        raise UserError(
+            f"--reference_dir {reference_dir}: not there; name a folder of reference images."
+            f" The Simpsons' validation images cannot be put there: {error}"
+        ) from error
     temporary = reference_dir.with_name(f".{reference_dir.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)

@@ -53,8 +53,9 @@ def main():
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
-    add_facts(folder, finished=True)
-    print(f"training time in all: {sum(seconds.values()):.0f} s; everything of it is in {folder}")
+    total = sum(seconds.values())
+    add_facts(folder, finished=True, training_seconds=round(total, 1))
+    print(f"training time in all: {total:.0f} s; everything of this run is in {folder}")
     return 0
 
 

@@ -46,7 +46,7 @@ def _download(kagglehub, data_dir, by_hand):
     try:
         return Path(kagglehub.dataset_download(HANDLE))
     except Exception as error:  # network, login and disk errors come in a dozen types
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise UserError(
             f"the Simpsons images cannot be downloaded ({reason}): check the network and the"
             f" Kaggle login (kagglehub.login()) and try again, {by_hand}"

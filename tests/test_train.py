@@ -179,7 +179,7 @@ def test_rerunning_a_finished_run_trains_nothing(finished):
     (folder / "run" / "teacher" / "model.pt").unlink()  # as after a kill before it was written
     again = run(folder)
     assert (folder / "run" / "teacher" / "model.pt").exists()
-    assert "going on with the student at step 5" in again.stdout
+    assert "the student has had its 5 steps" in again.stdout
     assert (folder / "run" / "log.jsonl").read_bytes() == before
 
 

@@ -122,7 +122,8 @@ def build_student(settings, teacher, config, device):
 def student_config(teacher_config, settings, path):
     """The student's `model_config.json`: its teacher's, with the few-step sampler and its levels.
 
-    Raises `UserError` when the settings describe another network than the teacher at `path` has.
+    Raises `UserError` when the teacher at `path` is a student, or has another network than the
+    settings describe.
     """
     for key, value in asdict(settings.network).items():
         if teacher_config.get(key, MODEL_DEFAULTS[key]) != value:
@@ -130,6 +131,8 @@ def student_config(teacher_config, settings, path):
                 f"--teacher_ckpt {path}: it has {key} = {teacher_config.get(key)}, the flags say"
                 f" {value}; give the teacher's --{key}"
             )
+    if teacher_config.get("sampler") == "few_step":
+        raise UserError(f"--teacher_ckpt {path}: it is a student; name a teacher's model.pt")
     levels = nfe_table(settings.student.sigmas)
     return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
 

@@ -2,10 +2,18 @@
 
 from src.utils import UserError, torch_load, torch_save
 
+# Parts of an identity that are hashes, which would say nothing to a reader.
+DIGESTS = {"images": "images", "teacher": "weights of the teacher"}
+
 
 def check_identity(folder, saved, wanted):
     """Raise `UserError`, naming the first difference, unless `saved` has all of `wanted`."""
     for key, value in wanted.items():
+        if saved.get(key) != value and key in DIGESTS:
+            raise UserError(
+                f"{folder}: was trained with other {DIGESTS[key]} than are there now; bring those"
+                " back, or give another --save_dir"
+            )
         if saved.get(key) != value:
             raise UserError(
                 f"{folder}: was trained with {key} = {saved.get(key)}, not {value}; give the same,"

@@ -41,7 +41,7 @@ def train(
     own_folder, log = folder / stage.name, folder / "log.jsonl"
     own_folder.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(own_folder)
-    start, seconds, window = _resume(stage, own_folder, identity)
+    start, seconds, window = _resume(stage, own_folder, identity, total)
     drop_rows_after(log, stage.name, start)
     if start == total:
         # A kill between the last checkpoint and what follows it must not leave older files.
@@ -147,14 +147,16 @@ class _Window:
         return row
 
 
-def _resume(stage, folder, identity):
+def _resume(stage, folder, identity, total):
     """(step, seconds, window) of the newest checkpoint, its state loaded; or a fresh start."""
     checkpoint = load_newest(folder)
     if checkpoint is None:
         return 0, 0.0, _Window()
     check_identity(folder, checkpoint["identity"], identity)
     stage.load_state_dict(checkpoint["stage"])
-    print(f"going on with the {stage.name} at step {checkpoint['step']}")
+    step = checkpoint["step"]
+    said = f"going on with the {stage.name} at step {step}"
+    print(said if step < total else f"the {stage.name} has had its {total} steps")
     return checkpoint["step"], checkpoint["seconds"], _Window(**checkpoint["window"])
 
 
