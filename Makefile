@@ -8,7 +8,7 @@ DATA_FLAGS := $(if $(DATA),--data_root $(DATA),--data synthetic)
 # More flags of train.py, e.g. to shorten it (with a RUN of its own, a run keeps its settings):
 # make demo RUN=results/short DEMO_FLAGS="--num_iterations 20 --student_iterations 20 --disc_warmup 2"
 DEMO_FLAGS ?=
-EVALUATE_FLAGS ?= --num_samples 256 --teacher_nfe_list 7 1
+EVALUATE_FLAGS ?= --num_samples 128 --teacher_nfe_list 15 1
 
 .PHONY: demo test lint clean
 
