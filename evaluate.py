@@ -22,6 +22,7 @@ from src.utils import (
     picture_sheet,
     read_json,
     run_command,
+    save_picture,
     to_uint8,
     whole_file,
     write_json,
@@ -122,8 +123,7 @@ def report(rows, reference, description, output):
         temporary.write_text(f"{description}\n\n{table}\n")
     # Apart from each other: generated pictures may be shown where real ones may not.
     for name, part in (("real.png", rows[:1]), ("sheet.png", rows[1:])):
-        with whole_file(output / name) as temporary:
-            labelled_sheet(part).save(temporary)
+        save_picture(labelled_sheet(part), output / name)
     print(f"\nwritten to {output}: scores.md, scores.json, sheet.png, real.png")
 
 

@@ -24,9 +24,9 @@ from src.utils import (
     pick_device,
     picture_sheet,
     run_command,
+    save_picture,
     seed_everything,
     to_uint8,
-    whole_file,
 )
 
 IMAGE_SHAPE = (3, 64, 64)
@@ -76,12 +76,6 @@ def remove_old_images(folder):
         print(f"{folder}: removed {len(old)} images of an earlier run")
 
 
-def save_png(image, path):
-    """Write a PIL image whole: a killed run must not leave half a picture to be scored."""
-    with whole_file(path) as temporary:
-        image.save(temporary)
-
-
 def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_seed=None):
     """Write the images of one NFE and their sheet; returns the seconds spent generating."""
     folder = save_dir / f"nfe={nfe}"
@@ -99,11 +93,11 @@ def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_se
             if index < SHEET_IMAGES:
                 first.append(pixels[: SHEET_IMAGES - index])
             for pixel in pixels:
-                save_png(Image.fromarray(pixel), folder / f"{index:04d}.png")
+                save_picture(Image.fromarray(pixel), folder / f"{index:04d}.png")
                 index += 1
             progress.update(len(pixels))
     # Not inside the folder: a score would count it as one of the images.
-    save_png(picture_sheet(np.concatenate(first)), save_dir / f"sheet_nfe={nfe}.png")
+    save_picture(picture_sheet(np.concatenate(first)), save_dir / f"sheet_nfe={nfe}.png")
     return seconds
 
 

@@ -47,9 +47,14 @@ def main():
     seconds = {}
     try:
         if "teacher" in stages:
-            seconds["teacher"] = run_teacher(settings, images, folder, device)
+            seconds["teacher"] = run_teacher(
+                settings, images, folder, device, identities["teacher"]
+            )
         if "student" in stages:
-            seconds["student"] = run_student(settings, images, folder, device, teacher_path)
+            identity = identities["student"]
+            seconds["student"] = run_student(
+                settings, images, folder, device, identity, teacher_path
+            )
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
@@ -59,13 +64,13 @@ def main():
     return 0
 
 
-def run_teacher(settings, images, folder, device):
+def run_teacher(settings, images, folder, device, identity):
     """Phase 1; writes the teacher's average to FOLDER/teacher/model.pt."""
     sigma_data = pixel_std(images.train)
     torch.manual_seed(settings.run.seed)  # the teacher's random weights
     stage = build_teacher(settings, sigma_data, device)
     config = teacher_config(settings, sigma_data)
-    heldout = to_float(images.val.take(range(min(HELDOUT_IMAGES, len(images.val))))).to(device)
+    heldout = _heldout(images, device)
 
     def pictures():
         shape = (SHEET_IMAGES, 3, *heldout.shape[2:])
@@ -80,7 +85,7 @@ def run_teacher(settings, images, folder, device):
     seconds = train(
         stage,
         total=settings.teacher.num_iterations,
-        identity=phase_identity(settings, stage.name, {"images": images.train.digest}),
+        identity=identity,
         pictures=pictures,
         extra_metrics=heldout_loss,
         on_save=lambda: save_model(stage.ema, own_teacher(folder), config),
@@ -91,14 +96,14 @@ def run_teacher(settings, images, folder, device):
     return seconds
 
 
-def run_student(settings, images, folder, device, teacher_path):
+def run_student(settings, images, folder, device, identity, teacher_path):
     """Phase 2; writes the student's average to FOLDER/final_model.pt and to the export folder."""
     teacher = load_model(teacher_path, create_custom_model, device)
     teacher_json = read_json(teacher_path.with_name("model_config.json"))
     config = student_config(teacher_json, settings, teacher_path)
     torch.manual_seed(settings.run.seed)  # the discriminator's random weights
     stage = build_student(settings, teacher, config, device)
-    heldout = to_float(images.val.take(range(min(HELDOUT_IMAGES, len(images.val))))).to(device)
+    heldout = _heldout(images, device)
 
     def pictures():
         shape = (SHEET_IMAGES, 3, *heldout.shape[2:])
@@ -109,11 +114,10 @@ def run_student(settings, images, folder, device, teacher_path):
         torch.manual_seed(settings.run.seed)
         return {"logits_heldout": stage.judge(heldout)}
 
-    digests = {"images": images.train.digest, "teacher": weights_digest(teacher)}
     seconds = train(
         stage,
         total=settings.student.student_iterations,
-        identity=phase_identity(settings, stage.name, digests),
+        identity=identity | {"teacher": weights_digest(teacher)},
         pictures=pictures,
         extra_metrics=heldout_logits,
         on_save=lambda: save_model(stage.ema, folder / "final_model.pt", config),
@@ -126,6 +130,11 @@ def run_student(settings, images, folder, device, teacher_path):
     add_facts(folder, student_seconds=round(seconds, 1))
     print(f"student: {seconds:.0f} s of training; {best} (sample it with python sampling.py)")
     return seconds
+
+
+def _heldout(images, device):
+    count = min(HELDOUT_IMAGES, len(images.val))
+    return to_float(images.val.take(range(count))).to(device)
 
 
 def _device_name(device):

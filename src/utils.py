@@ -133,6 +133,12 @@ def whole_file(path):
         temporary.unlink(missing_ok=True)
 
 
+def save_picture(image, path):
+    """Write a PIL image, whole or not at all; the suffix says the format."""
+    with whole_file(path) as temporary:
+        image.save(temporary)
+
+
 def write_json(path, content):
     """Write `content` as indented JSON, whole or not at all."""
     with whole_file(path) as temporary:

@@ -131,7 +131,7 @@ def test_a_killed_write_leaves_no_half_picture(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sampling.save_png(Killed(), tmp_path / "0000.png")
+        sampling.save_picture(Killed(), tmp_path / "0000.png")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ import time
 
 from tqdm import tqdm
 
-from src.utils import UserError, picture_sheet, seed_everything, to_uint8, whole_file
+from src.utils import UserError, picture_sheet, save_picture, seed_everything, to_uint8
 from training.checkpoints import check_identity, load_newest, save_checkpoint, sweep_temporaries
 from training.logbook import append_row, draw_curves, drop_rows_after, read_rows
 from training.schedules import is_picture_step
@@ -43,14 +43,18 @@ def train(
     sweep_temporaries(own_folder)
     start, seconds, window = _resume(stage, own_folder, identity, total)
     drop_rows_after(log, stage.name, start)
-    if start == total:
-        # A kill between the last checkpoint and what follows it must not leave older files.
+
+    def publish():
         on_save()
         draw_curves(read_rows(log), folder / "training_curves.png")
+
+    if start == total:
+        publish()  # a kill after the last checkpoint must not leave older files
 
     def save(step):
         state = {"identity": identity, "seconds": seconds, "window": window.state()}
         save_checkpoint(own_folder, step, state | {"stage": stage.state_dict()}, keep_checkpoints)
+        publish()
 
     stop, skips = _StopFlag(), 0
     bar = tqdm(total=total, initial=start, desc=stage.name, unit="step", smoothing=0.05)
@@ -72,8 +76,7 @@ def train(
             extras = {}
             if is_picture_step(done, sample_interval) or done == total:
                 sheet = picture_sheet(to_uint8(pictures()), columns=SHEET_IMAGES)
-                with whole_file(folder / "samples" / f"{stage.name}_{done:07d}.png") as temporary:
-                    sheet.save(temporary)
+                save_picture(sheet, folder / "samples" / f"{stage.name}_{done:07d}.png")
                 extras = extra_metrics()
             seconds += time.perf_counter() - began
             window.seconds += time.perf_counter() - began
@@ -83,8 +86,6 @@ def train(
                 bar.set_postfix_str(f"{row['images_per_second']:.0f} images/s", refresh=False)
             if done % save_interval == 0 or done == total or stop.signal:
                 save(done)
-                on_save()
-                draw_curves(read_rows(log), folder / "training_curves.png")
             bar.update()
             if stop.signal:
                 raise Interrupted(stop.signal, stage.name, done, total)
