@@ -84,6 +84,10 @@ class CustomScheduler(BaseScheduler):
             noise = noise + self.noise_offset * shared
         return noise
 
+    def noise_like(self, x):
+        """Noise of the shape of images `x`, on their device."""
+        return self.draw_noise(x.shape, x.device)
+
     def forward_process(self, data, noise, t):
         """x_t = data + t * noise. Images `[B, C, H, W]`, `t` a number or `(B,)`."""
         return data + _per_image(t, data) * noise
@@ -111,11 +115,13 @@ class CustomScheduler(BaseScheduler):
         """
         return self.num_train_timesteps * (2 / math.pi) * torch.atan(sigma / self.sigma_data)
 
-    def ode_sigmas(self, num_steps):
-        """`num_steps` falling levels of the ODE sampler, then 0 (EDM eq. 5). Returns floats."""
+    def ode_sigmas(self, num_steps, sigma_max=None):
+        """`num_steps` falling levels of the ODE sampler, then 0 (EDM eq. 5), from `sigma_max` or
+        the scheduler's own. Returns floats."""
+        sigma_max = sigma_max or self.sigma_max
         if num_steps == 1:
-            return [self.sigma_max, 0.0]
-        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+            return [sigma_max, 0.0]
+        high, low = sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         ramp = [high + i / (num_steps - 1) * (low - high) for i in range(num_steps)]
         return [level**self.rho for level in ramp] + [0.0]
 

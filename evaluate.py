@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from custom_model import create_custom_model
-from metrics import feature_statistics, frechet_distance, random_feature_space
+from metrics import Scorer, random_feature_space
 from src.utils import (
     CommandParser,
     UserError,
@@ -98,22 +98,21 @@ def sample_images(model, nfe, count, batch_size, seed, title):
 
 def report(rows, reference, description, output):
     """Score rows (title, images, seconds) against `reference`; print and write table and sheet."""
-    space = random_feature_space()
-    target = feature_statistics(space.embed(reference))
+    scorer = Scorer(random_feature_space(), reference)
     scores = []
     for title, pixels, seconds in rows:
-        distance = frechet_distance(*feature_statistics(space.embed(pixels)), *target)
+        distance = scorer.distance(pixels)
         rate = len(pixels) / seconds if seconds else None
         scores.append(
             {"images": title, "count": len(pixels), "distance": distance, "images_per_second": rate}
         )
-    table = markdown_table(scores, space.name, len(reference))
+    table = markdown_table(scores, scorer.space.name, len(reference))
     print(f"{description}\n\n{table}")
     write_json(
         output / "scores.json",
         {
-            "feature_space": space.name,
-            "feature_space_digest": space.digest,
+            "feature_space": scorer.space.name,
+            "feature_space_digest": scorer.space.digest,
             "reference": description,
             "reference_count": len(reference),
             "rows": scores,

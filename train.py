@@ -1,6 +1,7 @@
 """Train the teacher, then distil it: `python train.py --help`. Rerunning a command resumes it."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from training.command_line import parse_settings
 from training.estimate import describe
 from training.loop import SHEET_IMAGES, Interrupted, train
 from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
+from training.sentinels import concerns
 
 HELDOUT_IMAGES = 64
 
@@ -111,8 +113,10 @@ def run_student(settings, images, folder, device, identity, teacher_path):
         return torch.cat(rows)
 
     def heldout_logits():
+        if not stage.adversary:
+            return {}
         torch.manual_seed(settings.run.seed)
-        return {"logits_heldout": stage.judge(heldout)}
+        return {"logits_heldout": stage.adversary.mean_logit(heldout)}
 
     seconds = train(
         stage,
@@ -121,6 +125,7 @@ def run_student(settings, images, folder, device, identity, teacher_path):
         pictures=pictures,
         extra_metrics=heldout_logits,
         on_save=lambda: save_model(stage.ema, folder / "final_model.pt", config),
+        concerns=partial(concerns, settled=stage.settled),
         **_loop_arguments(settings, images, folder, device),
     )
     best = Path(settings.run.export_dir) / "best_model.pt"

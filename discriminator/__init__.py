@@ -2,13 +2,73 @@
 
 Each is a module `disc(x, sigma) -> logits [B, N]`: images `[B, 3, H, W]` that were noised at level
 sigma `(B,)` (0: clean), and N logits an image (places and heads); losses see logits only.
+Augmentation happens inside. To add one, see `discriminator/registry.py`.
 """
 
-from discriminator.resnet import ResNetDiscriminator
+import difflib
+import importlib
+import pkgutil
 
-REGISTRY = {"resnet": ResNetDiscriminator}
+from discriminator.judge import Discriminator
+from discriminator.registry import REGISTRY
+from src.utils import UserError
 
 
-def build_discriminator(name, **arguments):
-    """The discriminator called `name`, with random weights. Raises `KeyError` for another name."""
-    return REGISTRY[name](**arguments)
+def find_architectures():
+    """Import every file of this package, so that its trunks sign in."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+
+
+find_architectures()
+
+
+def check_name(name):
+    """(trunk class, argument) of `--disc NAME` or `NAME:ARGUMENT`. Raises `UserError`."""
+    kind, _, argument = name.partition(":")
+    if kind not in REGISTRY:
+        near = difflib.get_close_matches(kind, REGISTRY, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"--disc {name}: use none or one of {', '.join(known_names())}{hint}")
+    trunk = REGISTRY[kind]
+    if bool(argument) != (trunk.argument is not None):
+        form = f"{kind}:{trunk.argument}" if trunk.argument else kind
+        raise UserError(f"--disc {name}: write --disc {form}")
+    return trunk, argument
+
+
+def known_names():
+    """What `--disc` takes beside none, e.g. `resnet` or `timm:NAME`."""
+    return [f"{k}:{t.argument}" if t.argument else k for k, t in sorted(REGISTRY.items())]
+
+
+def build_discriminator(
+    name,
+    network,
+    sigma_data,
+    channels,
+    depth,
+    heads,
+    stddev,
+    condition,
+    spectral,
+    policy,
+    p,
+    teacher=None,
+):
+    """The discriminator called `name`, with random weights.
+
+    network: arguments of the U-Net in training, from which sizes of 0 are derived. spectral: "on",
+    "off" or "auto" (as the architecture has it). teacher: a denoiser over the same U-Net whose
+    encoder to start from instead, where the architecture can. The rest: `Discriminator`.
+    Raises `UserError`.
+    """
+    trunk, argument = check_name(name)
+    more = {"argument": argument} if argument else {}
+    built = trunk(network=network, sigma_data=sigma_data, channels=channels, depth=depth, **more)
+    if teacher is not None:
+        if not hasattr(built, "start_from"):
+            raise UserError(f"--disc_start teacher: --disc {name} cannot; use --disc unet")
+        built.start_from(teacher, network)
+    spectral = trunk.spectral if spectral == "auto" else spectral == "on"
+    return Discriminator(built, sigma_data, heads, stddev, condition, spectral, policy, p)

@@ -2,8 +2,15 @@
 
 from metrics.frechet import feature_statistics, frechet_distance
 from metrics.random_features import random_feature_space
+from metrics.scoring import Scorer
 
-__all__ = ["feature_statistics", "frechet_distance", "random_feature_space", "set_distance"]
+__all__ = [
+    "Scorer",
+    "feature_statistics",
+    "frechet_distance",
+    "random_feature_space",
+    "set_distance",
+]
 
 
 def set_distance(images_a, images_b, space, batch_size=256, device="cpu"):

@@ -82,6 +82,19 @@ def stop_at(last):
     return batch_of
 
 
+def test_a_concern_is_said_and_logged_once_a_run(tmp_path, capsys):
+    def concerns(row):
+        return {"high": f"loss = {row['loss']:g}: lower it"} if row["step"] >= 8 else {}
+
+    with pytest.raises(RuntimeError):
+        run(tmp_path, CountingStage(), 40, concerns=concerns, batch_of=stop_at(14))
+    run(tmp_path, CountingStage(), 40, concerns=concerns)
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(said) == 1 and said[0].endswith("counting, step 8: loss = 5.5: lower it")
+    logged = [row for row in read_rows(tmp_path / "log.jsonl") if "concern" in row]
+    assert [(row["step"], row["concern"]) for row in logged] == [(8, "high")]
+
+
 def test_a_finished_stage_writes_its_results_again(tmp_path):
     saved = []
     run(tmp_path, CountingStage(), 3, saved)

@@ -7,8 +7,9 @@ import pytest
 
 from src.utils import UserError, read_json
 from training.command_line import make_settings, parse_settings, settings_from_json
+from training.presets import PRESETS, RECIPES
 from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
-from training.settings import GROUPS, PRESETS, Settings, nfe_table
+from training.settings import GROUPS, Settings, nfe_table, student_sigmas
 
 OFFICIAL = {
     "batch_size": 32,
@@ -59,6 +60,21 @@ def test_presets_fill_in_and_flags_win(preset):
     assert {key: flat(settings)[key] for key in rest} == rest
 
 
+@pytest.mark.parametrize("recipe", list(RECIPES))
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_recipes_fill_in_phase_two_of_any_preset(preset, recipe):
+    arguments = ["--preset", preset, "--recipe", recipe, "--data", "synthetic"]
+    settings, name, _ = parse_settings([*arguments, "--adv_weight", "0.25"])
+    assert name == (preset if recipe == "default" else f"{preset}+{recipe}")
+    expected = PRESETS[preset] | RECIPES[recipe] | {"adv_weight": 0.25}
+    assert {key: flat(settings)[key] for key in expected} == expected
+
+
+def test_first_sigma_replaces_the_first_level():
+    settings, _, _ = parse_settings(["--data", "synthetic", "--first_sigma", "10"])
+    assert student_sigmas(settings.student) == [10.0, *settings.student.sigmas[1:]]
+
+
 def test_settings_survive_json():
     settings, _, _ = parse_settings(["--preset", "tiny", "--data", "synthetic", "--seed", "7"])
     assert settings_from_json({"settings": settings.as_dict()}) == settings
@@ -75,7 +91,19 @@ def test_settings_survive_json():
         (["--sigmas", "4", "3", "3", "1"], "largest to smallest"),
         (["--sigmas", "4", "3"], "--sigmas"),
         (["--seed", "-1"], "--seed -1: at least 0"),
-        (["--first_level_share", "1.5"], "at most 1"),
+        (["--self_input_share", "1.5"], "at most 1"),
+        (["--level_shares", "0", "0", "0", "0"], "--level_shares"),
+        (["--first_sigma", "1"], "largest to smallest"),
+        (["--distill", "ad"], "--distill"),
+        (["--distill", "none", "--disc", "none"], "nothing to learn from"),
+        (["--disc", "resnett"], "did you mean resnet"),
+        (["--disc", "timm"], "write --disc timm:NAME"),
+        (["--disc_heads", "16,x"], "--disc_heads"),
+        (["--augment", "rotate"], "--augment rotate"),
+        (["--ada_target", "0.6"], "--augment"),
+        (["--disc_start", "teacher", "--use_additional_condition"], "--disc_start teacher"),
+        (["--warm_start", "19900"], "--warm_start 19900"),
+        (["--recipe", "best"], "--recipe"),
         (["--lr", "inf"], "finite"),
         (["--phase", "both"], "--phase"),
         (["--data", "synthetic", "--data_root", "x"], "--data_root"),
@@ -150,4 +178,4 @@ def test_settings_of_a_phase_that_is_not_run_are_kept(tmp_path):
     start(tmp_path, settings_for("--lr", "0.01", "--phase", "teacher"), ["teacher"])
     start(tmp_path, settings_for("--adv_weight", "3", "--phase", "add"), ["student"])
     recorded = settings_from_json(read_json(tmp_path / "training_config.json"))
-    assert recorded.teacher.lr == 0.01 and recorded.student.adv_weight == 3
+    assert recorded.teacher.lr == 0.01 and recorded.distillation.adv_weight == 3

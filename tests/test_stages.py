@@ -1,47 +1,41 @@
 """One step of each phase: who learns, who stays frozen, and what the student is shown."""
 
-import copy
 from contextlib import nullcontext
 
 import pytest
 import torch
 
 from custom_model import create_custom_model
-from discriminator import build_discriminator
+from training.building import build_student, student_config, teacher_config
+from training.command_line import make_settings
 from training.paths import Paths
+from training.presets import PRESETS
 from training.student import StudentStage
 from training.teacher import TeacherStage
 
 LEVELS = {1: [5.0], 2: [5.0, 1.0], 4: [5.0, 2.0, 1.0, 0.5]}
+SHARES = [0.5, 0.125, 0.25, 0.125]
 
 
-def make_student(**changes):
+def make_student(**flags):
+    """The stage as train.py builds it, tiny, with every network learning from the first step."""
+    chosen = dict(
+        data="synthetic",
+        student_iterations=100,
+        student_warmup=0,
+        student_ema_images=50.0,
+        disc_channels=8,
+        disc_warmup=0,
+        adv_ramp=0,
+    )
+    settings = make_settings({**PRESETS["tiny"], **chosen, **flags})
     torch.manual_seed(0)
-    teacher = create_custom_model(network="tiny", sigma_data=0.6, few_step_sigmas=LEVELS)
+    config = teacher_config(settings, 0.6)
+    teacher = create_custom_model(**config)
     with torch.no_grad():
         teacher.network.tail[2].weight.normal_(std=0.05)
-    arguments = dict(
-        total=100,
-        autocast=nullcontext,
-        lr=1e-3,
-        warmup=0,
-        ema=0.9,
-        first_level_share=0.5,
-        self_input_share=0.5,
-        distill_mean=-0.4,
-        distill_std=1.0,
-        distill_final=0.1,
-        adv_weight=1.0,
-        adv_ramp=0,
-        disc_lr=1e-3,
-        disc_warmup=0,
-        disc_mean=-1.0,
-        disc_std=1.0,
-        r1_weight=1.0,
-        r1_sigma=0.1,
-    )
-    disc = build_discriminator("resnet", channels=8, sigma_data=0.6)
-    return StudentStage(copy.deepcopy(teacher), teacher, disc, **arguments | changes)
+    student_json = student_config(config, settings, "")
+    return build_student(settings, teacher, student_json, torch.device("cpu"))
 
 
 def snapshot(module):
@@ -80,9 +74,11 @@ def test_teacher_learns_a_constant_image():
 
 def test_student_step_moves_student_and_discriminator_but_never_the_teacher():
     stage = make_student()
-    student, disc, teacher = (snapshot(m) for m in (stage.model, stage.disc, stage.teacher))
+    student, disc, teacher = (
+        snapshot(m) for m in (stage.model, stage.adversary.disc, stage.teacher)
+    )
     metrics = stage.step(batch(), 0)
-    assert moved(student, stage.model) and moved(disc, stage.disc)
+    assert moved(student, stage.model) and moved(disc, stage.adversary.disc)
     assert not moved(teacher, stage.teacher)
     assert all(torch.as_tensor(value).isfinite() for value in metrics.values())
     assert all(p.grad is None for p in stage.teacher.parameters())
@@ -90,32 +86,19 @@ def test_student_step_moves_student_and_discriminator_but_never_the_teacher():
 
 def test_discriminator_learns_alone_during_its_warmup():
     stage = make_student(disc_warmup=2)
-    student, disc = snapshot(stage.model), snapshot(stage.disc)
+    student, disc = snapshot(stage.model), snapshot(stage.adversary.disc)
     stage.step(batch(), 0)
     stage.step(batch(), 1)
-    assert not moved(student, stage.model) and moved(disc, stage.disc)
+    assert not moved(student, stage.model) and moved(disc, stage.adversary.disc)
     stage.step(batch(), 2)
     assert moved(student, stage.model)
-
-
-@pytest.mark.parametrize("change", [{"adv_weight": 0.0}, {"r1_weight": 0.0}, {"distill_final": 1}])
-def test_weights_change_the_update(change):
-    results = []
-    for arguments in ({}, change):
-        stage = make_student(**arguments)
-        torch.manual_seed(1)
-        x0 = batch()
-        for step in (98, 99):  # late, where the distillation has decayed
-            stage.step(x0, step)
-        results.append(torch.cat([p.flatten() for p in stage.model.parameters()]))
-    assert not torch.equal(*results)
 
 
 def test_student_inputs_are_of_the_three_kinds():
     stage = make_student()
     torch.manual_seed(0)
     x0 = torch.full((64, 3, 16, 16), 100.0)  # far away, so that real content is recognisable
-    x, sigma, next_sigma = stage.inputs(x0)
+    x, sigma, next_sigma = stage.inputs.draw(x0)
     first, own, real = x[:32], x[32:48], x[48:]
     assert (sigma[:32] == 5).all()
     assert first.std().item() == pytest.approx(5, rel=0.1) and first.mean().abs() < 1
@@ -128,15 +111,15 @@ def test_student_inputs_are_of_the_three_kinds():
 
 def test_self_generated_inputs_follow_the_sampling_path():
     """With a student that always answers 7, its own inputs are 7 plus noise of their level."""
-    stage = make_student(first_level_share=0.0, self_input_share=1.0)
+    stage = make_student(level_shares=[0.0, 1.0, 1.0, 1.0], self_input_share=1.0)
     stage.model.denoise = lambda x, sigma, next_sigma: torch.full_like(x, 7.0)
-    x, sigma, _ = stage.inputs(torch.zeros(32, 3, 32, 32))
+    x, sigma, _ = stage.inputs.draw(torch.zeros(32, 3, 32, 32))
     assert x.mean().item() == pytest.approx(7, abs=0.1)
     assert torch.allclose((x - 7).flatten(1).std(dim=1), sigma, rtol=0.15)
 
 
 def test_paths_hold_every_level_and_what_follows():
-    paths = Paths(LEVELS, "cpu")
+    paths = Paths(LEVELS, "cpu", SHARES)
     rows, places = paths.draw(500, 4000)
     sigma, next_sigma = paths.at(rows, places)
     assert (sigma[:500] == 5).all()
@@ -145,10 +128,118 @@ def test_paths_hold_every_level_and_what_follows():
     assert pairs == {(1.0, 0.0), (2.0, 1.0), (1.0, 0.5), (0.5, 0.0)}
 
 
+def test_levels_are_drawn_by_their_shares_and_evenly_over_the_paths_that_share_one():
+    torch.manual_seed(0)
+    paths = Paths(LEVELS, "cpu", [0.5, 0.1, 0.3, 0.1])
+    rows, places = paths.draw(0, 50_000)
+    sigma, _ = paths.at(rows, places)
+    shares = {level: (sigma == level).float().mean().item() for level in (2.0, 1.0, 0.5)}
+    assert shares == pytest.approx({2.0: 0.2, 1.0: 0.6, 0.5: 0.2}, abs=0.02)
+    assert (rows[sigma == 1.0] == 1).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    rows, places = paths.draw(8, 0)
+    assert len(rows) == 8 and not places.any()
+
+
+def test_first_level_takes_its_share_of_the_batch():
+    stage = make_student(level_shares=[1.0, 0.0, 0.0, 0.0])
+    _, sigma, _ = stage.inputs.draw(batch(6))
+    assert (sigma == 5).all()
+
+
+def test_warm_start_regresses_on_the_teachers_ode():
+    """With a teacher whose answer is always 0.3, its ODE ends there; student and average follow."""
+    stage = make_student(warm_start=60, student_lr=3e-3, student_ema_images=8.0)
+    disc = snapshot(stage.adversary.disc)
+    stage.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
+    losses = [stage.step(batch(4, 16), step)["warm_loss"].item() for step in range(40)]
+    assert losses[-1] < 0.2 * losses[0]
+    assert not moved(disc, stage.adversary.disc), "nobody judges yet"
+    images = stage.ema.sample((4, 3, 16, 16), 1)
+    assert (images - 0.3).abs().mean() < 0.2
+
+
+def test_warm_start_begins_at_the_students_first_level():
+    stage, seen = make_student(warm_start=5, warm_nfe=5), []
+    plain = stage.teacher.denoise
+
+    def watched(x, sigma, next_sigma=0.0):
+        seen.append((float(sigma), x.std().item()))
+        return plain(x, sigma)
+
+    stage.teacher.denoise = watched
+    stage.step(batch(8, 16), 0)
+    assert len(seen) == 5
+    assert seen[0][0] == pytest.approx(5.0) and seen[0][1] == pytest.approx(5.0, rel=0.1)
+    assert all(a >= b for (a, _), (b, _) in zip(seen, seen[1:])) and seen[-1][0] < 0.1
+
+
+@pytest.mark.parametrize("distill", ["dmd", "sid"])
+def test_the_fake_score_learns_alone_then_with_the_student_at_its_ratio(distill):
+    stage = make_student(distill=distill, disc="none", disc_warmup=1, fake_steps=3)
+    fake_score = stage.distiller.fake_score
+    calls, plain = [], fake_score.model.compute_loss
+    fake_score.model.compute_loss = lambda *a: calls.append(1) or plain(*a)
+    student, fake = snapshot(stage.model), snapshot(fake_score.model)
+    metrics = stage.step(batch(4), 0)
+    assert moved(fake, fake_score.model) and not moved(student, stage.model) and len(calls) == 3
+    assert "fake_score_loss" in metrics and "distill_loss" not in metrics
+    fake = snapshot(fake_score.model)
+    metrics = stage.step(batch(4), 1)
+    assert moved(fake, fake_score.model) and moved(student, stage.model)
+    assert {"fake_score", "fake_optimizer"} <= set(stage.state_dict())
+    assert all(p.grad is None for p in fake_score.model.parameters())
+
+
+def test_critics_take_several_steps_for_each_of_the_student():
+    stage = make_student(disc_steps=3, disc_warmup=1)
+    learnt = ["grad_norm" in stage.step(batch(4), step) for step in range(8)]
+    assert learnt == [False, True, False, False, True, False, False, True]
+
+
+def test_without_critics_there_is_no_warm_up_and_every_step_counts():
+    stage = make_student(disc="none", disc_steps=3, disc_warmup=5)
+    assert all("grad_norm" in stage.step(batch(4), step) for step in range(2))
+    assert "disc" not in stage.state_dict()
+
+
+def test_frozen_convolutions_stay_and_the_rest_learns():
+    stage = make_student(freeze_convs=True)
+    before = {name: p.clone() for name, p in stage.model.named_parameters()}
+    for step in range(2):
+        stage.step(batch(4), step)
+    changed = {n for n, p in stage.model.named_parameters() if not torch.equal(p, before[n])}
+    inner = {n for n, p in before.items() if ".downblocks" in n or ".middle" in n or ".up" in n}
+    spatial = {n for n in inner if before[n].ndim == 4 and before[n].shape[-1] == 3}
+    assert spatial and not spatial & changed
+    assert "network.head.weight" in changed and "network.tail.2.weight" in changed
+    assert any(".temb_proj." in n for n in changed) and any(".block1.0." in n for n in changed)
+
+
+def test_going_on_from_a_state_is_the_same_as_not_stopping():
+    """With everything that has a state: fake score, discriminator, ADA's probability, average."""
+    flags = dict(distill="dmd", augment="color", augment_p=0.2, ada_target=0.6, ada_images=20.0)
+    whole, parted = make_student(**flags), make_student(**flags)
+
+    def take(stage, steps):
+        for step in steps:
+            torch.manual_seed(step)
+            stage.step(batch(4), step)
+
+    take(whole, range(4))
+    take(parted, range(2))
+    resumed = make_student(**flags)
+    resumed.load_state_dict(parted.state_dict())
+    take(resumed, range(2, 4))
+    for key, value in whole.ema.state_dict().items():
+        assert torch.equal(value, resumed.ema.state_dict()[key])
+    p = whole.adversary.disc.augment.p
+    assert torch.equal(p, resumed.adversary.disc.augment.p) and p != 0.2
+
+
 def test_a_gradient_that_is_not_finite_is_dropped():
     stage = make_student(self_input_share=0.0)
     stage.step(batch(), 0)
-    parts = (stage.model, stage.ema, stage.disc)
+    parts = (stage.model, stage.ema, stage.adversary.disc)
     before = [snapshot(part) for part in parts]
     x0 = batch()
     x0[-1, 0, 0, 0] = float("nan")  # a noised real image, which student and discriminator see

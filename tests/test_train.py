@@ -242,5 +242,5 @@ def test_dry_run_shows_everything_and_touches_nothing(tmp_path):
     assert settings["teacher"]["num_iterations"] == 5
     count = sum(p.numel() for p in create_custom_model(network="tiny").parameters())
     assert f"U-Net {count:,};" in result.stdout
-    assert "MiB" in result.stdout and "= about" in result.stdout
+    assert "MiB" in result.stdout and "student: 5 steps, about" in result.stdout
     assert list(tmp_path.iterdir()) == []

@@ -6,11 +6,23 @@ from functools import partial
 
 import torch
 
-from custom_model import MODEL_DEFAULTS, create_custom_model
+from custom_model import MODEL_DEFAULTS, NETWORKS, create_custom_model
 from discriminator import build_discriminator
 from imagesets import open_image_sets
 from src.utils import UserError
-from training.settings import NOT_IDENTITY, PHASE_GROUPS, nfe_table
+from training.adversary import Adversary
+from training.distillation import NEEDS_FAKE_SCORE
+from training.distiller import Distiller
+from training.fake_score import FakeScore
+from training.settings import (
+    NOT_IDENTITY,
+    PHASE_GROUPS,
+    head_resolutions,
+    nfe_table,
+    policy_names,
+    student_sigmas,
+)
+from training.stage import runner
 from training.student import StudentStage
 from training.teacher import TeacherStage
 
@@ -83,39 +95,99 @@ def build_teacher(settings, sigma_data, device):
 
 
 def build_student(settings, teacher, config, device):
-    """The stage of phase 2: a student of `config` that starts with the weights of `teacher`, and a
-    discriminator with random ones."""
+    """The stage of phase 2: a student of `config` that starts with the weights of `teacher`, what
+    distils it, and its adversary with random weights."""
     model = create_custom_model(device, **config)
     model.load_state_dict(teacher.state_dict())
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = settings.student.student_dropout
-    student, disc = settings.student, settings.discriminator
-    random_disc = build_discriminator(
-        disc.disc, channels=disc.disc_channels, sigma_data=config["sigma_data"]
-    )
+    student, loss = settings.student, settings.distillation
+    half_life = student.student_ema_images / settings.data.batch_size
     return StudentStage(
         _laid_out(model, device),
-        teacher=_laid_out(teacher, device),
-        disc=_laid_out(random_disc.to(device), device),
+        teacher=_laid_out(teacher.eval().requires_grad_(False), device),
+        distiller=_build_distiller(loss, teacher, config, device),
+        adversary=_build_adversary(settings.discriminator, teacher, config, device),
         total=student.student_iterations,
         autocast=autocast_for(device),
         lr=student.student_lr,
         warmup=student.student_warmup,
-        ema=student.student_ema,
-        first_level_share=student.first_level_share,
+        ema=0.5 ** (1 / half_life) if half_life else 0.0,
+        freeze_convs=student.freeze_convs,
+        level_shares=student.level_shares,
         self_input_share=student.self_input_share,
-        distill_mean=student.distill_mean,
-        distill_std=student.distill_std,
-        distill_final=student.distill_final,
-        adv_weight=student.adv_weight,
-        adv_ramp=student.adv_ramp,
-        disc_lr=disc.disc_lr,
-        disc_warmup=disc.disc_warmup,
-        disc_mean=disc.disc_mean,
-        disc_std=disc.disc_std,
-        r1_weight=disc.r1_weight,
-        r1_sigma=disc.r1_sigma,
+        warm_start=student.warm_start,
+        warm_nfe=student.warm_nfe,
+        distill_final=loss.distill_final,
+        distill_decay_from=loss.distill_decay_from,
+        balance=loss.balance,
+        adv_weight=loss.adv_weight,
+        adv_ramp=loss.adv_ramp,
+        disc_warmup=settings.discriminator.disc_warmup,
+        disc_steps=settings.discriminator.disc_steps,
+    )
+
+
+def _build_distiller(loss, teacher, config, device):
+    if loss.distill == "none":
+        return None
+    run, noise_like = runner(autocast_for(device)), teacher.scheduler.noise_like
+    levels = dict(mean=loss.distill_mean, std=loss.distill_std)
+    fake_score = None
+    if loss.distill in NEEDS_FAKE_SCORE:
+        model = create_custom_model(device, **config)
+        model.load_state_dict(teacher.state_dict())
+        updates = dict(lr=loss.fake_lr, updates=loss.fake_steps)
+        fake_score = FakeScore(_laid_out(model, device), run, noise_like, **updates, **levels)
+    return Distiller(
+        teacher,
+        fake_score,
+        run,
+        noise_like,
+        kind=loss.distill,
+        weighting=loss.distill_weighting,
+        sid_alpha=loss.sid_alpha,
+        **levels,
+    )
+
+
+def _build_adversary(disc, teacher, config, device):
+    if disc.disc == "none":
+        return None
+    network = build_discriminator(
+        disc.disc,
+        network=NETWORKS[config["network"]],
+        sigma_data=config["sigma_data"],
+        channels=disc.disc_channels,
+        depth=disc.disc_depth,
+        heads=head_resolutions(disc.disc_heads),
+        stddev=disc.disc_stddev,
+        condition=disc.disc_condition,
+        spectral=disc.disc_spectral,
+        policy=policy_names(disc.augment),
+        p=disc.augment_p,
+        teacher=teacher if disc.disc_start == "teacher" else None,
+    )
+    if network.replaced_norms:
+        print(
+            f"--disc {disc.disc}: {network.replaced_norms} batch normalisations replaced by group"
+            " normalisation (batch statistics would tell real from generated)"
+        )
+    return Adversary(
+        _laid_out(network.to(device), device),
+        run=runner(autocast_for(device)),
+        lr=disc.disc_lr,
+        gan_loss=disc.gan_loss,
+        noised=disc.disc_noise,
+        mean=disc.disc_mean,
+        std=disc.disc_std,
+        penalty=disc.penalty,
+        penalty_weight=disc.penalty_weight,
+        penalty_sigma=disc.penalty_sigma,
+        penalty_interval=disc.penalty_interval,
+        ada_target=disc.ada_target,
+        ada_images=disc.ada_images,
     )
 
 
@@ -133,7 +205,7 @@ def student_config(teacher_config, settings, path):
             )
     if teacher_config.get("sampler") == "few_step":
         raise UserError(f"--teacher_ckpt {path}: it is a student; name a teacher's model.pt")
-    levels = nfe_table(settings.student.sigmas)
+    levels = nfe_table(student_sigmas(settings.student))
     return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
 
 

@@ -5,14 +5,23 @@ import difflib
 import math
 from dataclasses import MISSING, fields
 
+from discriminator import check_name
 from src.utils import CommandParser, UserError
-from training.settings import GROUPS, PRESETS, Settings
+from training.presets import PRESETS, RECIPES
+from training.settings import (
+    GROUPS,
+    Settings,
+    head_resolutions,
+    policy_names,
+    student_sigmas,
+)
 
 
 def build_parser(prog="train.py"):
     """One flag a field; a flag not given stays absent, so that a preset can fill it in."""
     parser = CommandParser(prog=prog, argument_default=argparse.SUPPRESS)
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="named settings")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="default", help="for phase 2")
     parser.add_argument("--dry_run", action="store_true", default=False, help="show, touch nothing")
     for group in GROUPS.values():
         section = parser.add_argument_group(group.__doc__.rstrip("."))
@@ -33,7 +42,8 @@ def build_parser(prog="train.py"):
 
 
 def parse_settings(arguments, prog="train.py"):
-    """Arguments -> (`Settings`, preset name, dry_run). Raises `UserError`, naming the flag."""
+    """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run). Raises `UserError`, naming
+    the flag."""
     parser = build_parser(prog)
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -42,8 +52,9 @@ def parse_settings(arguments, prog="train.py"):
         hint = f"; did you mean {near[0]}?" if near else ""
         parser.error(f"unknown argument {unknown[0]}{hint}")
     given = vars(given)
-    preset, dry_run = given.pop("preset"), given.pop("dry_run")
-    return make_settings({**PRESETS[preset], **given}), preset, dry_run
+    preset, recipe, dry_run = (given.pop(key) for key in ("preset", "recipe", "dry_run"))
+    name = preset if recipe == "default" else f"{preset}+{recipe}"
+    return make_settings({**PRESETS[preset], **RECIPES[recipe], **given}), name, dry_run
 
 
 def make_settings(values):
@@ -90,18 +101,39 @@ def _check(item, value):
 
 
 def _check_together(settings):
-    sigmas = settings.student.sigmas
+    sigmas = student_sigmas(settings.student)
     if any(a <= b for a, b in zip(sigmas, sigmas[1:])):
-        raise UserError(f"--sigmas {sigmas}: give the four levels from largest to smallest")
-    warmup, steps = settings.discriminator.disc_warmup, settings.student.student_iterations
-    if warmup >= steps and settings.run.phase != "teacher":
         raise UserError(
-            f"--disc_warmup {warmup}: the student's {steps} steps would all be warm-up; give less,"
-            " or more --student_iterations"
+            f"--sigmas, --first_sigma: {sigmas} must be four levels from largest to smallest"
         )
+    if sum(settings.student.level_shares) <= 0:
+        raise UserError("--level_shares: at least one share must be above 0")
+    steps = settings.student.student_iterations
+    warm, alone = settings.student.warm_start, settings.discriminator.disc_warmup
+    if warm + alone >= steps and settings.run.phase != "teacher":
+        raise UserError(
+            f"--warm_start {warm} and --disc_warmup {alone}: the student's {steps} steps would all"
+            " be warm-up; give less, or more --student_iterations"
+        )
+    _check_discriminator(settings)
     if settings.run.phase == "teacher" and settings.student.teacher_ckpt:
         raise UserError("--phase teacher trains a teacher; leave out --teacher_ckpt")
     if settings.data.data == "folder" and not settings.data.data_root:
         raise UserError("--data folder: name the folder with --data_root DIR")
     if settings.data.data == "synthetic" and settings.data.data_root:
         raise UserError("--data synthetic draws its images; leave out --data_root")
+
+
+def _check_discriminator(settings):
+    disc = settings.discriminator
+    head_resolutions(disc.disc_heads)
+    policy = policy_names(disc.augment)
+    if disc.disc == "none":
+        if settings.distillation.distill == "none":
+            raise UserError("--distill none and --disc none: the student has nothing to learn from")
+        return
+    check_name(disc.disc)
+    if disc.ada_target and not policy:
+        raise UserError("--ada_target steers augmentation; name some, e.g. --augment translation")
+    if disc.disc_start == "teacher" and settings.network.use_additional_condition:
+        raise UserError("--disc_start teacher: not with --use_additional_condition")

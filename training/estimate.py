@@ -8,6 +8,8 @@ import torch
 from training.building import build_student, build_teacher, student_config, teacher_config
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
+MOST_ROUNDS = 16
+LEAST_SECONDS = 2.0
 CHECKPOINT_COPIES = 4  # weights, average, and Adam's two moments
 
 
@@ -16,52 +18,86 @@ def describe(settings, device):
 
     Times a few real steps on random images; writes nothing.
     """
-    config = teacher_config(settings, SIGMA_DATA)
-    teacher = build_teacher(settings, SIGMA_DATA, device)
-    student = build_student(settings, teacher.ema, student_config(config, settings, ""), device)
-    unet, critic = _parameters(student.model), _parameters(student.disc)
+    teacher, student = _stages(settings, device)
+    unet, critic = _parameters(student.model), sum(map(_parameters, student.critics))
     keep = settings.run.keep_checkpoints
     # One more than is kept stands on the disk while the newest is written.
     teacher_disk = 4 * unet * (CHECKPOINT_COPIES * (keep + 1) + 1)
     student_disk = teacher_disk + 4 * critic * 3 * (keep + 1)
     lines = [json.dumps(settings.as_dict(), indent=2)]
-    lines.append(f"parameters: U-Net {unet:,}; discriminator {critic:,}")
-    times = _times(teacher, student, settings.data.batch_size, device)
-    phases = {
-        "teacher": (settings.teacher.num_iterations, times["teacher"], teacher_disk),
-        "student": (settings.student.student_iterations, times["student"], student_disk),
+    lines.append(f"parameters: U-Net {unet:,}; what judges it {critic:,}")
+    batch, run = settings.data.batch_size, settings.run
+    steps = {
+        "teacher": settings.teacher.num_iterations,
+        "student": settings.student.student_iterations,
     }
-    wanted = {"teacher": ["teacher"], "add": ["student"], "all": list(phases)}[settings.run.phase]
+    seconds = {
+        "teacher": steps["teacher"] * _teacher_seconds(teacher, batch, device),
+        "student": phase_seconds(settings, *_student_seconds(student, batch, device)),
+    }
+    disk = {"teacher": teacher_disk, "student": student_disk}
+    wanted = {"teacher": ["teacher"], "add": ["student"], "all": list(disk)}[run.phase]
     for name in wanted:
-        steps, seconds, disk = phases[name]
         lines.append(
-            f"{name}: {steps:,} steps x about {seconds:.2f} s = about {_clock(steps * seconds)} on"
-            f" {device}; checkpoints up to {disk / 2**20:,.0f} MiB"
+            f"{name}: {steps[name]:,} steps, about {_clock(seconds[name])} on {device};"
+            f" checkpoints up to {disk[name] / 2**20:,.0f} MiB"
         )
     lines.append("dry run: nothing was read, trained or written")
     return "\n".join(lines)
 
 
-def _times(teacher, student, batch_size, device):
-    """Seconds a step of each phase; on a CPU from a small batch, scaled to the whole one."""
-    batch = batch_size if device.type == "cuda" else 2
-    x0 = torch.rand(batch, 3, 64, 64, device=device) * 2 - 1
-    scale = batch_size / batch
-    return {
-        "teacher": scale * _seconds(lambda: teacher.step(x0, 0), device),
-        # The last step: past the discriminator's warm-up, where both networks learn.
-        "student": scale * _seconds(lambda: student.step(x0, student.total - 1), device),
-    }
+def student_seconds(settings, device):
+    """Measured seconds of (a warm-start step, a usual step) of phase 2."""
+    return _student_seconds(_stages(settings, device)[1], settings.data.batch_size, device)
 
 
-def _seconds(work, device, repeats=2):
-    work()
+def phase_seconds(settings, warm, usual):
+    """Seconds of all of phase 2 from those of its two kinds of steps."""
+    steps, warm_steps = settings.student.student_iterations, settings.student.warm_start
+    return warm_steps * warm + (steps - warm_steps) * usual
+
+
+def _stages(settings, device):
+    config = teacher_config(settings, SIGMA_DATA)
+    teacher = build_teacher(settings, SIGMA_DATA, device)
+    student_json = student_config(config, settings, "")
+    return teacher, build_student(settings, teacher.ema, student_json, device)
+
+
+def _images(batch_size, device):
+    """Random images, on a CPU a few of them, and the factor to the whole batch."""
+    batch = batch_size if device.type == "cuda" else min(batch_size, 8)
+    return torch.rand(batch, 3, 64, 64, device=device) * 2 - 1, batch_size / batch
+
+
+def _teacher_seconds(teacher, batch_size, device):
+    x0, scale = _images(batch_size, device)
+    return scale * _seconds(lambda step: teacher.step(x0, 0), device, 1)
+
+
+def _student_seconds(student, batch_size, device):
+    x0, scale = _images(batch_size, device)
+    warm = 0.0
+    if student.warm_start:
+        warm = scale * _seconds(lambda step: student.step(x0, 0), device, 1)
+    # Past all warm-ups, over whole rounds of who learns when.
+    begin = student.warm_start + student.alone
+    rounds = student.disc_steps * (student.adversary.penalty_interval if student.adversary else 1)
+    rounds = min(rounds, MOST_ROUNDS)
+    return warm, scale * _seconds(lambda step: student.step(x0, begin + step), device, rounds)
+
+
+def _seconds(work, device, rounds):
+    """Mean over whole `rounds` of steps, as many as take `LEAST_SECONDS`."""
+    work(0)
     _wait(device)
-    began = time.perf_counter()
-    for _ in range(repeats):
-        work()
-    _wait(device)
-    return (time.perf_counter() - began) / repeats
+    began, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - began < LEAST_SECONDS:
+        for _ in range(rounds):
+            work(steps)
+            steps += 1
+        _wait(device)
+    return (time.perf_counter() - began) / steps
 
 
 def _wait(device):

@@ -3,15 +3,24 @@
 import json
 
 from src.utils import whole_file
+from training.sentinels import CHANNELS
 
 # Panels of the curves picture: title -> keys drawn in it.
 PANELS = {
     "teacher: denoising loss": ["loss", "heldout_loss"],
+    "student: regression on the teacher's ODE, loss": ["warm_loss"],
     "student: distillation loss": ["distill_loss"],
-    "student: discriminator's hinge loss": ["disc_loss"],
+    "student: fake score's denoising loss": ["fake_score_loss"],
+    "student: discriminator's loss": ["disc_loss"],
     "student: discriminator logits": ["logits_real", "logits_heldout", "logits_fake"],
     "student: gradient norm ratio, distillation / adversarial": ["grad_ratio"],
+    "student: spread and detail of generated over real images (1 is right)": ["spread", "detail"],
+    "student: channel means, generated - real (0 is right)": [f"shift_{c}" for c in CHANNELS],
+    "student: channel contrast, generated / real (1 is right)": [f"contrast_{c}" for c in CHANNELS],
+    "student: probability of augmentation (ADA)": ["ada_p"],
 }
+# Scales on which a factor is a distance.
+LOGARITHMIC = ("loss", "adversarial")
 
 
 def read_rows(path):
@@ -60,8 +69,10 @@ def draw_curves(rows, path):
     for axis, (title, keys) in zip(axes[:, 0], panels.items()):
         for key in keys:
             points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-            axis.plot(*zip(*points), label=key, linewidth=1)
-        if title.endswith("loss") or "ratio" in title:
+            colour = key.rpartition("_")[2]
+            colour = f"tab:{colour}" if colour in CHANNELS else None
+            axis.plot(*zip(*points), label=key, linewidth=1, color=colour)
+        if title.endswith(LOGARITHMIC):
             axis.set_yscale("log")
         axis.set_title(title, fontsize=9)
         axis.legend(fontsize=8)

@@ -2,6 +2,7 @@
 
 import hashlib
 import signal
+import sys
 import time
 
 from tqdm import tqdm
@@ -29,13 +30,15 @@ def train(
     sample_interval,
     keep_checkpoints,
     on_save,
+    concerns=lambda row: {},
 ):
     """Take `stage` to `total` steps, going on from the newest checkpoint in `folder`/NAME.
 
     batch_of(step) -> images `[B, 3, H, W]` on the device, a function of the step alone.
     identity: plain dict that a checkpoint must share to be gone on from.
     pictures() -> images in [-1, 1] of the stage's EMA; extra_metrics() -> dict; both at picture
-    steps. on_save() is called after each checkpoint.
+    steps. on_save() is called after each checkpoint. concerns(row) -> {name: line} is asked about
+    each row of the log; a line is said and logged once a run.
     Returns the seconds trained in all. Raises `Interrupted` after saving on SIGINT or SIGTERM.
     """
     own_folder, log = folder / stage.name, folder / "log.jsonl"
@@ -43,6 +46,9 @@ def train(
     sweep_temporaries(own_folder)
     start, seconds, window = _resume(stage, own_folder, identity, total)
     drop_rows_after(log, stage.name, start)
+    said = {
+        row["concern"] for row in read_rows(log) if row["phase"] == stage.name and "concern" in row
+    }
 
     def publish():
         on_save()
@@ -73,16 +79,22 @@ def train(
                     f" the checkpoints in {own_folder} are kept; lower the learning rate"
                 )
             done = step + 1
-            extras = {}
-            if is_picture_step(done, sample_interval) or done == total:
+            extras, pictured = {}, is_picture_step(done, sample_interval) or done == total
+            if pictured:
                 sheet = picture_sheet(to_uint8(pictures()), columns=SHEET_IMAGES)
                 save_picture(sheet, folder / "samples" / f"{stage.name}_{done:07d}.png")
                 extras = extra_metrics()
             seconds += time.perf_counter() - began
             window.seconds += time.perf_counter() - began
-            if done % log_interval == 0 or extras:
-                row = {"phase": stage.name, "step": done} | window.close() | extras
+            if done % log_interval == 0 or pictured:
+                place = {"phase": stage.name, "step": done}
+                row = place | window.close() | extras
                 append_row(log, row | {"seconds": round(seconds, 2)})
+                for name, line in concerns(row).items():
+                    if name not in said:
+                        said.add(name)
+                        bar.write(f"warning: {stage.name}, step {done}: {line}", file=sys.stderr)
+                        append_row(log, place | {"concern": name, "text": line})
                 bar.set_postfix_str(f"{row['images_per_second']:.0f} images/s", refresh=False)
             if done % save_interval == 0 or done == total or stop.signal:
                 save(done)

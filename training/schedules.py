@@ -17,9 +17,9 @@ def ramp(step, start, length):
     return min(1.0, (step - start + 1) / max(1, length))
 
 
-def late_decay(step, total, final):
-    """1 for the first two thirds, then linear to `final` at `total`."""
-    begin = 2 * total / 3
+def late_decay(step, total, final, begin_share):
+    """1 for the first `begin_share` of `total`, then linear to `final` at `total`."""
+    begin = begin_share * total
     if step <= begin:
         return 1.0
     return 1 + (final - 1) * (step - begin) / (total - begin)

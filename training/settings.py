@@ -3,6 +3,11 @@
 from dataclasses import asdict, dataclass, field, fields
 
 from custom_model import MODEL_DEFAULTS, NETWORKS
+from discriminator import known_names
+from discriminator.augment import POLICIES
+from src.utils import UserError
+from training.adversarial import GAN_LOSSES, PENALTIES
+from training.distillation import DISTILLATIONS, WEIGHTINGS
 
 
 def setting(default, text, choices=None, low=None, high=None):
@@ -76,48 +81,102 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Student:
-    """Phase 2: adversarial diffusion distillation (ADD)."""
+    """Phase 2: the few-step student."""
 
     teacher_ckpt: str = setting("", "teacher to distil; empty: the teacher of this run")
     student_iterations: int = setting(20000, "steps of the student", low=1)
     student_lr: float = setting(5e-5, "peak learning rate of the student", low=0, high=1)
     student_warmup: int = setting(100, "steps of linear warm-up of the student", low=0)
     student_dropout: float = setting(0.0, "dropout of the student", low=0, high=0.9)
-    student_ema: float = setting(0.999, "EMA decay of the student", low=0, high=1)
+    student_ema_images: float = setting(
+        22000.0, "half-life of the student's EMA, in images; 0: no averaging", low=0
+    )
+    freeze_convs: bool = setting(False, "keep the teacher's inner 3x3 convolutions")
     sigmas: list = setting(
         [80.0, 4.0, 1.5, 0.54],
         "the four noise levels: NFE 1 uses the first, NFE 2 first and third, NFE 4 all",
         low=1e-4,
     )
-    first_level_share: float = setting(
-        0.5, "share of inputs at the first level, rounded to whole images", low=0, high=1
+    first_sigma: float = setting(0.0, "replaces the first of --sigmas; 0: does not", low=0)
+    level_shares: list = setting(
+        [0.5, 0.125, 0.25, 0.125],
+        "how often each level is trained, in any unit; the first rounded to whole images",
+        low=0,
     )
     self_input_share: float = setting(
         0.5, "share of self-generated inputs at the lower levels (rest: real)", low=0, high=1
     )
+    warm_start: int = setting(0, "first steps that regress on the teacher's ODE samples", low=0)
+    warm_nfe: int = setting(9, "network evaluations of each of those samples", low=1)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Phase 2: score distillation and its balance with the adversary."""
+
+    distill: str = setting("add", "loss of score distillation", DISTILLATIONS)
+    distill_weighting: str = setting(
+        "auto",
+        "weight of each level; auto: as that loss was published",
+        ["auto", *WEIGHTINGS],
+    )
     distill_mean: float = setting(-0.4, "mean of ln sigma at which the teacher is asked")
     distill_std: float = setting(1.2, "its standard deviation", low=0)
     distill_final: float = setting(
-        0.1, "distillation weight at the end; it falls over the last third", low=0, high=1
+        0.1, "distillation weight at the end, from 1 at the start", low=0, high=1
     )
-    adv_weight: float = setting(
-        1.0, "adversarial over distillation gradient norm at the image", low=0
+    distill_decay_from: float = setting(
+        0.667, "share of the steps after which it falls", low=0, high=0.999
     )
-    adv_ramp: int = setting(500, "steps over which the adversarial weight rises from 0", low=0)
+    sid_alpha: float = setting(1.0, "alpha of --distill sid", low=0, high=2)
+    fake_lr: float = setting(1e-4, "learning rate of the fake score (dmd, sid)", low=0, high=1)
+    fake_steps: int = setting(2, "updates of the fake score a step (dmd, sid)", low=1)
+    balance: str = setting(
+        "ratio",
+        "adv_weight is a ratio of gradient norms at the image, or a constant factor",
+        ["ratio", "constant"],
+    )
+    adv_weight: float = setting(1.0, "weight of the adversarial loss, see --balance", low=0)
+    adv_ramp: int = setting(500, "steps over which it rises from 0", low=0)
 
 
 @dataclass(frozen=True)
 class Discriminator:
-    """The discriminator of phase 2, from random weights."""
+    """Phase 2: the discriminator, from random weights."""
 
-    disc: str = setting("resnet", "architecture, see discriminator/", ["resnet"])
-    disc_channels: int = setting(64, "channels at full resolution", low=8)
+    disc: str = setting("resnet", f"none, {', '.join(known_names())}")
+    disc_channels: int = setting(0, "width; 0: derived from the U-Net's", low=0)
+    disc_depth: int = setting(0, "blocks a resolution; 0: the architecture's own number", low=0)
+    disc_heads: str = setting("", "resolutions that are judged, e.g. 16,8,4; empty: all up to 16")
+    disc_stddev: bool = setting(True, "show it the spread of the minibatch")
+    disc_condition: bool = setting(True, "tell it the noise level of its input")
+    disc_spectral: str = setting(
+        "auto", "spectral normalisation; auto: for patch", ["auto", "on", "off"]
+    )
+    disc_start: str = setting(
+        "random",
+        "teacher: with --disc unet, start from the teacher's encoder (not from scratch)",
+        ["random", "teacher"],
+    )
     disc_lr: float = setting(2e-4, "learning rate of the discriminator", low=0, high=1)
-    disc_warmup: int = setting(200, "steps in which it alone learns", low=0)
-    disc_mean: float = setting(-1.5, "mean of ln sigma of the noise on its inputs")
+    disc_warmup: int = setting(200, "steps in which it (and the fake score) learns alone", low=0)
+    disc_steps: int = setting(1, "steps of the critics for each of the student", low=1)
+    disc_noise: bool = setting(True, "show it noised images; else clean ones")
+    disc_mean: float = setting(-1.5, "mean of ln sigma of that noise")
     disc_std: float = setting(1.0, "standard deviation of it", low=0)
-    r1_weight: float = setting(10.0, "weight of the approximate R1 penalty", low=0)
-    r1_sigma: float = setting(0.1, "standard deviation of that penalty's perturbation", low=0)
+    gan_loss: str = setting("hinge", "adversarial loss", list(GAN_LOSSES))
+    penalty: str = setting("approx_r1", "gradient penalty", list(PENALTIES))
+    penalty_weight: float = setting(10.0, "weight of the penalty", low=0)
+    penalty_sigma: float = setting(
+        0.1, "perturbation of approx_r1; scale of the gradient in r1 and r1r2", low=1e-6
+    )
+    penalty_interval: int = setting(1, "steps between penalties, as much stronger each", low=1)
+    augment: str = setting("", f"operations on its inputs: {','.join(POLICIES)}; empty: none")
+    augment_p: float = setting(1.0, "probability of each, or where ADA starts from", low=0, high=1)
+    ada_target: float = setting(
+        0.0, "steer that probability so that E[sign D(real)] is this (0.6); 0: fixed", low=0, high=1
+    )
+    ada_images: float = setting(50000.0, "images in which ADA can go from 0 to 1", low=1)
 
 
 @dataclass(frozen=True)
@@ -129,6 +188,7 @@ class Settings:
     network: Network = field(default_factory=Network)
     teacher: Teacher = field(default_factory=Teacher)
     student: Student = field(default_factory=Student)
+    distillation: Distillation = field(default_factory=Distillation)
     discriminator: Discriminator = field(default_factory=Discriminator)
 
     def as_dict(self):
@@ -141,43 +201,36 @@ GROUPS = {group.name: group.default_factory for group in fields(Settings)}
 # What a finished or unfinished phase depends on: resuming with other values would be another run.
 PHASE_GROUPS = {
     "teacher": ("data", "network", "teacher"),
-    "student": ("data", "network", "student", "discriminator"),
+    "student": ("data", "network", "student", "distillation", "discriminator"),
 }
 
 # Where the data lies may change between runs; which images it holds is checked by their digest.
 NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir", "teacher_ckpt")
 NOT_IDENTITY += ("teacher_steps",)  # of pictures only
 
-PRESETS = {
-    "full": {},
-    # Minutes on two CPU cores: small network, short phases, everything scaled down with them.
-    "tiny": dict(
-        network="tiny",
-        batch_size=8,
-        num_iterations=1400,
-        lr=2e-3,
-        warmup=30,
-        p_mean=-0.3,
-        p_std=1.5,
-        noise_offset=0.15,
-        teacher_steps=15,
-        student_iterations=600,
-        student_lr=5e-4,
-        student_warmup=20,
-        student_ema=0.99,
-        sigmas=[5.0, 2.0, 1.0, 0.5],
-        disc_channels=16,
-        disc_lr=2e-3,
-        disc_warmup=30,
-        adv_ramp=100,
-        r1_weight=50.0,
-        log_interval=50,
-        save_interval=500,
-        sample_interval=500,
-    ),
-}
-
 
 def nfe_table(sigmas):
     """The levels of each number of evaluations, from the four: {"1": [s0], "2": [s0, s2], ...}."""
     return {"1": [sigmas[0]], "2": [sigmas[0], sigmas[2]], "4": list(sigmas)}
+
+
+def student_sigmas(student):
+    """The four levels, `first_sigma` considered."""
+    return [student.first_sigma or student.sigmas[0], *student.sigmas[1:]]
+
+
+def head_resolutions(text):
+    """`--disc_heads "16,8"` -> [16, 8]. Raises `UserError`."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UserError(f"--disc_heads {text}: give resolutions, e.g. 16,8,4") from None
+
+
+def policy_names(text):
+    """`--augment "translation,color"` -> the names. Raises `UserError` for an unknown one."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in POLICIES:
+            raise UserError(f"--augment {name}: use some of {','.join(POLICIES)}")
+    return names

@@ -14,7 +14,7 @@ class Stage:
     """What both phases share: a model in training, its EMA, and the bookkeeping of their state."""
 
     def __init__(self, model, decay, autocast):
-        self.model, self.autocast = model.train(), autocast
+        self.model, self._run = model.train(), runner(autocast)
         # The average is a network of its own, exported as it is and never swapped in.
         self.average = AveragedModel(model, multi_avg_fn=_multi_average(decay))
         self.average.eval().requires_grad_(False)
@@ -28,21 +28,24 @@ class Stage:
         """Name -> whatever has a state that must outlive the process."""
         raise NotImplementedError
 
-    def _noise_like(self, x):
-        return self.model.scheduler.draw_noise(x.shape, x.device)
-
-    def _run(self, network, *inputs):
-        """`network(*inputs)` in the run's precision. Each call has a context of its own: autocast
-        keeps the weights it has cast, which would go stale after an update within the context."""
-        with self.autocast():
-            return network(*inputs)
-
     def state_dict(self):
         return {name: part.state_dict() for name, part in self._kept().items()}
 
     def load_state_dict(self, state):
         for name, part in self._kept().items():
             part.load_state_dict(state[name])
+
+
+def runner(autocast):
+    """run(network, *inputs): `network(*inputs)` in the run's precision. Each call has a context of
+    its own: autocast keeps the weights it has cast, which would go stale after an update within the
+    context."""
+
+    def run(network, *inputs):
+        with autocast():
+            return network(*inputs)
+
+    return run
 
 
 def _multi_average(decay):

@@ -1,27 +1,25 @@
 """Phase 2: the few-step student, distilled from the teacher against a discriminator."""
 
-from functools import partial
-
 import torch
 
-from training.losses import (
-    add_distillation,
-    approximate_r1,
-    balanced_gradient,
-    hinge_discriminator,
-    hinge_generator,
-)
-from training.paths import Paths
+from samplers import ode_plan, ode_states
+from training.distillation import combined_gradient
 from training.schedules import late_decay, ramp, warmed_decay, warmup_cosine
+from training.sentinels import measure
 from training.stage import Stage, apply_gradients, set_lr
+from training.student_inputs import StudentInputs
 
 
 class StudentStage(Stage):
-    """Phase 2: a few-step generator from the teacher, by score distillation and a hinge GAN.
+    """Phase 2: a few-step generator from the teacher, by score distillation and a GAN.
 
     model: starts as the teacher; the noise levels in its scheduler are the paths of sampling.
-    teacher: frozen denoiser; disc: `disc(x, sigma) -> [B, N]`, random weights.
-    The other arguments are fields of `training.settings.Student` and `Discriminator`.
+    teacher: frozen denoiser. distiller: a `Distiller` or None; adversary: an `Adversary` or None.
+    ema: decay of the average, an update. The other arguments are fields of
+    `training.settings.Student`, `Distillation` and `Discriminator`.
+
+    The first `warm_start` steps regress on the teacher's ODE; in the next `disc_warmup` the
+    discriminator and the fake score learn alone; then the student joins at every `disc_steps`-th.
     """
 
     name = "student"
@@ -30,151 +28,148 @@ class StudentStage(Stage):
         self,
         model,
         teacher,
-        disc,
+        distiller,
+        adversary,
         total,
         autocast,
         lr,
         warmup,
         ema,
-        first_level_share,
+        freeze_convs,
+        level_shares,
         self_input_share,
-        distill_mean,
-        distill_std,
+        warm_start,
+        warm_nfe,
         distill_final,
+        distill_decay_from,
+        balance,
         adv_weight,
         adv_ramp,
-        disc_lr,
         disc_warmup,
-        disc_mean,
-        disc_std,
-        r1_weight,
-        r1_sigma,
+        disc_steps,
     ):
         super().__init__(model, lambda step: warmed_decay(step, ema), autocast)
         self.teacher = teacher.eval().requires_grad_(False)
-        self.disc = disc.train()
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.0, 0.99))
-        self.disc_optimizer = torch.optim.Adam(disc.parameters(), lr=disc_lr, betas=(0.0, 0.99))
-        self.paths = Paths(model.scheduler.few_step_table, model.device)
+        self.distiller, self.adversary = distiller, adversary
+        if freeze_convs:
+            freeze_convolutions(model.network)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, lr=lr, betas=(0.0, 0.99))
+        levels, device = model.scheduler.few_step_table, model.device
+        noise_like = model.scheduler.noise_like
+        self.inputs = StudentInputs(
+            levels, device, self._denoise, noise_like, level_shares, self_input_share
+        )
         self.total, self.lr, self.warmup = total, lr, warmup
-        self.first_level_share, self.self_input_share = first_level_share, self_input_share
-        self.distill_mean, self.distill_std = distill_mean, distill_std
-        self.distill_final, self.adv_weight, self.adv_ramp = distill_final, adv_weight, adv_ramp
-        self.disc_warmup, self.disc_mean, self.disc_std = disc_warmup, disc_mean, disc_std
-        self.r1_weight, self.r1_sigma = r1_weight, r1_sigma
+        self.warm_start, self.warm_nfe = warm_start, warm_nfe
+        self.distill_final, self.distill_decay_from = distill_final, distill_decay_from
+        self.balance, self.adv_weight, self.adv_ramp = balance, adv_weight, adv_ramp
+        self.alone = disc_warmup if self.critics else 0
+        self.disc_steps = disc_steps if self.critics else 1
+
+    @property
+    def critics(self):
+        """The networks that learn beside the student."""
+        disc = self.adversary and self.adversary.disc
+        fake_score = self.distiller and self.distiller.fake_score
+        return [network for network in (disc, fake_score and fake_score.model) if network]
+
+    @property
+    def settled(self):
+        """The step from which sentinels hold: all parts learn at their full weight, and the blur of
+        the teacher's one-step answers has had time to go."""
+        full_weight = self.warm_start + self.alone + (self.adv_ramp if self.adversary else 0)
+        return max(full_weight, self.total // 3)
 
     def _kept(self):
-        return {
-            "model": self.model,
-            "average": self.average,
-            "optimizer": self.optimizer,
-            "disc": self.disc,
-            "disc_optimizer": self.disc_optimizer,
-        }
+        parts = {"model": self.model, "average": self.average, "optimizer": self.optimizer}
+        for part in (self.distiller, self.adversary):
+            parts |= part.kept() if part else {}
+        return parts
+
+    def _denoise(self, x, sigma, next_sigma):
+        return self._run(self.model.denoise, x, sigma, next_sigma)
 
     def step(self, x0, step):
-        """One discriminator and one student update. Returns scalar tensors by name."""
-        x, sigma, next_sigma = self.inputs(x0)
-        learning = step >= self.disc_warmup
+        """One update of everyone whose turn it is. Returns scalar tensors by name."""
+        if step < self.warm_start:
+            return self._warm_step(x0, step)
+        learnt = step - self.warm_start - self.alone
+        learning = learnt >= 0 and learnt % self.disc_steps == 0
+        x, sigma, next_sigma = self.inputs.draw(x0)
         with torch.set_grad_enabled(learning):
-            fake = self._run(self.model.denoise, x, sigma, next_sigma)
-        metrics = self._discriminator_step(x0, fake.detach())
+            fake = self._denoise(x, sigma, next_sigma)
+        shown = fake.detach()
+        metrics = measure(shown[: self.inputs.count_first(len(x0))], x0)
+        if self.distiller:
+            metrics |= self.distiller.learn(shown)
+        if self.adversary:
+            metrics |= self.adversary.learn(x0, shown, step)
         if learning:
-            metrics |= self._student_step(fake, step)
+            metrics |= self._student_step(fake, x0, step, learnt)
         return metrics
 
-    @torch.no_grad()
-    def inputs(self, x0):
-        """Noisy inputs of the student, their levels and the levels that follow.
-
-        A fixed share is pure noise at the first level. The rest lies at the lower levels of the
-        sampling paths: real images noised (ADD), and the student's own output re-noised along the
-        very path that sampling takes (backward simulation, DMD2, arXiv:2405.14867, sec. 4.5).
-        """
-        batch = len(x0)
-        first = round(batch * self.first_level_share)
-        own = round((batch - first) * self.self_input_share)
-        rows, places = self.paths.draw(first, batch - first)
-        sigma, next_sigma = self.paths.at(rows, places)
-        noise = self._noise_like(x0)
-        x = x0 + sigma.reshape(-1, 1, 1, 1) * noise
-        x[:first] = sigma[:first].reshape(-1, 1, 1, 1) * noise[:first]
-        mine = slice(first, first + own)
-        if own:
-            x[mine] = self._simulate(rows[mine], places[mine], self._noise_like(x0[mine]))
-        return x, sigma, next_sigma
-
-    def _simulate(self, rows, places, noise):
-        """Follow each row's path from pure noise up to its place. Returns noisy images there."""
-        start, _ = self.paths.at(rows, torch.zeros_like(places))
-        x = start.reshape(-1, 1, 1, 1) * noise
-        for hop in range(self.paths.longest - 1):
-            active = (places > hop).reshape(-1, 1, 1, 1)
-            sigma, next_sigma = self.paths.at(rows, (places - 1).clamp(max=hop))
-            denoised = self._run(self.model.denoise, x, sigma, next_sigma)
-            renoised = denoised + next_sigma.reshape(-1, 1, 1, 1) * self._noise_like(x)
-            x = torch.where(active, renoised, x)
-        return x
-
-    def _discriminator_step(self, real, fake):
-        real_x, real_sigma = self._noised(real)
-        fake_x, fake_sigma = self._noised(fake)
-        real_logits = self._run(self.disc, real_x, real_sigma)
-        fake_logits = self._run(self.disc, fake_x, fake_sigma)
-        loss = hinge_discriminator(real_logits, fake_logits).mean()
-        metrics = {"disc_loss": loss.detach()}
-        if self.r1_weight:
-            nearby = real_x + self.r1_sigma * torch.randn_like(real_x)
-            penalty = approximate_r1(real_logits, self._run(self.disc, nearby, real_sigma)).mean()
-            loss = loss + self.r1_weight * penalty
-            metrics["penalty"] = penalty.detach()
-        loss.backward()
-        norm, applied = apply_gradients(self.disc_optimizer, self.disc)
-        return metrics | {
-            "logits_real": real_logits.detach().mean(),
-            "logits_fake": fake_logits.detach().mean(),
-            "disc_grad_norm": norm,
-            "disc_skipped": float(not applied),
-        }
-
-    def _student_step(self, fake, step):
-        leaf = fake.detach().requires_grad_()
-        level = torch.randn(len(leaf), device=leaf.device)
-        level = (self.distill_mean + self.distill_std * level).exp()
-        teacher = partial(self._run, self.teacher.denoise)
-        distill = add_distillation(leaf, teacher, self._noise_like(leaf), level).mean()
-        adv = hinge_generator(self._run(self.disc, *self._noised(leaf))).mean()
+    def _student_step(self, fake, real, step, learnt):
         # Gradients at the image are cheap and tell both losses apart; the student is walked once.
-        (distill_grad,) = torch.autograd.grad(distill, leaf)
-        (adv_grad,) = torch.autograd.grad(adv, leaf)
-        learnt = step - self.disc_warmup
-        grad, ratio = balanced_gradient(
+        leaf, metrics = fake.detach().requires_grad_(), {}
+        distill_grad = adv_grad = None
+        if self.distiller:
+            loss = self.distiller.loss_of(leaf).mean()
+            (distill_grad,) = torch.autograd.grad(loss, leaf)
+            metrics["distill_loss"] = loss.detach()
+        if self.adversary:
+            loss = self.adversary.loss_of(leaf, real).mean()
+            (adv_grad,) = torch.autograd.grad(loss, leaf)
+            metrics["adv_loss"] = loss.detach()
+        grad, ratio = combined_gradient(
             distill_grad,
             adv_grad,
-            distill_weight=late_decay(step, self.total, self.distill_final),
-            adv_weight=self.adv_weight * ramp(learnt, 0, self.adv_ramp),
+            late_decay(step, self.total, self.distill_final, self.distill_decay_from),
+            self.adv_weight * ramp(learnt, 0, self.adv_ramp),
+            self.balance,
         )
-        length = self.total - self.disc_warmup
+        if ratio is not None:
+            metrics["grad_ratio"] = ratio
+        return metrics | self._update(fake, grad, self.warm_start + learnt)
+
+    def _warm_step(self, x0, step):
+        """Regress on what the teacher's ODE makes of the same noise, from the first level on."""
+        x, sigma, next_sigma = self.inputs.draw_first(x0)
+        target = self._ode_images(x, sigma[0].item())
+        output = self._denoise(x, sigma, next_sigma)
+        error = output - target
+        metrics = {"warm_loss": error.detach().square().mean()}
+        return metrics | self._update(output, 2 * error.detach() / error.numel(), step)
+
+    @torch.no_grad()
+    def _ode_images(self, x, sigma):
+        plan = ode_plan(self.warm_nfe, heun=True)
+        scheduler = self.teacher.scheduler
+        levels = scheduler.ode_sigmas(len(plan), sigma_max=sigma)
+
+        def denoise(x, sigma):
+            return self._run(self.teacher.denoise, x, sigma)
+
+        step = scheduler.reverse_process_step
+        *_, images = ode_states(denoise, step, levels, plan, lambda: x / sigma)
+        return images
+
+    def _update(self, output, grad, learnt):
+        """Send the image gradient back through the student and step."""
+        length = self.total - self.alone
         set_lr(self.optimizer, self.lr * warmup_cosine(learnt, length, self.warmup))
-        fake.backward(grad)
+        output.backward(grad)
         norm, applied = apply_gradients(self.optimizer, self.model)
         if applied:
             self.average.update_parameters(self.model)
-        return {
-            "distill_loss": distill.detach(),
-            "adv_loss": adv.detach(),
-            "grad_ratio": ratio,
-            "grad_norm": norm,
-            "skipped": float(not applied),
-        }
+        return {"grad_norm": norm, "skipped": float(not applied)}
 
-    @torch.no_grad()
-    def judge(self, x):
-        """The discriminator's mean logit on clean images `[B, 3, H, W]`, as a float."""
-        return self._run(self.disc, *self._noised(x)).mean().item()
 
-    def _noised(self, x):
-        """What the discriminator sees: x + sigma n, each image with a level of its own."""
-        level = torch.randn(len(x), device=x.device)
-        sigma = (self.disc_mean + self.disc_std * level).exp()
-        return x + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x), sigma
+def freeze_convolutions(network):
+    """Stop the U-Net's inner 3x3 convolutions from learning: GAN distillation can do without most
+    of them (Zheng and Yang 2024, arXiv:2405.20750). Normalisation, embeddings, attention and both
+    ends still learn."""
+    for part in (network.downblocks, network.middleblocks, network.upblocks):
+        for layer in part.modules():
+            if isinstance(layer, torch.nn.Conv2d) and layer.kernel_size != (1, 1):
+                layer.requires_grad_(False)

@@ -22,7 +22,7 @@ class TeacherStage(Stage):
     def step(self, x0, step):
         """One update on images `[B, 3, H, W]` in [-1, 1]. Returns scalar tensors by name."""
         set_lr(self.optimizer, self.lr * warmup_cosine(step, self.total, self.warmup))
-        loss = self._run(self.model.compute_loss, x0, self._noise_like(x0))
+        loss = self._run(self.model.compute_loss, x0, self.model.scheduler.noise_like(x0))
         loss.backward()
         norm, applied = apply_gradients(self.optimizer, self.model)
         if applied:

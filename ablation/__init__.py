@@ -1,0 +1,1 @@
+"""What `ablate.py` is made of: cells (flag sets x seeds), running them, and their table."""

@@ -1,0 +1,61 @@
+"""`disc(x, sigma) -> logits [B, N]`: a trunk of any architecture with what all have in common."""
+
+import torch
+from torch import nn
+
+from discriminator.augment import Augment
+from discriminator.parts import (
+    Head,
+    NoiseLevelEmbedding,
+    minibatch_stddev,
+    normalise_spectrum,
+    replace_batch_norm,
+)
+from src.utils import UserError
+
+COARSE = 16  # finer maps see too little of the image to judge it
+EMBEDDING = 64
+
+
+class Discriminator(nn.Module):
+    """Images `[B, 3, 64, 64]` noised at level sigma `(B,)` (0: clean) -> logits `[B, N]`, fp32.
+
+    trunk: a registered architecture. sigma_data: standard deviation of the data, which scales the
+    input to unit variance. heads: resolutions at which every map is judged (empty: all up to 16).
+    stddev: append the minibatch's spread to the last of them. condition: tell the network its noise
+    level. spectral: normalise every weight. policy, p: see `Augment`.
+    Raises `UserError` for a head where the trunk has no map.
+    """
+
+    def __init__(self, trunk, sigma_data, heads, stddev, condition, spectral, policy, p):
+        super().__init__()
+        there = [resolution for resolution, _ in trunk.maps]
+        for resolution in heads:
+            if resolution not in there:
+                listed = ", ".join(str(r) for r in sorted(set(there)))
+                raise UserError(f"--disc_heads {resolution}: this network has maps at {listed}")
+        wanted = set(heads) or {r for r in there if r <= COARSE} or {min(there)}
+        self.used = [place for place, resolution in enumerate(there) if resolution in wanted]
+        self.trunk, self.sigma_data = trunk, sigma_data
+        self.stddev, self.condition = stddev, condition
+        self.augment = Augment(policy, p)
+        self.embedding = NoiseLevelEmbedding(EMBEDDING, sigma_data)
+        widths = [trunk.maps[place][1] for place in self.used]
+        widths[-1] += int(stddev)
+        self.heads = nn.ModuleList(Head(width, EMBEDDING) for width in widths)
+        self.replaced_norms = replace_batch_norm(self)
+        if spectral:
+            normalise_spectrum(self)
+
+    def forward(self, x, sigma, draws=None):
+        """draws: of `self.augment.draw`, where two calls must be augmented alike."""
+        x = self.augment(x, draws)
+        x = x * (sigma**2 + self.sigma_data**2).rsqrt()[:, None, None, None]
+        told = sigma if self.condition else torch.zeros_like(sigma)
+        maps = self.trunk(x, told)
+        maps = [maps[place] for place in self.used]
+        if self.stddev:
+            maps[-1] = minibatch_stddev(maps[-1])
+        embedding = self.embedding(told)
+        logits = [head(h, embedding).flatten(1) for head, h in zip(self.heads, maps)]
+        return torch.cat(logits, dim=1).float()

@@ -1,0 +1,56 @@
+"""Any backbone of the timm library (Wightman 2019, doi:10.5281/zenodo.4414861) with random weights:
+`--disc timm:NAME`. timm is imported only when asked for."""
+
+import difflib
+
+import torch
+from torch import nn
+
+from discriminator.registry import IMAGE_SIZE, Plain, register
+from src.utils import UserError
+
+
+@register("timm")
+class TimmTrunk(Plain, nn.Module):
+    """The backbone's feature maps at all its depths. The noise level reaches the heads only."""
+
+    argument = "NAME"
+
+    def __init__(self, network, sigma_data, channels, depth, argument):
+        super().__init__()
+        for flag, value in (("--disc_channels", channels), ("--disc_depth", depth)):
+            if value:
+                raise UserError(f"{flag} {value}: a timm backbone has a size of its own; leave it")
+        self.backbone = _create(argument)
+        self.channels_last = str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NHWC")
+        with torch.no_grad():
+            was = self.backbone.training
+            maps = self.eval()(torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE), None)
+            self.train(was)
+        self.maps = [(h.shape[2], h.shape[1]) for h in maps]
+
+    def forward(self, x, sigma):
+        maps = self.backbone(x)
+        return [h.movedim(-1, 1) for h in maps] if self.channels_last else list(maps)
+
+
+def _create(name):
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f"--disc timm:{name}: timm is not installed; pip install timm") from error
+    known = timm.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them"
+        raise UserError(f"--disc timm:{name}: timm has no such model; {hint}")
+    sized = getattr(timm.models.get_pretrained_cfg(name), "fixed_input_size", False)
+    size = {"img_size": IMAGE_SIZE} if sized else {}
+    try:
+        return timm.create_model(name, pretrained=False, features_only=True, **size)
+    except Exception as error:  # whatever a backbone objects to ends in this one line
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"--disc timm:{name}: gives no feature maps for {IMAGE_SIZE}x{IMAGE_SIZE} images"
+            f" ({reason}); try resnet18, convnext_atto or vit_tiny_patch16_224"
+        ) from error

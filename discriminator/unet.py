@@ -1,0 +1,66 @@
+"""The denoiser's own encoder as a discriminator, from random weights unless asked otherwise.
+
+That a denoiser's features judge noised images well is the finding of LADD (Sauer et al. 2024,
+arXiv:2403.12015) and DMD2 (Yin et al. 2024, arXiv:2405.14867), which start from a trained one.
+`--disc_start teacher` does so with the teacher of this run: nothing from outside comes in, but the
+discriminator is then no longer from scratch in the strict sense.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from discriminator.registry import IMAGE_SIZE, Plain, register
+from src.network import UNet
+
+
+@register("unet")
+class UNetTrunk(Plain, nn.Module):
+    """Maps at 64, 32, 16, 8 (the end of each level) and 8 (after the middle blocks).
+
+    channels: width (a multiple of 32); 0: the U-Net's. depth: residual blocks a level; 0: the
+    U-Net's, but at least one, without which the way down would be linear.
+    """
+
+    def __init__(self, network, sigma_data, channels, depth, time_range=1000):
+        super().__init__()
+        # Dropout would make the verdict on an image vary from call to call.
+        chosen = dict(network, dropout=0.0, ch=channels or network["ch"])
+        chosen["num_res_blocks"] = depth or max(1, network["num_res_blocks"])
+        self._take(UNet(**chosen), chosen)
+        self.sigma_data, self.time_range = sigma_data, time_range
+
+    def _take(self, unet, arguments):
+        self.time_embedding, self.head = unet.time_embedding, unet.head
+        self.downblocks, self.middleblocks = unet.downblocks, unet.middleblocks
+        widths = [arguments["ch"] * factor for factor in arguments["ch_mult"]]
+        blocks = arguments["num_res_blocks"]
+        # Without blocks a level keeps the width that the level above handed down.
+        widths = widths if blocks else [arguments["ch"]] * len(widths)
+        self.ends = [(level + 1) * (blocks + 1) - 1 for level in range(len(widths) - 1)]
+        self.maps = [(IMAGE_SIZE >> level, width) for level, width in enumerate(widths)]
+        self.maps.append((IMAGE_SIZE >> (len(widths) - 1), widths[-1]))
+
+    def start_from(self, model, network):
+        """Take the encoder of the teacher `model` (a copy of its weights); the width and depth of
+        `network` then replace those asked for."""
+        unet = UNet(**dict(network, dropout=0.0))
+        unet.load_state_dict(model.network.state_dict())
+        self._take(unet, network)
+        self.time_range = model.scheduler.num_train_timesteps
+
+    def forward(self, x, sigma):
+        # The time input of the denoiser, see CustomScheduler.tau.
+        tau = self.time_range * (2 / math.pi) * torch.atan(sigma / self.sigma_data)
+        embedding = self.time_embedding(tau)
+        h = self.head(x)
+        maps = []
+        for index, block in enumerate(self.downblocks):
+            if index in self.ends:  # a DownSample: the level ends before it
+                maps.append(h)
+            h = block(h, embedding)
+        maps.append(h)
+        for block in self.middleblocks:
+            h = block(h, embedding)
+        return [*maps, h]

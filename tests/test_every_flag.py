@@ -1,0 +1,162 @@
+"""No flag is parsed and ignored: each changes the weights that a few steps of training lead to."""
+
+from dataclasses import fields
+from functools import cache
+
+import pytest
+import torch
+
+from custom_model import create_custom_model
+from training.building import build_student, build_teacher, student_config, teacher_config
+from training.command_line import make_settings
+from training.presets import PRESETS, RECIPES
+from training.settings import GROUPS
+
+STEPS = 6
+CPU = torch.device("cpu")
+BASE = dict(
+    data="synthetic",
+    batch_size=4,
+    num_iterations=STEPS,
+    warmup=1,
+    student_iterations=STEPS,
+    student_warmup=0,
+    student_ema_images=20.0,
+    disc_warmup=0,
+    disc_channels=8,
+    adv_ramp=2,
+)
+
+# Where runs are and what they show, not what they learn; and where the images come from.
+OTHER_GROUPS = ("run", "data")
+SHOWN_ONLY = {"teacher_ckpt", "teacher_steps"}
+ANOTHER_SHAPE = {"network"}  # see test_custom_model.py
+
+# flag -> (another value, flags without which it has nothing to act on)
+ODE = dict(warm_start=3)
+FAKE = dict(distill="dmd")
+NO_WIDTH = dict(disc_channels=0)
+CHANGES = {
+    "use_additional_condition": (True, {}),
+    "num_train_timesteps": (500, {}),
+    "num_iterations": (STEPS + 3, {}),
+    "lr": (1e-3, {}),
+    "warmup": (3, {}),
+    "p_mean": (-1.0, {}),
+    "p_std": (0.5, {}),
+    "noise_offset": (0.3, {}),
+    "ema_share": (0.9, {}),
+    "student_iterations": (STEPS + 3, {}),
+    "student_lr": (1e-3, {}),
+    "student_warmup": (3, {}),
+    "student_dropout": (0.5, {}),
+    "student_ema_images": (2.0, {}),
+    "freeze_convs": (True, {}),
+    "sigmas": ([6.0, 2.0, 1.0, 0.5], {}),
+    "first_sigma": (6.0, {}),
+    "level_shares": ([1.0, 1.0, 1.0, 1.0], {}),
+    "self_input_share": (1.0, {}),
+    "warm_start": (2, {}),
+    "warm_nfe": (5, ODE),
+    "distill": ("sds", {}),
+    "distill_weighting": ("uniform", {}),
+    "distill_mean": (0.5, {}),
+    "distill_std": (0.3, {}),
+    "distill_final": (0.9, {}),
+    "distill_decay_from": (0.2, {}),
+    "sid_alpha": (1.2, dict(distill="sid")),
+    "fake_lr": (1e-2, FAKE),
+    "fake_steps": (3, FAKE),
+    "balance": ("constant", {}),
+    "adv_weight": (0.3, {}),
+    "adv_ramp": (5, {}),
+    "disc": ("patch", {}),
+    "disc_channels": (16, {}),
+    "disc_depth": (2, {}),
+    "disc_heads": ("8,4", {}),
+    "disc_stddev": (False, {}),
+    "disc_condition": (False, {}),
+    "disc_spectral": ("on", {}),
+    "disc_start": ("teacher", dict(disc="unet") | NO_WIDTH),
+    "disc_lr": (1e-4, {}),
+    "disc_warmup": (2, {}),
+    "disc_steps": (2, {}),
+    "disc_noise": (False, {}),
+    "disc_mean": (0.0, {}),
+    "disc_std": (0.2, {}),
+    "gan_loss": ("nonsaturating", {}),
+    "penalty": ("r1", {}),
+    "penalty_weight": (5.0, {}),
+    "penalty_sigma": (0.5, {}),
+    "penalty_interval": (2, {}),
+    "augment": ("color", {}),
+    "augment_p": (0.2, dict(augment="color")),
+    "ada_target": (0.6, dict(augment="color", augment_p=0.5, ada_images=20.0)),
+    "ada_images": (10.0, dict(augment="color", augment_p=0.5, ada_target=0.6, ada_images=40.0)),
+}
+
+
+def group_of(name):
+    return next(g for g, kind in GROUPS.items() if name in {item.name for item in fields(kind)})
+
+
+def learnt(stage):
+    """All weights after training on images that every caller gets alike."""
+    torch.manual_seed(7)
+    images = torch.rand(STEPS, 4, 3, 32, 32) * 2 - 1
+    for step in range(STEPS):
+        torch.manual_seed(step)
+        stage.step(images[step], step)
+    networks = [stage.model, stage.ema, *getattr(stage, "critics", [])]
+    return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()])
+
+
+@cache
+def weights_after(kind, flags):
+    settings = make_settings({**PRESETS["tiny"], **BASE, **dict(flags)})
+    torch.manual_seed(0)
+    if kind == "teacher":
+        return learnt(build_teacher(settings, 0.6, CPU))
+    config = teacher_config(settings, 0.6)
+    teacher = create_custom_model(**config)
+    with torch.no_grad():  # an untrained teacher answers almost zero, which hides differences
+        teacher.network.tail[2].weight.normal_(std=0.05)
+    torch.manual_seed(1)
+    return learnt(build_student(settings, teacher, student_config(config, settings, ""), CPU))
+
+
+def frozen(flags):
+    return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(flags.items()))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_flag_changes_what_is_learnt(name):
+    value, needed = CHANGES[name]
+    kind = "teacher" if group_of(name) in ("teacher", "network") else "student"
+    before, after = (weights_after(kind, frozen(f)) for f in (needed, needed | {name: value}))
+    assert before.shape != after.shape or (before - after).abs().max() > 1e-7
+    assert after.isfinite().all()
+
+
+def test_every_flag_is_walked_over():
+    trained = {
+        item.name
+        for group, kind in GROUPS.items()
+        if group not in OTHER_GROUPS
+        for item in fields(kind)
+    }
+    assert set(CHANGES) == trained - SHOWN_ONLY - ANOTHER_SHAPE
+
+
+def test_the_walk_would_notice_a_flag_without_effect():
+    """Twice the same flags, spelled differently: the very same weights."""
+    plain = weights_after("student", frozen({}))
+    assert torch.equal(plain, weights_after("student", frozen({"augment_p": 0.3})))
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "default"])
+def test_every_recipe_trains_and_differs(recipe):
+    flags = NO_WIDTH | RECIPES[recipe]
+    flags["warm_start"] = min(2, flags.get("warm_start", 0))
+    plain, other = (weights_after("student", frozen(f)) for f in (NO_WIDTH, flags))
+    assert other.isfinite().all() and (plain.shape != other.shape or not torch.equal(plain, other))

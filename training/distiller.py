@@ -1,0 +1,41 @@
+"""The distiller of phase 2: asks the frozen teacher, and the fake score where there is one."""
+
+from functools import partial
+
+import torch
+
+from training.distillation import score_distillation
+
+
+class Distiller:
+    """Score distillation at levels ln sigma ~ N(mean, std^2).
+
+    teacher: frozen denoiser model; fake_score: a `FakeScore`, or None where the loss needs none.
+    run(network, *inputs) calls a network in the run's precision. The other arguments are fields of
+    `training.settings.Distillation`.
+    """
+
+    def __init__(self, teacher, fake_score, run, noise_like, kind, weighting, mean, std, sid_alpha):
+        self.teacher, self.fake_score = teacher, fake_score
+        self.noise_like, self.mean, self.std = noise_like, mean, std
+        self.loss = partial(
+            score_distillation,
+            kind,
+            teacher=partial(run, teacher.denoise),
+            fake_score=partial(run, fake_score.model.denoise) if fake_score else None,
+            weighting=weighting,
+            sid_alpha=sid_alpha,
+        )
+
+    def kept(self):
+        return self.fake_score.kept() if self.fake_score else {}
+
+    def learn(self, fake):
+        """Let the fake score follow images `[B, 3, H, W]`. Returns scalar tensors by name."""
+        return self.fake_score.learn(fake) if self.fake_score else {}
+
+    def loss_of(self, x):
+        """The distillation loss `(B,)` of the student's outputs `[B, 3, H, W]`."""
+        level = torch.randn(len(x), device=x.device)
+        sigma = (self.mean + self.std * level).exp()
+        return self.loss(x, self.noise_like(x), sigma)

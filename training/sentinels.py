@@ -1,0 +1,168 @@
+"""Early signs of the ways in which adversarial distillation fails, and what helps against each.
+
+`measure` compares generated with real images at every step; `concerns` reads a row of the log.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+MOST_IMAGES = 32  # pairs grow with the square
+UNDECIDED = 0.5  # distance of logits below which nothing is said about memory
+CHANNELS = ("red", "green", "blue")
+
+
+@torch.no_grad()
+def measure(fake, real):
+    """Generated against real images, both `[B, C, H, W]` in [-1, 1]: scalar tensors by name.
+
+    - spread: mean distance between two generated images over that between two real ones;
+    - detail: share of power that 2x2 averaging removes, over that of real images;
+    - shift_COLOUR: difference of the channel's mean; contrast_COLOUR: ratio of its standard
+      deviations.
+
+    Signed or ratios, so that noise of small batches averages out over a row of the log. Empty for
+    fewer than two images.
+    """
+    count = min(len(fake), len(real), MOST_IMAGES)
+    if count < 2:
+        return {}
+    fake, real = fake[:count].float(), real[:count].float()
+    found = {"spread": _spread(fake) / _spread(real).clamp_min(1e-8)}
+    found["detail"] = _detail(fake) / _detail(real).clamp_min(1e-8)
+    shift = fake.mean(dim=(0, 2, 3)) - real.mean(dim=(0, 2, 3))
+    contrast = fake.std(dim=(0, 2, 3)) / real.std(dim=(0, 2, 3)).clamp_min(1e-8)
+    for channel, name in enumerate(CHANNELS[: len(shift)]):
+        found[f"shift_{name}"], found[f"contrast_{name}"] = shift[channel], contrast[channel]
+    return found
+
+
+def _spread(x):
+    return torch.pdist(x.flatten(1)).mean()
+
+
+def _detail(x):
+    if min(x.shape[2:]) < 2:
+        return x.new_ones(())
+    coarse = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2)
+    centred = x - x.mean(dim=(2, 3), keepdim=True)
+    return (x - coarse).square().mean() / centred.square().mean().clamp_min(1e-8)
+
+
+class Sentinel(NamedTuple):
+    """A number of a row (`key`, or `value(row)`, None where absent), its sane range, a remedy."""
+
+    name: str
+    value: callable
+    low: float
+    high: float
+    remedy: str
+
+
+def _key(name):
+    return lambda row: row.get(name)
+
+
+def _extreme(prefix, neutral):
+    """The colour that is farthest from `neutral`."""
+
+    def value(row):
+        found = [row[f"{prefix}_{c}"] for c in CHANNELS if f"{prefix}_{c}" in row]
+        return max(found, key=lambda x: abs(x - neutral), default=None)
+
+    return value
+
+
+def _memory(row):
+    """How far held-out images have fallen from real training images towards generated ones, as a
+    share of the way; a discriminator that is nearly undecided has no such way."""
+    keys = ("logits_real", "logits_heldout", "logits_fake")
+    if any(row.get(key) is None for key in keys):
+        return None
+    real, heldout, fake = (row[key] for key in keys)
+    return (real - heldout) / max(real - fake, UNDECIDED)
+
+
+SENTINELS = [
+    Sentinel(
+        "spread",
+        _key("spread"),
+        0.5,
+        2.0,
+        "generated images are nearly alike (or wild); lower --first_sigma, --warm_start 200, longer"
+        " --disc_warmup",
+    ),
+    Sentinel(
+        "memory of the discriminator",
+        _memory,
+        float("-inf"),
+        0.6,
+        "it knows the training images by heart; --augment translation,color --ada_target 0.6,"
+        " higher --penalty_weight, smaller --disc_channels",
+    ),
+    Sentinel(
+        "colour shift",
+        _extreme("shift", 0.0),
+        -0.25,
+        0.25,
+        "colours drift away from the data's; lower --adv_weight, or --balance ratio",
+    ),
+    Sentinel(
+        "contrast",
+        _extreme("contrast", 1.0),
+        0.6,
+        1.6,
+        "contrast drifts away from the data's; lower --adv_weight, or --balance ratio",
+    ),
+    Sentinel(
+        "detail",
+        _key("detail"),
+        0.15,
+        4.0,
+        "images are too smooth (low) or too noisy (high); low: raise --adv_weight; high: raise"
+        " --penalty_weight or lower --disc_lr",
+    ),
+    Sentinel(
+        "gradient ratio",
+        _key("grad_ratio"),
+        1e-4,
+        1e4,
+        "one loss vanishes beside the other; higher --penalty_weight, or lower --disc_lr",
+    ),
+    Sentinel(
+        "discriminator's loss",
+        _key("disc_loss"),
+        0.02,
+        1e3,
+        "the discriminator has won; lower --disc_lr or --first_sigma, higher --penalty_weight",
+    ),
+    Sentinel(
+        "augmentation probability",
+        _key("ada_p"),
+        0.0,
+        0.8,
+        "augmentation this strong leaks into the images; smaller --disc_channels, higher"
+        " --penalty_weight, lower --ada_target",
+    ),
+]
+
+
+def concerns(row, settled):
+    """{name: one line} for each sentinel outside its range in this row of the log.
+
+    settled: the step from which ranges hold; before it nothing is said.
+    """
+    if row["step"] <= settled:
+        return {}
+    found = {}
+    for sentinel in SENTINELS:
+        value = sentinel.value(row)
+        if value is not None and not sentinel.low <= value <= sentinel.high:
+            sane = f"up to {sentinel.high:g}"
+            if sentinel.low > float("-inf"):
+                sane = f"{sentinel.low:g} to {sentinel.high:g}"
+            found[sentinel.name] = (
+                f"{sentinel.name} = {value:.3g} (sane: {sane}): {sentinel.remedy}"
+            )
+    return found
