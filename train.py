@@ -12,6 +12,7 @@ from training.batches import StepBatches, pixel_std, to_float
 from training.building import (
     build_student,
     build_teacher,
+    check_discriminator,
     open_images,
     phase_identity,
     prepare_backends,
@@ -39,6 +40,7 @@ def main():
     trains_teacher = settings.run.phase != "add" and teacher_path == own_teacher(folder)
     if not trains_teacher and not teacher_path.exists():
         raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
+    check_discriminator(settings)
     images = open_images(settings)
     print(f"{images.description}; run folder {folder}")
     stages = ["teacher"] * trains_teacher + ["student"] * (settings.run.phase != "teacher")

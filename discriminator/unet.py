@@ -13,6 +13,9 @@ from torch import nn
 
 from discriminator.registry import IMAGE_SIZE, Plain, register
 from src.network import UNet
+from src.utils import UserError
+
+GROUPS = 32  # of the U-Net's group normalisation
 
 
 @register("unet")
@@ -25,6 +28,8 @@ class UNetTrunk(Plain, nn.Module):
 
     def __init__(self, network, sigma_data, channels, depth, time_range=1000):
         super().__init__()
+        if channels % GROUPS:
+            raise UserError(f"--disc_channels {channels}: --disc unet needs a multiple of {GROUPS}")
         # Dropout would make the verdict on an image vary from call to call.
         chosen = dict(network, dropout=0.0, ch=channels or network["ch"])
         chosen["num_res_blocks"] = depth or max(1, network["num_res_blocks"])

@@ -11,9 +11,21 @@ from training.command_line import make_settings
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path):
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        dict(
+            distill="dmd", disc="patch", penalty="r1r2", augment="color,translation", ada_target=0.6
+        ),
+        dict(distill="sid", disc="unet", gan_loss="relativistic", disc_start="teacher"),
+        dict(distill="sds", disc="timm:vit_tiny_patch16_224", penalty="r1", warm_start=1),
+        dict(disc="none", freeze_convs=True),
+    ],
+)
+def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path, flags):
     device = torch.device("cuda")
-    settings = make_settings({"network": "tiny", "disc_channels": 8, "disc_warmup": 0})
+    settings = make_settings({"network": "tiny", "disc_warmup": 0, **flags})
     config = teacher_config(settings, 0.5)
     x0 = torch.rand(8, 3, 64, 64, device=device) * 2 - 1
     teacher = build_teacher(settings, 0.5, device)

@@ -126,6 +126,8 @@ def test_width_depth_and_heads():
     assert logits.shape == (2, 32 * 32 + 4 * 4)
     with pytest.raises(UserError, match="maps at 4, 8, 16, 32"):
         build(heads=[7])
+    with pytest.raises(UserError, match="--disc_channels 20: --disc unet needs a multiple of 32"):
+        build("unet", channels=20)
     with pytest.raises(UserError, match="--disc_depth 3"):
         build("timm:resnet10t", depth=3)
 

@@ -155,20 +155,8 @@ def _build_distiller(loss, teacher, config, device):
 def _build_adversary(disc, teacher, config, device):
     if disc.disc == "none":
         return None
-    network = build_discriminator(
-        disc.disc,
-        network=NETWORKS[config["network"]],
-        sigma_data=config["sigma_data"],
-        channels=disc.disc_channels,
-        depth=disc.disc_depth,
-        heads=head_resolutions(disc.disc_heads),
-        stddev=disc.disc_stddev,
-        condition=disc.disc_condition,
-        spectral=disc.disc_spectral,
-        policy=policy_names(disc.augment),
-        p=disc.augment_p,
-        teacher=teacher if disc.disc_start == "teacher" else None,
-    )
+    start = teacher if disc.disc_start == "teacher" else None
+    network = _discriminator(disc, config["network"], config["sigma_data"], start)
     if network.replaced_norms:
         print(
             f"--disc {disc.disc}: {network.replaced_norms} batch normalisations replaced by group"
@@ -188,6 +176,34 @@ def _build_adversary(disc, teacher, config, device):
         penalty_interval=disc.penalty_interval,
         ada_target=disc.ada_target,
         ada_images=disc.ada_images,
+    )
+
+
+def check_discriminator(settings):
+    """Raise `UserError` now for a discriminator that could not be built when its turn comes."""
+    disc, network = settings.discriminator, settings.network
+    if disc.disc == "none" or settings.run.phase == "teacher":
+        return
+    start = None
+    if disc.disc_start == "teacher":
+        start = create_custom_model(network=network.network)
+    _discriminator(disc, network.network, MODEL_DEFAULTS["sigma_data"], start)
+
+
+def _discriminator(disc, network, sigma_data, start):
+    return build_discriminator(
+        disc.disc,
+        network=NETWORKS[network],
+        sigma_data=sigma_data,
+        channels=disc.disc_channels,
+        depth=disc.disc_depth,
+        heads=head_resolutions(disc.disc_heads),
+        stddev=disc.disc_stddev,
+        condition=disc.disc_condition,
+        spectral=disc.disc_spectral,
+        policy=policy_names(disc.augment),
+        p=disc.augment_p,
+        teacher=start,
     )
 
 
