@@ -79,7 +79,7 @@ def main(arguments=None):
             sampled = sample_images(model, nfe, args.num_samples, args.batch_size, args.seed, title)
             rows.append((title, sampled, time.perf_counter() - began))
     output = Path(args.output_dir or run_dir / "evaluation")
-    report(rows, reference, images.description, output)
+    report(rows, reference, images.description, output, device)
     return 0
 
 
@@ -96,9 +96,9 @@ def sample_images(model, nfe, count, batch_size, seed, title):
     return torch.cat(batches).numpy()
 
 
-def report(rows, reference, description, output):
+def report(rows, reference, description, output, device):
     """Score rows (title, images, seconds) against `reference`; print and write table and sheet."""
-    scorer = Scorer(random_feature_space(), reference)
+    scorer = Scorer(random_feature_space(), reference, device)
     scores = []
     for title, pixels, seconds in rows:
         distance = scorer.distance(pixels)
@@ -122,7 +122,9 @@ def report(rows, reference, description, output):
         temporary.write_text(f"{description}\n\n{table}\n")
     # Apart from each other: generated pictures may be shown where real ones may not.
     for name, part in (("real.png", rows[:1]), ("sheet.png", rows[1:])):
-        save_picture(labelled_sheet(part), output / name)
+        # Noise is the same in every generated row.
+        strips = [(title, strip_of(pixels)) for title, pixels, _ in part]
+        save_picture(labelled_sheet(strips), output / name)
     print(f"\nwritten to {output}: scores.md, scores.json, sheet.png, real.png")
 
 
@@ -136,9 +138,13 @@ def markdown_table(scores, space_name, reference_count):
     return "\n".join(lines)
 
 
-def labelled_sheet(rows, label_height=16):
-    """One strip of pictures per row under its title. Noise is the same in every generated row."""
-    strips = [(title, picture_sheet(p[:SHEET_COLUMNS], SHEET_COLUMNS)) for title, p, _ in rows]
+def strip_of(pixels):
+    """The first pictures of uint8 `[N, H, W, 3]` side by side, as a PIL image."""
+    return picture_sheet(pixels[:SHEET_COLUMNS], SHEET_COLUMNS)
+
+
+def labelled_sheet(strips, label_height=16):
+    """Strips of pictures, (title, PIL image) each, below each other under their titles."""
     width = max(strip.width for _, strip in strips)
     height = sum(strip.height + label_height for _, strip in strips)
     sheet = Image.new("RGB", (width, height), "white")

@@ -1,7 +1,9 @@
 """What to compare: a plan from YAML or the command line becomes cells."""
 
 import difflib
+import hashlib
 import itertools
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import NamedTuple
 import yaml
 
 from src.utils import UserError
-from training.settings import GROUPS, PHASE_GROUPS
+from training.presets import RECIPES
+from training.settings import GROUPS, PHASE_GROUPS, Settings
 
 # Everything a plan may hold, with the value of what is left out.
 PLAN_DEFAULTS = {
@@ -22,8 +25,8 @@ PLAN_DEFAULTS = {
     "nfe_list": [1, 2, 4],
     "num_samples": 1000,
 }
-TEACHER_GROUPS = PHASE_GROUPS["teacher"]
 SET_BY_ABLATION = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
+LONGEST_NAME = 80  # of a folder, before its hash
 
 
 class Cell(NamedTuple):
@@ -38,9 +41,16 @@ class Cell(NamedTuple):
         return " ".join(f"{key}={as_text(value)}" for key, value in self.flags.items()) or "base"
 
     @property
+    def family(self):
+        """A name for the folder of all seeds of these flags, unique by its hash."""
+        readable = re.sub(r"[^A-Za-z0-9=._-]+", "_", self.title)[:LONGEST_NAME]
+        content = json.dumps(self.flags, sort_keys=True)
+        return f"{readable}_{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+    @property
     def folder(self):
-        """A name for its folder, unique for its flags and seed."""
-        return re.sub(r"[^A-Za-z0-9=._-]+", "_", self.title) + f"_seed{self.seed}"
+        """Where it is trained, below the folder of cells."""
+        return Path(self.family) / f"seed_{self.seed}"
 
 
 def read_plan(path):
@@ -70,14 +80,7 @@ def complete_plan(content, where):
     for key, values in plan["grid"].items():
         if not isinstance(values, list) or not values:
             raise UserError(f"{where}: grid {key} needs a list of values")
-    varied = [*plan["grid"], *(key for cell in plan["cells"] for key in cell)]
-    for key in [*varied, *plan["base"]]:
-        _known(key, {*_flags(GROUPS), "preset", "recipe"}, f"{where}: unknown flag")
-        if key in SET_BY_ABLATION and not (key == "teacher_ckpt" and key in plan["base"]):
-            raise UserError(f"{where}: {key} is set by the ablation itself")
-    for key in varied:
-        if key in _flags(TEACHER_GROUPS) or key == "preset":
-            raise UserError(f"{where}: {key} belongs to the teacher, which all cells share")
+    _check_flags(plan, where)
     counts = [*plan["seeds"], *plan["nfe_list"], plan["num_samples"]]
     if not all(isinstance(number, int) and number >= 0 for number in counts):
         raise UserError(f"{where}: seeds, nfe_list and num_samples are whole numbers")
@@ -85,6 +88,10 @@ def complete_plan(content, where):
         raise UserError(f"{where}: at least 2 num_samples, NFEs of at least 1, and one seed")
     if plan["minutes"] < 0:
         raise UserError(f"{where}: minutes cannot be below 0")
+    folders = [cell.folder for cell in make_cells(plan)]
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    if twice:
+        raise UserError(f"{where}: {twice} stands in it twice")
     return plan
 
 
@@ -97,43 +104,67 @@ def make_cells(plan):
     return [Cell(flags, seed) for flags in flag_sets + plan["cells"] for seed in plan["seeds"]]
 
 
+def merged(base, flags):
+    """A cell's flags over the base's. A recipe of the cell's own comes between them: it replaces
+    what the base says, and is replaced by what else the cell says."""
+    recipe = RECIPES[flags["recipe"]] if flags.get("recipe") in RECIPES else {}
+    return base | recipe | flags
+
+
 def as_arguments(flags):
-    """{"disc": "patch", "x_flip": False} -> ["--disc", "patch", "--no-x_flip"]."""
+    """{"disc": "patch", "x_flip": False} -> ["--disc=patch", "--no-x_flip"], by each flag's kind:
+    YAML reads on, off and none as other things than the words they are."""
     arguments = []
     for key, value in flags.items():
-        if isinstance(value, bool):
-            arguments.append(f"--{key}" if value else f"--no-{key}")
-        elif isinstance(value, list):
-            arguments += [f"--{key}", *map(str, value)]
+        default = _defaults().get(key, "")
+        if isinstance(default, bool):
+            yes = str(value).lower() in ("true", "1", "on", "yes")
+            arguments.append(f"--{key}" if yes else f"--no-{key}")
+        elif isinstance(default, list):
+            values = value if isinstance(value, list) else str(value).split()
+            arguments += [f"--{key}", *map(str, values)]
         else:
-            arguments.append(f"--{key}={'none' if value is None else value}")
+            arguments.append(f"--{key}={as_text(value)}")
     return arguments
 
 
 def as_text(value):
-    """A flag's value as it stands in titles."""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    """A flag's value as it stands in titles and arguments."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)
 
 
 def parse_pairs(texts, flag, split):
-    """["a=1", "b=x"] -> {"a": 1, "b": "x"}; with `split`, values are lists at commas."""
+    """["a=1", "b=x"] -> {"a": "1", "b": "x"}; with `split`, values are lists at commas. A flag of
+    several numbers is written with spaces: `"sigmas=5 2 1 0.5,10 2 1 0.5"`."""
     found = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise UserError(f"{flag} {text}: write NAME=VALUE")
-        values = [_scalar(part) for part in value.split(",")]
-        found[key] = values if split else _scalar(value)
+        found[key] = value.split(",") if split else value
     return found
 
 
-def _scalar(text):
-    value = yaml.safe_load(text) if text else ""
-    return value if isinstance(value, (int, float, bool)) else text
+def _check_flags(plan, where):
+    varied = [*plan["grid"], *(key for cell in plan["cells"] for key in cell)]
+    for key in [*varied, *plan["base"]]:
+        _known(key, {*_defaults(), "preset", "recipe"}, f"{where}: unknown flag")
+        if key in SET_BY_ABLATION and not (key == "teacher_ckpt" and key in plan["base"]):
+            raise UserError(f"{where}: {key} is set by the ablation itself")
+        if key == "student_iterations" and plan["minutes"]:
+            raise UserError(f"{where}: {key} and minutes both say how long; leave out one")
+    teachers = {item.name for group in PHASE_GROUPS["teacher"] for item in fields(GROUPS[group])}
+    for key in varied:
+        if key in teachers or key == "preset":
+            raise UserError(f"{where}: {key} belongs to the teacher, which all cells share")
 
 
-def _flags(groups):
-    return {item.name for group in groups for item in fields(GROUPS[group])}
+def _defaults():
+    return {key: value for group in Settings().as_dict().values() for key, value in group.items()}
 
 
 def _known(key, known, message):

@@ -3,8 +3,31 @@
 import csv
 import statistics
 
+from PIL import Image
+
 from ablation.plan import as_text
-from src.utils import whole_file
+from evaluate import labelled_sheet
+from src.utils import save_picture, whole_file
+
+
+def write_report(laboratory, results):
+    """Write table, figure and sheet of the results so far to the laboratory's folder; returns the
+    table. results: (cell, score or None, why it failed or None)."""
+    plan, folder, baseline = laboratory.plan, laboratory.folder, laboratory.baseline
+    nfes, space = plan["nfe_list"], laboratory.scorer.space.name
+    flags = list(dict.fromkeys(key for cell, _, _ in results for key in cell.flags)) or ["cell"]
+    rows = summarise(results, flags, nfes)
+    table = markdown(rows, flags, nfes, baseline, space, laboratory.reference_count)
+    with whole_file(folder / "ablation.md") as temporary:
+        temporary.write_text(table)
+    write_csv(rows, flags, nfes, folder / "ablation.csv")
+    draw(rows, nfes, baseline, space, folder / "ablation.png")
+    strips = []
+    for title, path in laboratory.strips(results):
+        with Image.open(path) as picture:
+            strips.append((title, picture.convert("RGB")))
+    save_picture(labelled_sheet(strips), folder / "samples.png")
+    return table
 
 
 def summarise(results, flags, nfes):
@@ -19,7 +42,9 @@ def summarise(results, flags, nfes):
     for entries in groups.values():
         scores = [score for _, score, _ in entries if score]
         failures = [failure for _, _, failure in entries if failure]
-        row = {"flags": {key: as_text(entries[0][0].flags.get(key, "")) for key in flags}}
+        cell = entries[0][0]
+        told = cell.flags or {"cell": cell.title}
+        row = {"flags": {key: as_text(told[key]) if key in told else "" for key in flags}}
         row["seeds"], row["failed"] = len(scores), "; ".join(dict.fromkeys(failures))
         for key in ("steps", "minutes", "spread", "detail"):
             known = [score[key] for score in scores if score.get(key) is not None]

@@ -13,12 +13,12 @@ CUTOUT = 1 / 2  # side of the square
 def translate(x, u):
     """Shift by up to `SHIFT` of the size, zeros moving in. u `[B, 2]` in [0, 1): 0.5 stays."""
     batch, _, height, width = x.shape
-    pads = [int(width * SHIFT), int(height * SHIFT)]
-    reach = torch.tensor(pads, device=x.device)
-    offsets = (u * (2 * reach + 1)).long()  # 0 ... 2 reach: where the window begins
-    padded = F.pad(x, [pads[0], pads[0], pads[1], pads[1]]).permute(0, 2, 3, 1)
-    rows = offsets[:, 1, None] + torch.arange(height, device=x.device)  # [B, H]
-    columns = offsets[:, 0, None] + torch.arange(width, device=x.device)  # [B, W]
+    across, down = int(width * SHIFT), int(height * SHIFT)
+    padded = F.pad(x, [across, across, down, down]).permute(0, 2, 3, 1)
+    left = (u[:, :1] * (2 * across + 1)).long()  # where the window begins, 0 to 2 across
+    top = (u[:, 1:] * (2 * down + 1)).long()
+    rows = top + torch.arange(height, device=x.device)  # [B, H]
+    columns = left + torch.arange(width, device=x.device)  # [B, W]
     which = torch.arange(batch, device=x.device)[:, None, None]
     return padded[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
@@ -80,7 +80,7 @@ class Augment(nn.Module):
 
     @torch.no_grad()
     def steer(self, real_logits, target, images, speed):
-        """ADA's rule (sec. 3.1): r = E[sign D(real)] above `target` means that D knows the training
+        """ADA's rule (sec. 3): r = E[sign D(real)] above `target` means that D knows the training
         images, so p rises, else it falls, by images/speed: `speed` images take it from 0 to 1."""
         sign = (real_logits.sign().mean() - target).sign()
         self.p.add_(sign * (images / speed)).clamp_(0, 1)

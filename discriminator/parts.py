@@ -59,10 +59,11 @@ class Head(nn.Module):
 
 def minibatch_stddev(x, group=4):
     """Append one channel: the standard deviation over groups of neighbours in the batch, averaged
-    over channels and places (Karras et al. 2018, arXiv:1710.10196). A batch of equal
-    images shows there. `[B, C, H, W]` -> `[B, C + 1, H, W]`."""
+    over channels and places (Karras et al. 2018, arXiv:1710.10196). A batch of equal images shows
+    there. Groups have `group` images where that divides the batch, else a little fewer, or they are
+    the whole batch. `[B, C, H, W]` -> `[B, C + 1, H, W]`."""
     batch, channels, height, width = x.shape
-    group = math.gcd(batch, group)
+    group = next((size for size in range(group, 1, -1) if batch % size == 0), batch)
     grouped = x.float().reshape(batch // group, group, channels, height, width)
     spread = (grouped.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
     plane = spread.repeat_interleave(group).reshape(batch, 1, 1, 1).expand(-1, 1, height, width)

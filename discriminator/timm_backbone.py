@@ -23,11 +23,13 @@ class TimmTrunk(Plain, nn.Module):
                 raise UserError(f"{flag} {value}: a timm backbone has a size of its own; leave it")
         self.backbone = _create(argument)
         self.channels_last = str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NHWC")
-        with torch.no_grad():
-            was = self.backbone.training
-            maps = self.eval()(torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE), None)
-            self.train(was)
+        try:
+            with torch.no_grad():
+                maps = self.eval()(torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE), None)
+        except Exception as error:
+            raise _unfit(argument, error) from error
         self.maps = [(h.shape[2], h.shape[1]) for h in maps]
+        self.train()
 
     def forward(self, x, sigma):
         maps = self.backbone(x)
@@ -48,9 +50,14 @@ def _create(name):
     size = {"img_size": IMAGE_SIZE} if sized else {}
     try:
         return timm.create_model(name, pretrained=False, features_only=True, **size)
-    except Exception as error:  # whatever a backbone objects to ends in this one line
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"--disc timm:{name}: gives no feature maps for {IMAGE_SIZE}x{IMAGE_SIZE} images"
-            f" ({reason}); try resnet18, convnext_atto or vit_tiny_patch16_224"
-        ) from error
+    except Exception as error:
+        raise _unfit(name, error) from error
+
+
+def _unfit(name, error):
+    """Whatever a backbone objects to, in one line."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UserError(
+        f"--disc timm:{name}: gives no feature maps at {IMAGE_SIZE}x{IMAGE_SIZE} ({reason});"
+        " try resnet18, convnext_atto or vit_tiny_patch16_224"
+    )

@@ -19,8 +19,4 @@ def set_distance(images_a, images_b, space, batch_size=256, device="cpu"):
     `space` has `embed(images, batch_size, device) -> [N, D]`, such as `random_feature_space()`.
     The value depends on both sets' sizes: compare only numbers with equal sizes.
     """
-    a, b = (
-        feature_statistics(space.embed(images, batch_size=batch_size, device=device))
-        for images in (images_a, images_b)
-    )
-    return frechet_distance(*a, *b)
+    return Scorer(space, images_b, device, batch_size).distance(images_a)

@@ -6,12 +6,17 @@ from metrics.frechet import feature_statistics, frechet_distance
 class Scorer:
     """`scorer.distance(images)`: the Fréchet distance in `space` to the reference images.
 
-    Images are uint8 `[N, H, W, 3]`; `space` has `embed(images) -> [N, D]`.
+    Images are uint8 `[N, H, W, 3]`; `space` has `embed(images, batch_size, device) -> [N, D]`.
+    The value depends on both sets' sizes: compare only numbers with equal sizes.
     """
 
-    def __init__(self, space, reference):
-        self.space = space
-        self.target = feature_statistics(space.embed(reference))
+    def __init__(self, space, reference, device="cpu", batch_size=256):
+        self.space, self.device, self.batch_size = space, device, batch_size
+        self.target = self._statistics(reference)
 
     def distance(self, images):
-        return frechet_distance(*feature_statistics(self.space.embed(images)), *self.target)
+        return frechet_distance(*self._statistics(images), *self.target)
+
+    def _statistics(self, images):
+        features = self.space.embed(images, batch_size=self.batch_size, device=self.device)
+        return feature_statistics(features)

@@ -2,17 +2,31 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
-from ablate import parse
-from ablation import running
-from ablation.plan import as_arguments, complete_plan, make_cells, parse_pairs, read_plan
+from ablate import attempt, parse
+from ablation import laboratory
+from ablation.laboratory import Laboratory
+from ablation.plan import (
+    Cell,
+    as_arguments,
+    complete_plan,
+    make_cells,
+    merged,
+    parse_pairs,
+    read_plan,
+)
 from ablation.report import markdown, mean_sd, summarise
 from src.utils import UserError
+from training.estimate import StepSeconds
 from training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,23 +50,42 @@ def test_cells_of_their_own_stand_beside_the_grid():
     assert [cell.flags for cell in both] == [{"disc": "patch"}, *listed]
 
 
-def test_flags_become_arguments():
+def test_flags_become_arguments_by_their_kind():
     flags = {"x_flip": False, "freeze_convs": True, "sigmas": [4.0, 2.0, 1.0, 0.5], "disc": None}
     assert as_arguments(flags) == (
         "--no-x_flip --freeze_convs --sigmas 4.0 2.0 1.0 0.5 --disc=none".split()
     )
-    assert parse_pairs(["a=1,x", "b=0.5"], "--grid", split=True) == {"a": [1, "x"], "b": [0.5]}
-    assert parse_pairs(["preset=tiny", "x_flip=false"], "--base", split=False) == {
-        "preset": "tiny",
-        "x_flip": False,
-    }
+    assert as_arguments({"disc_spectral": True, "penalty": None}) == [
+        "--disc_spectral=on",
+        "--penalty=none",
+    ]
+    told = parse_pairs(["sigmas=4 2 1 0.5,9 2 1 0.5", "disc_spectral=on,off"], "--grid", split=True)
+    assert told == {"sigmas": ["4 2 1 0.5", "9 2 1 0.5"], "disc_spectral": ["on", "off"]}
+    assert as_arguments({"sigmas": told["sigmas"][1]}) == "--sigmas 9 2 1 0.5".split()
+    told = parse_pairs(["preset=tiny", "x_flip=false"], "--base", split=False)
+    assert as_arguments(told) == ["--preset=tiny", "--no-x_flip"]
+
+
+def test_a_cells_recipe_replaces_the_base_and_not_the_cells_own_flags():
+    base = {"disc": "resnet", "fake_steps": 1, "lr": 0.1}
+    flags = merged(base, {"recipe": "dmd2", "fake_steps": 7})
+    assert flags["disc"] == "unet" and flags["fake_steps"] == 7 and flags["lr"] == 0.1
+    assert merged({"recipe": "dmd2", "disc": "patch"}, {})["disc"] == "patch"
+
+
+def test_folders_are_short_unique_and_the_same_for_the_same_flags():
+    first, other = Cell({"augment": "a,b", "disc": "x" * 300}, 1), Cell({"augment": "a_b"}, 1)
+    again = Cell(dict(reversed(first.flags.items())), 2)
+    assert len(first.family) < 100 and first.family[-8:] == again.family[-8:]
+    assert first.folder != again.folder
+    assert Cell({"augment": "a,b"}, 1).family != other.family
 
 
 def test_yaml_and_flags_make_one_plan(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("base: {preset: tiny, lr: 0.001}\ngrid:\n  disc: [patch, none]\nminutes: 2\n")
     args, plan = parse([str(path), "--base", "lr=0.01", "--seeds", "3", "4"])
-    assert plan["base"] == {"preset": "tiny", "lr": 0.01} and plan["seeds"] == [3, 4]
+    assert plan["base"] == {"preset": "tiny", "lr": "0.01"} and plan["seeds"] == [3, 4]
     assert plan["minutes"] == 2 and plan["nfe_list"] == [1, 2, 4] and not args.dry_run
     assert len(make_cells(plan)) == 4
 
@@ -74,6 +107,9 @@ def test_yaml_and_flags_make_one_plan(tmp_path):
         ({"minutes": -1}, "minutes"),
         ({"minutes": "long"}, "minutes"),
         ({"base": ["preset=tiny"]}, "base should be a dict"),
+        ({"seeds": [1, 1]}, "stands in it twice"),
+        ({"grid": {"disc": ["patch"]}, "cells": [{"disc": "patch"}]}, "stands in it twice"),
+        ({"base": {"student_iterations": 9}, "minutes": 1}, "leave out one"),
     ],
 )
 def test_mistakes_in_a_plan_are_named(content, message):
@@ -183,23 +219,77 @@ def test_an_ablation_from_end_to_end(tmp_path):
     assert {row["disc"] for row in done} == {"patch", "none"} and len(rows) == 3
     assert all(float(row["nfe1_mean"]) > 0 and row["steps"] == "3" for row in done)
     assert (out / "ablation.png").stat().st_size > 5000
+    assert Image.open(out / "samples.png").height > 3 * 128  # the teacher and two cells
 
-    scores = {p: p.stat().st_mtime_ns for p in out.glob("cells/*/score.json")}
+    scores = {p: p.stat().st_mtime_ns for p in out.glob("cells/*/*/score.json")}
     models = {p: p.stat().st_mtime_ns for p in out.rglob("*.pt")}
     again = ablate(tmp_path)
     assert again.returncode == 0 and (out / "ablation.md").read_text() == table
     assert len(scores) == 2 and scores == {p: p.stat().st_mtime_ns for p in scores}
-    cells = {p: t for p, t in models.items() if "cells" in p.parts}
+    cells = {
+        p: t for p, t in models.items() if p.name.startswith("checkpoint") and "cells" in p.parts
+    }
     assert cells == {p: p.stat().st_mtime_ns for p in cells}, "finished cells are not run again"
+
+    more = ablate(tmp_path, "--num_samples", "4")
+    assert more.returncode == 0 and (out / "ablation.md").read_text() != table
+    assert scores != {p: p.stat().st_mtime_ns for p in scores}, "scored anew"
+    assert cells == {p: p.stat().st_mtime_ns for p in cells}, "but not trained anew"
+
+
+def test_another_base_in_the_same_folder_is_refused(tmp_path):
+    plan = complete_plan({"base": {"preset": "tiny"}, "cells": [{}]}, "")
+    Laboratory(plan, tmp_path, torch.device("cpu"))._refuse_another_base()
+    Laboratory(plan | {"seeds": [7]}, tmp_path, torch.device("cpu"))._refuse_another_base()
+    for change in ({"base": {"preset": "tiny", "lr": 0.1}}, {"minutes": 3}):
+        with pytest.raises(UserError, match="another base or other minutes"):
+            Laboratory(plan | change, tmp_path, torch.device("cpu"))._refuse_another_base()
+
+
+def test_any_failure_of_a_cell_is_told_and_ends_no_other():
+    class Broken:
+        def run(self, cell):
+            raise RuntimeError("out of memory\nmore lines")
+
+    assert attempt(Broken(), Cell({}, 0)) == (None, "RuntimeError: out of memory")
+
+
+def test_a_stopped_ablation_lets_its_training_save(tmp_path):
+    """SIGTERM to ablate.py alone: train.py is told, saves, and a rerun goes on."""
+    plan = PLAN.replace("student_iterations: 3", "student_iterations: 400")
+    plan = plan.replace('[patch, none, "timm:nothing"]', "[none]").format(cache=tmp_path / "cache")
+    (tmp_path / "plan.yaml").write_text(plan)
+    command = [sys.executable, "ablate.py", str(tmp_path / "plan.yaml")]
+    command += ["--save_dir", str(tmp_path / "out")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    samples = "cells/*/seed_0/run/samples/student_0000010.png"
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").glob(samples)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    saved = list((tmp_path / "out").glob("cells/*/seed_0/run/student/checkpoint_iter_*.pt"))
+    assert len(saved) == 1
 
 
 def test_the_budget_in_minutes_sets_the_steps(monkeypatch):
     base = {"preset": "tiny", "data": "synthetic"}
     plan = complete_plan({"base": base, "cells": [{}, {"warm_start": 10}], "minutes": 2}, "")
     usual, warm = make_cells(plan)
-    monkeypatch.setattr(running, "student_seconds", lambda settings, device: (2.0, 0.5))
-    assert running.estimate(plan, usual, "teacher.pt", "cpu") == (240, 120)
-    assert running.estimate(plan, warm, "teacher.pt", "cpu") == (210, 120)
-    plan["minutes"] = 0
-    steps, seconds = running.estimate(plan, usual, "teacher.pt", "cpu")
-    assert steps == PRESETS["tiny"]["student_iterations"] and seconds == steps / 2
+    times = StepSeconds(warm=2.0, alone=0.25, usual=0.5)
+    monkeypatch.setattr(laboratory, "student_seconds", lambda settings, device: times)
+    cpu = torch.device("cpu")
+    alone = PRESETS["tiny"]["disc_warmup"]
+    lab = Laboratory(plan, "nowhere", cpu)
+    assert lab.estimate(usual) == (240 + alone // 2, 120)
+    assert lab.estimate(warm) == (210 + alone // 2, 120)
+    slow = Cell({"warm_start": 60}, 0)
+    with pytest.raises(UserError, match="all be warm-up"):
+        lab.estimate(slow)
+    plan = plan | {"minutes": 0}
+    steps, seconds = Laboratory(plan, "nowhere", cpu).estimate(usual)
+    assert steps == PRESETS["tiny"]["student_iterations"]
+    assert seconds == pytest.approx((steps - alone) / 2 + alone / 4)

@@ -87,6 +87,20 @@ def test_approximate_r1_approaches_the_gradient_norm():
     assert penalty.mean().item() == pytest.approx(exact.mean().item(), rel=0.05)
 
 
+def test_gradient_penalty_is_the_mean_over_logits():
+    """As the approximate one: for D_n(x) = w_n.x, mean_n |w_n|^2, not |mean_n w_n|^2."""
+    torch.manual_seed(0)
+    weights = torch.randn(12, 50)
+    x, eps = torch.randn(4000, 12), 0.01
+    exact = gradient_penalty(lambda image: image.flatten(1) @ weights, x.reshape(-1, 3, 2, 2), eps)
+    expected = eps**2 * weights.square().sum(dim=0).mean()
+    assert exact.mean().item() == pytest.approx(expected.item(), rel=0.03)
+    nearby = x + eps * torch.randn_like(x)
+    assert approximate_r1(x @ weights, nearby @ weights).mean().item() == pytest.approx(
+        expected.item(), rel=0.03
+    )
+
+
 def test_gradient_penalty_reaches_the_weights():
     """For D(x) = a sum(x^2): gradient 2 a x, penalty 4 a^2 |x|^2, derivative 8 a |x|^2."""
     a = torch.tensor(0.7, requires_grad=True)

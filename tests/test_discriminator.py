@@ -98,7 +98,10 @@ def test_minibatch_stddev_sees_equal_images():
     assert minibatch_stddev(equal)[:, -1].max() < 1e-3
     expected = varied.var(dim=0, unbiased=False).sqrt().mean()
     assert torch.allclose(minibatch_stddev(varied)[:, -1], expected.expand(4, 4, 4), atol=1e-4)
-    assert minibatch_stddev(torch.randn(3, 5, 4, 4)).shape == (3, 6, 4, 4)
+    for batch in (2, 3, 5, 6):  # sizes that 4 does not divide have groups all the same
+        x = torch.randn(batch, 5, 4, 4)
+        assert minibatch_stddev(x).shape == (batch, 6, 4, 4)
+        assert minibatch_stddev(x)[:, -1].min() > 0.1
 
 
 def test_it_learns_to_tell_noise_from_stripes(disc):

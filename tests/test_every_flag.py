@@ -107,7 +107,7 @@ def learnt(stage):
     for step in range(STEPS):
         torch.manual_seed(step)
         stage.step(images[step], step)
-    networks = [stage.model, stage.ema, *getattr(stage, "critics", [])]
+    networks = [stage.model, stage.ema]  # what counts: a critic's flag has to reach the student
     return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()])
 
 

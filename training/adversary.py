@@ -34,7 +34,7 @@ class Adversary:
         ada_target,
         ada_images,
     ):
-        self.disc, self.run = disc.train(), run
+        self.disc, self.run = disc.eval(), run
         self.optimizer = torch.optim.Adam(disc.parameters(), lr=lr, betas=(0.0, 0.99))
         self.loss = GAN_LOSSES[gan_loss]
         self.is_noised, self.mean, self.std = noised, mean, std
@@ -56,7 +56,11 @@ class Adversary:
     def learn(self, real, fake, step):
         """One update on images `[B, 3, H, W]`. Returns scalar tensors by name."""
         real_view, fake_view = self.shown(real), self.shown(fake)
+        # Spectral normalisation goes on with its iteration in training mode: once a step, so that
+        # all calls of a step, whose logits are compared, are of the same network.
+        self.disc.train()
         real_logits = self.run(self.disc, *real_view)
+        self.disc.eval()
         fake_logits = self.run(self.disc, *fake_view)
         loss = self.loss.discriminator(real_logits, fake_logits).mean()
         metrics = {"disc_loss": loss.detach()}
@@ -89,10 +93,7 @@ class Adversary:
     @torch.no_grad()
     def mean_logit(self, x):
         """The mean logit of clean images `[B, 3, H, W]`, a float; leaves no trace in its state."""
-        self.disc.eval()  # spectral normalisation goes on with its iteration in training mode
-        mean = self.run(self.disc, *self.shown(x)).mean().item()
-        self.disc.train()
-        return mean
+        return self.run(self.disc, *self.shown(x)).mean().item()
 
     def _penalty(self, real_view, real_logits, fake_view):
         if self.penalty == "approx_r1":

@@ -11,6 +11,7 @@ from training.presets import PRESETS, RECIPES
 from training.settings import (
     GROUPS,
     Settings,
+    alone_steps,
     head_resolutions,
     policy_names,
     student_sigmas,
@@ -109,7 +110,7 @@ def _check_together(settings):
     if sum(settings.student.level_shares) <= 0:
         raise UserError("--level_shares: at least one share must be above 0")
     steps = settings.student.student_iterations
-    warm, alone = settings.student.warm_start, settings.discriminator.disc_warmup
+    warm, alone = settings.student.warm_start, alone_steps(settings)
     if warm + alone >= steps and settings.run.phase != "teacher":
         raise UserError(
             f"--warm_start {warm} and --disc_warmup {alone}: the student's {steps} steps would all"
@@ -125,15 +126,22 @@ def _check_together(settings):
 
 
 def _check_discriminator(settings):
-    disc = settings.discriminator
+    disc, loss = settings.discriminator, settings.distillation
     head_resolutions(disc.disc_heads)
     policy = policy_names(disc.augment)
+    if loss.distill == "none" and (disc.disc == "none" or not loss.adv_weight):
+        flag = "--disc none" if disc.disc == "none" else "--adv_weight 0"
+        raise UserError(f"--distill none and {flag}: the student has nothing to learn from")
     if disc.disc == "none":
-        if settings.distillation.distill == "none":
-            raise UserError("--distill none and --disc none: the student has nothing to learn from")
         return
     check_name(disc.disc)
     if disc.ada_target and not policy:
         raise UserError("--ada_target steers augmentation; name some, e.g. --augment translation")
-    if disc.disc_start == "teacher" and settings.network.use_additional_condition:
-        raise UserError("--disc_start teacher: not with --use_additional_condition")
+    if disc.ada_target and disc.gan_loss == "relativistic":
+        raise UserError("--ada_target asks for the sign of logits, relativistic ones have no zero")
+    if disc.disc_start == "teacher":
+        if settings.network.use_additional_condition:
+            raise UserError("--disc_start teacher: not with --use_additional_condition")
+        for flag in ("disc_channels", "disc_depth"):
+            if getattr(disc, flag):
+                raise UserError(f"--{flag} with --disc_start teacher: the teacher has its own size")

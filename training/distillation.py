@@ -5,6 +5,8 @@ Notation: x the student's output, x_sigma = x + sigma n, P(x_sigma, sigma) the t
 image, F that of the fake score (a denoiser of the student's own outputs). A denoiser is a score:
 grad log p_sigma(x_sigma) = (P - x_sigma) / sigma^2, so (F - P) / sigma^2 is the gradient of
 log q_sigma - log p_sigma, with q_sigma the student's noised distribution and p_sigma the data's.
+(With offset noise, whose covariance S is not the identity, it is S^-1 (F - P) / sigma^2: still
+downhill.)
 """
 
 import torch
@@ -59,7 +61,7 @@ def score_distillation(
     - dmd: a loss with the gradient F - P, that of sigma^2 KL(q_sigma, p_sigma) (DMD,
       arXiv:2311.18828, eq. 7).
     - sid: (P - F) (P - x) - sid_alpha (P - F)^2, which follows both networks' gradients as well
-      (SiD, arXiv:2404.04057, eq. 23). Its minimum over x's distribution is at F = P.
+      (SiD, arXiv:2404.04057, eq. 23). It rests at F = P.
     """
     x_sigma = x0 + sigma.reshape(-1, 1, 1, 1) * noise
     with torch.set_grad_enabled(kind == "sid" and torch.is_grad_enabled()):

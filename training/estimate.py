@@ -2,14 +2,16 @@
 
 import json
 import time
+from typing import NamedTuple
 
 import torch
 
 from training.building import build_student, build_teacher, student_config, teacher_config
+from training.settings import alone_steps
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
 MOST_ROUNDS = 16
-LEAST_SECONDS = 2.0
+LEAST_SECONDS = 2.0  # of timing each kind of step
 CHECKPOINT_COPIES = 4  # weights, average, and Adam's two moments
 
 
@@ -33,7 +35,7 @@ def describe(settings, device):
     }
     seconds = {
         "teacher": steps["teacher"] * _teacher_seconds(teacher, batch, device),
-        "student": phase_seconds(settings, *_student_seconds(student, batch, device)),
+        "student": phase_seconds(settings, _student_seconds(student, batch, device)),
     }
     disk = {"teacher": teacher_disk, "student": student_disk}
     wanted = {"teacher": ["teacher"], "add": ["student"], "all": list(disk)}[run.phase]
@@ -46,15 +48,31 @@ def describe(settings, device):
     return "\n".join(lines)
 
 
+class StepSeconds(NamedTuple):
+    """Seconds of a step of phase 2: of its warm start, of the critics alone, and of everyone."""
+
+    warm: float
+    alone: float
+    usual: float
+
+
 def student_seconds(settings, device):
-    """Measured seconds of (a warm-start step, a usual step) of phase 2."""
+    """`StepSeconds`, measured on this device."""
     return _student_seconds(_stages(settings, device)[1], settings.data.batch_size, device)
 
 
-def phase_seconds(settings, warm, usual):
-    """Seconds of all of phase 2 from those of its two kinds of steps."""
-    steps, warm_steps = settings.student.student_iterations, settings.student.warm_start
-    return warm_steps * warm + (steps - warm_steps) * usual
+def phase_seconds(settings, times):
+    """Seconds of all of phase 2 from those of its steps."""
+    warm, alone = settings.student.warm_start, alone_steps(settings)
+    rest = settings.student.student_iterations - warm - alone
+    return warm * times.warm + alone * times.alone + rest * times.usual
+
+
+def fitting_steps(settings, times, seconds):
+    """How many steps of phase 2 fit into `seconds`."""
+    warm, alone = settings.student.warm_start, alone_steps(settings)
+    rest = seconds - warm * times.warm - alone * times.alone
+    return max(1, warm + alone + int(rest / times.usual))
 
 
 def _stages(settings, device):
@@ -77,25 +95,28 @@ def _teacher_seconds(teacher, batch_size, device):
 
 def _student_seconds(student, batch_size, device):
     x0, scale = _images(batch_size, device)
-    warm = 0.0
-    if student.warm_start:
-        warm = scale * _seconds(lambda step: student.step(x0, 0), device, 1)
-    # Past all warm-ups, over whole rounds of who learns when.
-    begin = student.warm_start + student.alone
+
+    def measured(first, rounds):
+        return scale * _seconds(lambda step: student.step(x0, first + step), device, rounds)
+
+    begin = student.warm_start
+    warm = measured(0, 1) if begin else 0.0
+    alone = measured(begin, 1) if student.alone else 0.0
+    # Over whole rounds of who learns when.
     rounds = student.disc_steps * (student.adversary.penalty_interval if student.adversary else 1)
-    rounds = min(rounds, MOST_ROUNDS)
-    return warm, scale * _seconds(lambda step: student.step(x0, begin + step), device, rounds)
+    usual = measured(begin + student.alone, min(rounds, MOST_ROUNDS))
+    return StepSeconds(warm, alone, usual)
 
 
 def _seconds(work, device, rounds):
-    """Mean over whole `rounds` of steps, as many as take `LEAST_SECONDS`."""
+    """Mean over steps 0 to `rounds` - 1, repeated for at least `LEAST_SECONDS`."""
     work(0)
     _wait(device)
     began, steps = time.perf_counter(), 0
     while not steps or time.perf_counter() - began < LEAST_SECONDS:
-        for _ in range(rounds):
-            work(steps)
-            steps += 1
+        for step in range(rounds):
+            work(step)
+        steps += rounds
         _wait(device)
     return (time.perf_counter() - began) / steps
 

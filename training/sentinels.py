@@ -98,8 +98,8 @@ SENTINELS = [
         _memory,
         float("-inf"),
         0.6,
-        "it knows the training images by heart; --augment translation,color --ada_target 0.6,"
-        " higher --penalty_weight, smaller --disc_channels",
+        "it knows the training images by heart; --augment translation,color --augment_p 0"
+        " --ada_target 0.6, higher --penalty_weight, smaller --disc_channels",
     ),
     Sentinel(
         "colour shift",

@@ -7,7 +7,7 @@ from discriminator import known_names
 from discriminator.augment import POLICIES
 from src.utils import UserError
 from training.adversarial import GAN_LOSSES, PENALTIES
-from training.distillation import DISTILLATIONS, WEIGHTINGS
+from training.distillation import DISTILLATIONS, NEEDS_FAKE_SCORE, WEIGHTINGS
 
 
 def setting(default, text, choices=None, low=None, high=None):
@@ -212,6 +212,13 @@ NOT_IDENTITY += ("teacher_steps",)  # of pictures only
 def nfe_table(sigmas):
     """The levels of each number of evaluations, from the four: {"1": [s0], "2": [s0, s2], ...}."""
     return {"1": [sigmas[0]], "2": [sigmas[0], sigmas[2]], "4": list(sigmas)}
+
+
+def alone_steps(settings):
+    """Steps in which the critics learn without the student: none where there are no critics."""
+    has_fake_score = settings.distillation.distill in NEEDS_FAKE_SCORE
+    has_critics = has_fake_score or settings.discriminator.disc != "none"
+    return settings.discriminator.disc_warmup if has_critics else 0
 
 
 def student_sigmas(student):

@@ -60,6 +60,7 @@ class StudentStage(Stage):
         self.inputs = StudentInputs(
             levels, device, self._denoise, noise_like, level_shares, self_input_share
         )
+        self.first_level = next(iter(levels.values()))[0]  # that of every path
         self.total, self.lr, self.warmup = total, lr, warmup
         self.warm_start, self.warm_nfe = warm_start, warm_nfe
         self.distill_final, self.distill_decay_from = distill_final, distill_decay_from
@@ -135,20 +136,21 @@ class StudentStage(Stage):
     def _warm_step(self, x0, step):
         """Regress on what the teacher's ODE makes of the same noise, from the first level on."""
         x, sigma, next_sigma = self.inputs.draw_first(x0)
-        target = self._ode_images(x, sigma[0].item())
+        target = self._ode_images(x)
         output = self._denoise(x, sigma, next_sigma)
         error = output - target
         metrics = {"warm_loss": error.detach().square().mean()}
         return metrics | self._update(output, 2 * error.detach() / error.numel(), step)
 
     @torch.no_grad()
-    def _ode_images(self, x, sigma):
+    def _ode_images(self, x):
+        sigma = self.first_level
         plan = ode_plan(self.warm_nfe, heun=True)
         scheduler = self.teacher.scheduler
         levels = scheduler.ode_sigmas(len(plan), sigma_max=sigma)
 
-        def denoise(x, sigma):
-            return self._run(self.teacher.denoise, x, sigma)
+        def denoise(x, level):
+            return self._run(self.teacher.denoise, x, level)
 
         step = scheduler.reverse_process_step
         *_, images = ode_states(denoise, step, levels, plan, lambda: x / sigma)

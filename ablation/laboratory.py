@@ -1,0 +1,205 @@
+"""Train and score cells, each in a folder of its own, so that nothing finished is done again."""
+
+import gc
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ablation.plan import as_arguments, merged
+from custom_model import create_custom_model
+from evaluate import sample_images, strip_of
+from metrics import Scorer, random_feature_space
+from src.utils import UserError, load_model, read_json, save_picture, write_json
+from training.building import open_images, phase_identity, weights_digest
+from training.command_line import parse_settings
+from training.estimate import fitting_steps, phase_seconds, student_seconds
+from training.logbook import read_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+STRIP = "samples.png"
+BATCH = 50  # of sampling
+SAMPLING_SEED = 0  # the same noise for every model
+ANY_STEPS = 10**9  # in checks before the steps are known
+
+
+class Laboratory:
+    """One ablation in `folder`: a plan, its teacher, and what its cells gave.
+
+    Making one reads and writes nothing; it raises `UserError` for base flags that cannot be.
+    """
+
+    def __init__(self, plan, folder, device):
+        self.plan, self.folder, self.device = plan, Path(folder), device
+        self.settings = parse_settings(as_arguments(plan["base"]))[0]
+        named = plan["base"].get("teacher_ckpt")
+        self.trains_teacher = not named
+        self.teacher = Path(named) if named else self.folder / "teacher" / "teacher" / "model.pt"
+
+    def refusal(self, cell):
+        """Why the flags of a cell cannot be, or None."""
+        try:
+            self._settings(cell, ANY_STEPS if self.plan["minutes"] else None)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def estimate(self, cell):
+        """(steps, seconds) of a cell's training, from steps timed here; with `minutes` in the plan
+        as many steps as fit. Raises `UserError` for flags that cannot be."""
+        minutes = self.plan["minutes"]
+        settings = self._settings(cell, ANY_STEPS if minutes else None)
+        times = student_seconds(settings, self.device)
+        gc.collect()  # the timed networks refer to each other in circles
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not minutes:
+            return settings.student.student_iterations, phase_seconds(settings, times)
+        steps = fitting_steps(settings, times, 60 * minutes)
+        return steps, phase_seconds(self._settings(cell, steps), times)
+
+    def prepare(self):
+        """Open the images, train the shared teacher unless it is finished, measure the baseline."""
+        images = open_images(self.settings)
+        self._refuse_another_base()
+        if self.trains_teacher:
+            flags = self.plan["base"] | {"phase": "teacher", "save_dir": self.folder / "teacher"}
+            parse_settings(as_arguments(flags))  # mistakes are named before anything starts
+            _train(as_arguments(flags), self.folder / "teacher" / "output.txt")
+        model = load_model(self.teacher, create_custom_model, self.device)
+        space = random_feature_space()
+        self.scorer = Scorer(space, np.asarray(images.val.images), self.device)
+        self.reference_count = len(images.val)
+        # What a score depends on beside its cell and plan.
+        self.digests = {
+            "teacher": weights_digest(model),
+            "images": images.train.digest,
+            "heldout": images.val.digest,
+            "space": space.digest,
+        }
+        self.baseline = self._baseline(model, images)
+
+    def run(self, cell):
+        """Train and score a cell; returns its score, from its folder where that is there already.
+
+        The score: training steps and minutes, sentinels of the last row, and a distance for each
+        NFE; samples.png in the folder shows some images of the first NFE. Raises `UserError` when
+        training fails; what it had said is in output.txt.
+        """
+        folder = self.folder / "cells" / cell.folder
+        steps = self._steps(cell)
+        identity = phase_identity(self._settings(cell, steps), "student", self.digests)
+        identity |= {key: self.plan[key] for key in ("nfe_list", "num_samples")}
+        done = folder / "score.json"
+        if done.exists() and (score := read_json(done)).get("identity") == identity:
+            return score
+        places = {"save_dir": folder / "run", "export_dir": folder / "run" / "export"}
+        _train(self._arguments(cell, steps) + as_arguments(places), folder / "output.txt")
+        rows = [row for row in read_rows(folder / "run" / "log.jsonl") if "concern" not in row]
+        record = read_json(folder / "run" / "training_config.json")
+        model = load_model(folder / "run" / "final_model.pt", create_custom_model, self.device)
+        score = {"identity": identity, "steps": steps, "minutes": record["student_seconds"] / 60}
+        score |= {key: rows[-1].get(key) for key in ("spread", "detail")}
+        nfes = self.plan["nfe_list"]
+        score["distance"] = self._distances(model, nfes, cell.title, folder / STRIP)
+        write_json(done, score)
+        return score
+
+    def strips(self, results):
+        """[(title, picture file)] of the teacher and of the cells that have a score."""
+        nfe = self.plan["nfe_list"][0]
+        teacher = f"teacher, NFE {self.settings.teacher.teacher_steps}"
+        found = [(teacher, self.folder / f"teacher_{STRIP}")]
+        for cell, score, _ in results:
+            if score:
+                title = f"{cell.title} seed={cell.seed}: {score['distance'][str(nfe)]:.1f}"
+                found.append((title, self.folder / "cells" / cell.folder / STRIP))
+        return [(title, path) for title, path in found if path.exists()]
+
+    def _settings(self, cell, steps=None):
+        return parse_settings(self._arguments(cell, steps))[0]
+
+    def _arguments(self, cell, steps):
+        """train.py's arguments of a cell; its folders come on top."""
+        flags = merged(self.plan["base"], cell.flags) | {"phase": "add", "seed": cell.seed}
+        flags |= {"teacher_ckpt": self.teacher}
+        return as_arguments(flags | ({"student_iterations": steps} if steps else {}))
+
+    def _steps(self, cell):
+        """The steps of a cell; timed once for all its seeds, and never again on a rerun."""
+        if not self.plan["minutes"]:
+            return self._settings(cell).student.student_iterations
+        path = self.folder / "cells" / cell.family / "steps.json"
+        if path.exists():
+            return read_json(path)["steps"]
+        steps, seconds = self.estimate(cell)
+        write_json(path, {"steps": steps, "estimated_seconds": round(seconds)})
+        return steps
+
+    def _refuse_another_base(self):
+        """Cells of one folder share base and minutes, or their table would compare nothing."""
+        path, now = self.folder / "plan.json", {}
+        now = {key: self.plan[key] for key in ("base", "minutes")}
+        if path.exists() and read_json(path) != now:
+            raise UserError(
+                f"{self.folder}: holds an ablation with another base or other minutes; bring those"
+                " back, or give another --save_dir"
+            )
+        write_json(path, now)
+
+    def _baseline(self, model, images):
+        """The floor and the teacher, as {title: {what: distance}}; measured once."""
+        count, steps = self.plan["num_samples"], self.settings.teacher.teacher_steps
+        known = self.digests | {"num_samples": count, "teacher_steps": steps}
+        path = self.folder / "baseline.json"
+        if path.exists() and (before := read_json(path)).get("identity") == known:
+            return before["distance"]
+        count = min(count, len(images.train))
+        picks = np.sort(np.random.default_rng(0).permutation(len(images.train))[:count])
+        floor = self.scorer.distance(images.train.take(picks).numpy())
+        nfes = list(dict.fromkeys([steps, 1]))
+        taught = self._distances(model, nfes, "teacher", self.folder / f"teacher_{STRIP}")
+        distance = {
+            "real training images (the floor)": {f"n={count}": floor},
+            "teacher": {f"NFE {nfe}": value for nfe, value in taught.items()},
+        }
+        write_json(path, {"identity": known, "distance": distance})
+        return distance
+
+    def _distances(self, model, nfes, title, strip):
+        """{NFE as text: distance} of fresh samples; the first NFE's are shown in file `strip`."""
+        distances = {}
+        for nfe in nfes:
+            count, told = self.plan["num_samples"], f"{title}, NFE {nfe}"
+            pixels = sample_images(model, nfe, count, BATCH, SAMPLING_SEED, told)
+            if not distances:
+                save_picture(strip_of(pixels), strip)
+            distances[str(nfe)] = self.scorer.distance(pixels)
+        return distances
+
+
+def _train(arguments, output):
+    """train.py in a process of its own: one that dies takes nothing else with it.
+
+    When this process is told to stop, so is that one, and its checkpoint is waited for.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    with open(output, "a") as file:
+        command = [sys.executable, str(ROOT / "train.py"), *arguments]
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # one signal more does no harm where it has had its own
+            process.wait()
+            raise
+    if code in (130, 143):
+        raise KeyboardInterrupt
+    if code:
+        lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+        raise UserError(f"exit code {code}: {lines[-1] if lines else 'no output'} (see {output})")
+    print(f"  trained in {(time.perf_counter() - began) / 60:.1f} min", flush=True)
