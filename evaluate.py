@@ -87,7 +87,7 @@ def sample_images(model, nfe, count, batch_size, seed, title):
     """`count` images as uint8 `[count, 64, 64, 3]`; image i depends on `seed` and i alone."""
     model.eval()
     batches = []
-    for start in tqdm(range(0, count, batch_size), desc=title, leave=False):
+    for start in tqdm(range(0, count, batch_size), desc=title, leave=False, disable=None):
         seeds = image_seeds(seed, start, min(batch_size, count - start))
         images = model.sample((len(seeds), 3, 64, 64), nfe, seeds=seeds)
         if not torch.isfinite(images).all():

@@ -33,13 +33,13 @@ def main():
     settings, preset, dry_run = parse_settings(sys.argv[1:])
     device = pick_device(settings.run.device)
     prepare_backends(device)
-    if dry_run:
-        print(describe(settings, device))
-        return 0
     folder, teacher_path = choose_run_folder(settings)
     trains_teacher = settings.run.phase != "add" and teacher_path == own_teacher(folder)
     if not trains_teacher and not teacher_path.exists():
         raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
+    if dry_run:
+        print(describe(settings, device))
+        return 0
     check_discriminator(settings)
     images = open_images(settings)
     print(f"{images.description}; run folder {folder}")

@@ -1,6 +1,7 @@
 """Train and score cells, each in a folder of its own, so that nothing finished is done again."""
 
 import gc
+import re
 import subprocess
 import sys
 import time
@@ -47,6 +48,10 @@ class Laboratory:
             return str(error)
         return None
 
+    def has_score(self, cell):
+        """Whether a cell has been scored before (perhaps under other settings)."""
+        return (self.folder / "cells" / cell.folder / "score.json").exists()
+
     def estimate(self, cell):
         """(steps, seconds) of a cell's training, from steps timed here; with `minutes` in the plan
         as many steps as fit. Raises `UserError` for flags that cannot be."""
@@ -61,10 +66,28 @@ class Laboratory:
         steps = fitting_steps(settings, times, 60 * minutes)
         return steps, phase_seconds(self._settings(cell, steps), times)
 
+    def check_folder(self):
+        """Raise `UserError` if the folder holds cells of another base, of which one table would
+        compare nothing. Returns what to write there."""
+        groups = self.settings.as_dict()
+        groups.pop("run")
+        now = {key: value for group in groups.values() for key, value in group.items()}
+        now["minutes"] = self.plan["minutes"]
+        path = self.folder / "base.json"
+        before = read_json(path) if path.exists() else now
+        other = [key for key in now if before.get(key) != now[key]]
+        if other:
+            key = other[0]
+            raise UserError(
+                f"{self.folder}: holds an ablation with {key} = {before.get(key)}, not {now[key]};"
+                " give the same base and minutes, or another --save_dir"
+            )
+        return now
+
     def prepare(self):
         """Open the images, train the shared teacher unless it is finished, measure the baseline."""
         images = open_images(self.settings)
-        self._refuse_another_base()
+        write_json(self.folder / "base.json", self.check_folder())
         if self.trains_teacher:
             flags = self.plan["base"] | {"phase": "teacher", "save_dir": self.folder / "teacher"}
             parse_settings(as_arguments(flags))  # mistakes are named before anything starts
@@ -115,7 +138,8 @@ class Laboratory:
         found = [(teacher, self.folder / f"teacher_{STRIP}")]
         for cell, score, _ in results:
             if score:
-                title = f"{cell.title} seed={cell.seed}: {score['distance'][str(nfe)]:.1f}"
+                distance = score["distance"][str(nfe)]
+                title = f"{cell.title} seed={cell.seed}, NFE {nfe}: distance {distance:.1f}"
                 found.append((title, self.folder / "cells" / cell.folder / STRIP))
         return [(title, path) for title, path in found if path.exists()]
 
@@ -138,17 +162,6 @@ class Laboratory:
         steps, seconds = self.estimate(cell)
         write_json(path, {"steps": steps, "estimated_seconds": round(seconds)})
         return steps
-
-    def _refuse_another_base(self):
-        """Cells of one folder share base and minutes, or their table would compare nothing."""
-        path, now = self.folder / "plan.json", {}
-        now = {key: self.plan[key] for key in ("base", "minutes")}
-        if path.exists() and read_json(path) != now:
-            raise UserError(
-                f"{self.folder}: holds an ablation with another base or other minutes; bring those"
-                " back, or give another --save_dir"
-            )
-        write_json(path, now)
 
     def _baseline(self, model, images):
         """The floor and the teacher, as {title: {what: distance}}; measured once."""
@@ -200,6 +213,13 @@ def _train(arguments, output):
     if code in (130, 143):
         raise KeyboardInterrupt
     if code:
-        lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
-        raise UserError(f"exit code {code}: {lines[-1] if lines else 'no output'} (see {output})")
+        reason = _reason(output.read_text(errors="replace").splitlines())
+        raise UserError(f"exit code {code}: {reason} (see {output})")
     print(f"  trained in {(time.perf_counter() - began) / 60:.1f} min", flush=True)
+
+
+def _reason(lines):
+    """The line of a program's output that says why it ended: its last error, else its last line."""
+    lines = [line for line in lines if line.strip()]
+    errors = [line for line in lines if re.match(r"(error: |[\w.]+(Error|Exception)\b)", line)]
+    return [*lines, *errors][-1] if lines else "no output"

@@ -25,6 +25,7 @@ PLAN_DEFAULTS = {
     "nfe_list": [1, 2, 4],
     "num_samples": 1000,
 }
+KINDS = {dict: "mapping of flags", list: "list", int: "number"}
 SET_BY_ABLATION = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
 LONGEST_NAME = 80  # of a folder, before its hash
 
@@ -60,7 +61,9 @@ def read_plan(path):
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}: {error.problem}" if mark else str(error).splitlines()[0]
+        raise UserError(f"{path}: not readable as YAML ({place})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: keys and values are expected, such as grid:")
     return complete_plan(content, str(path))
@@ -71,27 +74,30 @@ def complete_plan(content, where):
     for key in content:
         _known(key, PLAN_DEFAULTS, f"{where}: unknown key")
     plan = PLAN_DEFAULTS | content
+    for key in ("seeds", "nfe_list"):
+        plan[key] = [plan[key]] if isinstance(plan[key], int) else plan[key]
     for key, default in PLAN_DEFAULTS.items():
         kind = (int, float) if key == "minutes" else type(default)
         if not isinstance(plan[key], kind):
-            raise UserError(f"{where}: {key} should be a {type(default).__name__}")
+            raise UserError(f"{where}: {key} should be a {KINDS[type(default)]}")
     if not all(isinstance(cell, dict) for cell in plan["cells"]):
         raise UserError(f"{where}: cells should be a list of flag sets")
     for key, values in plan["grid"].items():
         if not isinstance(values, list) or not values:
             raise UserError(f"{where}: grid {key} needs a list of values")
+    if plan["minutes"] < 0:
+        raise UserError(f"{where}: minutes cannot be below 0")
     _check_flags(plan, where)
     counts = [*plan["seeds"], *plan["nfe_list"], plan["num_samples"]]
     if not all(isinstance(number, int) and number >= 0 for number in counts):
         raise UserError(f"{where}: seeds, nfe_list and num_samples are whole numbers")
     if plan["num_samples"] < 2 or min(plan["nfe_list"], default=0) < 1 or not plan["seeds"]:
         raise UserError(f"{where}: at least 2 num_samples, NFEs of at least 1, and one seed")
-    if plan["minutes"] < 0:
-        raise UserError(f"{where}: minutes cannot be below 0")
-    folders = [cell.folder for cell in make_cells(plan)]
-    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
-    if twice:
-        raise UserError(f"{where}: {twice} stands in it twice")
+    seen = set()
+    for cell in make_cells(plan):
+        if cell.folder in seen:
+            raise UserError(f"{where}: the cell {cell.title} seed={cell.seed} is there twice")
+        seen.add(cell.folder)
     return plan
 
 
@@ -139,12 +145,15 @@ def as_text(value):
 
 def parse_pairs(texts, flag, split):
     """["a=1", "b=x"] -> {"a": "1", "b": "x"}; with `split`, values are lists at commas. A flag of
-    several numbers is written with spaces: `"sigmas=5 2 1 0.5,10 2 1 0.5"`."""
+    several numbers is written with spaces (`"sigmas=5 2 1 0.5,10 2 1 0.5"`), one of several words
+    with plus signs (`augment=color,translation+color`)."""
     found = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise UserError(f"{flag} {text}: write NAME=VALUE")
+        if key in found:
+            raise UserError(f"{flag} {text}: {key} is there twice")
         found[key] = value.split(",") if split else value
     return found
 

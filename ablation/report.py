@@ -82,7 +82,11 @@ def markdown(rows, flags, nfes, baseline, space_name, reference_count):
         else:
             cells += ["failed"] + [""] * (len(nfes) + 3)
         lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
+    lines += [
+        "",
+        "spread: distance between generated images over that of real ones (1 is right)",
+        "",
+    ]
     for title, values in baseline.items():
         told = ", ".join(f"{key}: {value:.2f}" for key, value in values.items())
         lines.append(f"- {title}: {told}")
@@ -113,6 +117,7 @@ def draw(rows, nfes, baseline, space_name, path):
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogFormatter, ScalarFormatter
 
     rows = [row for row in ordered(rows, nfes) if row["seeds"]][::-1]
     figure, axis = pyplot.subplots(figsize=(8, 1.6 + 0.32 * len(rows)))
@@ -126,9 +131,11 @@ def draw(rows, nfes, baseline, space_name, path):
     ]
     for style, (label, value) in zip(("-", "--", ":", "-."), lines):
         axis.axvline(value, color="grey", linestyle=style, linewidth=1, label=label)
-    names = [" ".join(value for value in row["flags"].values() if value) for row in rows]
+    names = [" ".join(f"{k}={v}" for k, v in row["flags"].items() if v) for row in rows]
     axis.set_yticks(range(len(rows)), names or [], fontsize=8)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 1)))
     axis.set_xlabel(f"Fréchet distance in {space_name} (lower is better)")
     axis.grid(axis="x", alpha=0.3, which="both")
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))

@@ -25,7 +25,7 @@ from ablation.plan import (
     read_plan,
 )
 from ablation.report import markdown, mean_sd, summarise
-from src.utils import UserError
+from src.utils import UserError, write_json
 from training.estimate import StepSeconds
 from training.presets import PRESETS
 
@@ -106,9 +106,9 @@ def test_yaml_and_flags_make_one_plan(tmp_path):
         ({"num_samples": 1}, "at least 2 num_samples"),
         ({"minutes": -1}, "minutes"),
         ({"minutes": "long"}, "minutes"),
-        ({"base": ["preset=tiny"]}, "base should be a dict"),
-        ({"seeds": [1, 1]}, "stands in it twice"),
-        ({"grid": {"disc": ["patch"]}, "cells": [{"disc": "patch"}]}, "stands in it twice"),
+        ({"base": ["preset=tiny"]}, "base should be a mapping"),
+        ({"seeds": [1, 1]}, "is there twice"),
+        ({"grid": {"disc": ["patch"]}, "cells": [{"disc": "patch"}]}, "is there twice"),
         ({"base": {"student_iterations": 9}, "minutes": 1}, "leave out one"),
     ],
 )
@@ -125,6 +125,7 @@ def test_mistakes_in_a_plan_are_named(content, message):
         ([], "nothing to compare"),
         (["--grid", "disc"], "--grid disc: write NAME=VALUE"),
         (["--base", "preset"], "--base preset"),
+        (["--grid", "disc=patch", "disc=none"], "disc is there twice"),
     ],
 )
 def test_mistakes_on_the_command_line_are_named(arguments, message):
@@ -209,7 +210,7 @@ def test_an_ablation_from_end_to_end(tmp_path):
     assert "timm has no such model" in listed.stdout and not (tmp_path / "out").exists()
 
     result = ablate(tmp_path)
-    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.returncode == 1, result.stderr[-2000:]  # one cell fails
     out = tmp_path / "out"
     table = (out / "ablation.md").read_text()
     assert "`patch`" in table and "(the floor): n=6" in table and "teacher: NFE 2" in table
@@ -224,7 +225,7 @@ def test_an_ablation_from_end_to_end(tmp_path):
     scores = {p: p.stat().st_mtime_ns for p in out.glob("cells/*/*/score.json")}
     models = {p: p.stat().st_mtime_ns for p in out.rglob("*.pt")}
     again = ablate(tmp_path)
-    assert again.returncode == 0 and (out / "ablation.md").read_text() == table
+    assert again.returncode == 1 and (out / "ablation.md").read_text() == table
     assert len(scores) == 2 and scores == {p: p.stat().st_mtime_ns for p in scores}
     cells = {
         p: t for p, t in models.items() if p.name.startswith("checkpoint") and "cells" in p.parts
@@ -232,18 +233,35 @@ def test_an_ablation_from_end_to_end(tmp_path):
     assert cells == {p: p.stat().st_mtime_ns for p in cells}, "finished cells are not run again"
 
     more = ablate(tmp_path, "--num_samples", "4")
-    assert more.returncode == 0 and (out / "ablation.md").read_text() != table
+    assert more.returncode == 1 and (out / "ablation.md").read_text() != table
     assert scores != {p: p.stat().st_mtime_ns for p in scores}, "scored anew"
     assert cells == {p: p.stat().st_mtime_ns for p in cells}, "but not trained anew"
 
 
 def test_another_base_in_the_same_folder_is_refused(tmp_path):
-    plan = complete_plan({"base": {"preset": "tiny"}, "cells": [{}]}, "")
-    Laboratory(plan, tmp_path, torch.device("cpu"))._refuse_another_base()
-    Laboratory(plan | {"seeds": [7]}, tmp_path, torch.device("cpu"))._refuse_another_base()
-    for change in ({"base": {"preset": "tiny", "lr": 0.1}}, {"minutes": 3}):
-        with pytest.raises(UserError, match="another base or other minutes"):
-            Laboratory(plan | change, tmp_path, torch.device("cpu"))._refuse_another_base()
+    def made(**changes):
+        plan = {"base": {"preset": "tiny", "num_iterations": 9}, "cells": [{}]} | changes
+        return Laboratory(complete_plan(plan, ""), tmp_path, torch.device("cpu"))
+
+    write_json(tmp_path / "base.json", made().check_folder())
+    made(seeds=[7], nfe_list=1).check_folder()
+    made(
+        base={"preset": "tiny", "num_iterations": "9"}
+    ).check_folder()  # as the command line has it
+    with pytest.raises(UserError, match="num_iterations = 9, not 8"):
+        made(base={"preset": "tiny", "num_iterations": 8}).check_folder()
+    with pytest.raises(UserError, match="minutes = 0, not 3"):
+        made(minutes=3).check_folder()
+
+
+def test_why_a_training_ended():
+    trace = ["Traceback (most recent call last):", '  File "x.py"', "ValueError: first", "  second"]
+    assert laboratory._reason(trace) == "ValueError: first"
+    assert (
+        laboratory._reason(["torch.OutOfMemoryError: full", ""]) == "torch.OutOfMemoryError: full"
+    )
+    assert laboratory._reason(["step 3", "error: --disc x: no"]) == "error: --disc x: no"
+    assert laboratory._reason(["Killed"]) == "Killed" and laboratory._reason([]) == "no output"
 
 
 def test_any_failure_of_a_cell_is_told_and_ends_no_other():

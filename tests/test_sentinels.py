@@ -75,6 +75,9 @@ def test_a_sane_row_says_nothing_and_neither_does_an_early_one():
 def test_each_sentinel_speaks_for_its_failure_alone(change, name, remedy):
     found = concerns(SANE | change, settled=100)
     assert list(found) == [name]
+    changed = next(iter(change))
+    if changed.startswith(("shift", "contrast")):
+        assert f"({changed.rpartition('_')[2]})" in found[name]
     assert remedy in found[name] and "\n" not in found[name]
     assert f"{next(iter(change.values())):.3g}" in found[name] or name.startswith("memory")
 

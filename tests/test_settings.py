@@ -9,7 +9,14 @@ from src.utils import UserError, read_json
 from training.command_line import make_settings, parse_settings, settings_from_json
 from training.presets import PRESETS, RECIPES
 from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
-from training.settings import GROUPS, Settings, nfe_table, student_sigmas
+from training.settings import (
+    GROUPS,
+    Settings,
+    head_resolutions,
+    nfe_table,
+    policy_names,
+    student_sigmas,
+)
 
 OFFICIAL = {
     "batch_size": 32,
@@ -68,6 +75,11 @@ def test_recipes_fill_in_phase_two_of_any_preset(preset, recipe):
     assert name == (preset if recipe == "default" else f"{preset}+{recipe}")
     expected = PRESETS[preset] | RECIPES[recipe] | {"adv_weight": 0.25}
     assert {key: flat(settings)[key] for key in expected} == expected
+
+
+def test_lists_of_words_part_at_commas_and_plus_signs():
+    assert policy_names("translation+color") == policy_names("translation, color")
+    assert head_resolutions("16+8") == head_resolutions("16,8") == [16, 8]
 
 
 def test_first_sigma_replaces_the_first_level():

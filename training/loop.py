@@ -13,6 +13,7 @@ from training.logbook import append_row, draw_curves, drop_rows_after, read_rows
 from training.schedules import is_picture_step
 
 SHEET_IMAGES = 8  # the write-up wants about eight
+SECONDS_BETWEEN_LINES = 30
 MOST_SKIPS = 50  # updates in a row that are dropped for gradients that are not finite
 
 
@@ -64,6 +65,8 @@ def train(
 
     stop, skips = _StopFlag(), 0
     bar = tqdm(total=total, initial=start, desc=stage.name, unit="step", smoothing=0.05)
+    if not sys.stderr.isatty():
+        bar.mininterval = SECONDS_BETWEEN_LINES  # in a file, each refresh stays
     with stop, bar:
         for step in range(start, total):
             began = time.perf_counter()

@@ -23,13 +23,14 @@ PRESETS = {
         disc_warmup=30,
         adv_ramp=100,
         penalty_weight=50.0,
+        ada_images=2000.0,
         log_interval=50,
         save_interval=500,
         sample_interval=500,
     ),
 }
 
-# For phase 2, whatever the size; see docs/ablation.md for what each was measured to do.
+# For phase 2, whatever the size; flags that are not given here stay as the size has them.
 RECIPES = {
     "default": {},
     # A few hundred to a few thousand images: the discriminator must not learn them by heart.

@@ -51,7 +51,8 @@ def _detail(x):
 
 
 class Sentinel(NamedTuple):
-    """A number of a row (`key`, or `value(row)`, None where absent), its sane range, a remedy."""
+    """A number of a row, its sane range, and a remedy. value(row): the number, or (number, of
+    what), or None where it is absent."""
 
     name: str
     value: callable
@@ -65,11 +66,12 @@ def _key(name):
 
 
 def _extreme(prefix, neutral):
-    """The colour that is farthest from `neutral`."""
+    """The colour that is farthest from `neutral`, and its value."""
 
     def value(row):
-        found = [row[f"{prefix}_{c}"] for c in CHANNELS if f"{prefix}_{c}" in row]
-        return max(found, key=lambda x: abs(x - neutral), default=None)
+        found = {c: row[f"{prefix}_{c}"] for c in CHANNELS if f"{prefix}_{c}" in row}
+        colour = max(found, key=lambda c: abs(found[c] - neutral), default=None)
+        return colour and (found[colour], colour)
 
     return value
 
@@ -90,8 +92,8 @@ SENTINELS = [
         _key("spread"),
         0.5,
         2.0,
-        "generated images are nearly alike (or wild); lower --first_sigma, --warm_start 200, longer"
-        " --disc_warmup",
+        "low: generated images are nearly alike; a lower first level (--first_sigma), some"
+        " --warm_start, longer --disc_warmup; high: they are wild; higher --penalty_weight",
     ),
     Sentinel(
         "memory of the discriminator",
@@ -106,14 +108,14 @@ SENTINELS = [
         _extreme("shift", 0.0),
         -0.25,
         0.25,
-        "colours drift away from the data's; lower --adv_weight, or --balance ratio",
+        "colours drift away from the data's; lower --adv_weight",
     ),
     Sentinel(
         "contrast",
         _extreme("contrast", 1.0),
         0.6,
         1.6,
-        "contrast drifts away from the data's; lower --adv_weight, or --balance ratio",
+        "contrast drifts away from the data's; lower --adv_weight",
     ),
     Sentinel(
         "detail",
@@ -158,11 +160,11 @@ def concerns(row, settled):
     found = {}
     for sentinel in SENTINELS:
         value = sentinel.value(row)
+        value, of_what = value if isinstance(value, tuple) else (value, "")
+        name = f"{sentinel.name} ({of_what})" if of_what else sentinel.name
         if value is not None and not sentinel.low <= value <= sentinel.high:
             sane = f"up to {sentinel.high:g}"
             if sentinel.low > float("-inf"):
                 sane = f"{sentinel.low:g} to {sentinel.high:g}"
-            found[sentinel.name] = (
-                f"{sentinel.name} = {value:.3g} (sane: {sane}): {sentinel.remedy}"
-            )
+            found[sentinel.name] = f"{name} = {value:.3g} (sane: {sane}): {sentinel.remedy}"
     return found

@@ -229,14 +229,19 @@ def student_sigmas(student):
 def head_resolutions(text):
     """`--disc_heads "16,8"` -> [16, 8]. Raises `UserError`."""
     try:
-        return [int(part) for part in text.split(",") if part.strip()]
+        return [int(part) for part in _parts(text)]
     except ValueError:
         raise UserError(f"--disc_heads {text}: give resolutions, e.g. 16,8,4") from None
 
 
+def _parts(text):
+    """At commas or plus signs: where commas part other things, as in a grid, the latter serve."""
+    return [part.strip() for part in text.replace("+", ",").split(",") if part.strip()]
+
+
 def policy_names(text):
     """`--augment "translation,color"` -> the names. Raises `UserError` for an unknown one."""
-    names = [part.strip() for part in text.split(",") if part.strip()]
+    names = _parts(text)
     for name in names:
         if name not in POLICIES:
             raise UserError(f"--augment {name}: use some of {','.join(POLICIES)}")
