@@ -22,6 +22,7 @@ BASE = dict(
     student_iterations=STEPS,
     student_warmup=0,
     student_ema_images=20.0,
+    disc="resnet",
     disc_warmup=0,
     disc_channels=8,
     adv_ramp=2,

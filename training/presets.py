@@ -19,6 +19,7 @@ PRESETS = {
         student_ema_images=550.0,
         sigmas=[5.0, 2.0, 1.0, 0.5],
         fake_lr=1e-3,
+        disc="patch",  # docs/results/ablation.md
         disc_lr=2e-3,
         disc_warmup=30,
         adv_ramp=100,
@@ -41,7 +42,8 @@ RECIPES = {
         student_dropout=0.1,
         disc_std=1.2,
     ),
-    # Few updates: a student that starts near the end, small steps of everything else.
+    # Few updates: a start on the teacher's samples, then cheap steps (small discriminator, rare
+    # penalty, no self-generated inputs).
     "low_compute": dict(
         distill="add",
         disc="patch",
