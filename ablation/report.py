@@ -117,7 +117,7 @@ def draw(rows, nfes, baseline, space_name, path):
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import LogFormatter, ScalarFormatter
+    from matplotlib.ticker import ScalarFormatter
 
     rows = [row for row in ordered(rows, nfes) if row["seeds"]][::-1]
     figure, axis = pyplot.subplots(figsize=(8, 1.6 + 0.32 * len(rows)))
@@ -135,7 +135,8 @@ def draw(rows, nfes, baseline, space_name, path):
     axis.set_yticks(range(len(rows)), names or [], fontsize=8)
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(ScalarFormatter())
-    axis.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 1)))
+    axis.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "235" else "")
+    axis.tick_params(axis="x", which="minor", labelsize=7)
     axis.set_xlabel(f"Fréchet distance in {space_name} (lower is better)")
     axis.grid(axis="x", alpha=0.3, which="both")
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))

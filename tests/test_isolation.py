@@ -140,3 +140,9 @@ def test_training_and_evaluation_work_with_foreign_files_over_ours(tmp_path):
     titles = ["real training images", "teacher, NFE 1", *(f"student, NFE {k}" for k in (1, 2, 4))]
     assert all(f"| {title} | 8 |" in table for title in titles)
     assert "FID" not in table and "random-conv-v1" in table
+
+
+def test_timm_is_imported_only_when_asked_for():
+    code = "import sys, train, ablate; assert 'timm' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
