@@ -15,17 +15,15 @@ import sys
 from ablation.laboratory import Laboratory
 from ablation.plan import PLAN_DEFAULTS, complete_plan, make_cells, parse_pairs, read_plan
 from ablation.report import write_report
-from src.utils import CommandParser, UserError, pick_device, run_command
+from src.utils import CommandParser, UserError, run_command
 from training.building import prepare_backends
-from training.command_line import parse_settings
 
 
 def main():
     args, plan = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
-    device = pick_device(str(plan["base"].get("device", parse_settings([])[0].run.device)))
-    prepare_backends(device)
-    laboratory = Laboratory(plan, args.save_dir, device)
+    laboratory = Laboratory(plan, args.save_dir)
+    prepare_backends(laboratory.device)
     if not laboratory.trains_teacher and not laboratory.teacher.exists():
         raise UserError(f"base teacher_ckpt {laboratory.teacher}: no such file")
     laboratory.check_folder()

@@ -13,7 +13,7 @@ import math
 import torch
 from tqdm import tqdm
 
-from samplers import few_step_states, noise_source, ode_plan, ode_states
+from samplers import draw_levels, few_step_states, noise_source, ode_plan, ode_states
 from src.base_model import BaseGenerativeModel, BaseScheduler
 from src.network import UNet
 
@@ -68,7 +68,7 @@ class CustomScheduler(BaseScheduler):
 
     def sample_timesteps(self, batch_size, device):
         """Training levels, ln sigma ~ N(p_mean, p_std^2) (EDM table 1). Returns `(batch_size,)`."""
-        return (self.p_mean + self.p_std * torch.randn(batch_size, device=device)).exp()
+        return draw_levels(batch_size, self.p_mean, self.p_std, device)
 
     def draw_noise(self, shape, device="cpu", generator=None):
         """Noise `[..., C, H, W]`: standard normal, plus `noise_offset` times one number a channel.

@@ -67,8 +67,8 @@ def main(arguments=None):
         print(f"{run_dir}: the run is not finished; its newest networks are scored")
 
     reference = np.asarray(images.val.images)
-    picks = np.random.default_rng(abs(args.seed)).permutation(len(images.train))[: args.num_samples]
-    rows = [("real training images", images.train.take(np.sort(picks)).numpy(), None)]
+    real = real_images(images.train, args.num_samples, args.seed)
+    rows = [("real training images", real, None)]
     for name, model, nfes in [
         ("teacher", teacher, args.teacher_nfe_list),
         ("student", student, args.nfe_list),
@@ -81,6 +81,12 @@ def main(arguments=None):
     output = Path(args.output_dir or run_dir / "evaluation")
     report(rows, reference, images.description, output, device)
     return 0
+
+
+def real_images(cache, count, seed):
+    """`count` of the images of `cache` (all, if there are fewer) as uint8 `[N, H, W, 3]`."""
+    picks = np.random.default_rng(abs(seed)).permutation(len(cache))[:count]
+    return cache.take(np.sort(picks)).numpy()
 
 
 def sample_images(model, nfe, count, batch_size, seed, title):

@@ -46,6 +46,11 @@ def ode_states(denoise, euler_step, sigmas, plan, randn):
         yield x
 
 
+def draw_levels(count, mean, std, device):
+    """`(count,)` noise levels with ln sigma ~ N(mean, std^2) (EDM table 1)."""
+    return (mean + std * torch.randn(count, device=device)).exp()
+
+
 def noise_source(draw_noise, shape, device, seeds=None):
     """A function that returns fresh noise of `shape` at each call, from `draw_noise(shape, ...)`.
 

@@ -22,6 +22,7 @@ from training.building import (
 )
 from training.command_line import parse_settings
 from training.estimate import describe
+from training.hardware import hardware
 from training.loop import SHEET_IMAGES, Interrupted, train
 from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
 from training.sentinels import concerns
@@ -46,7 +47,7 @@ def main():
     stages = ["teacher"] * trains_teacher + ["student"] * (settings.run.phase != "teacher")
     digests = {"images": images.train.digest}
     identities = {stage: phase_identity(settings, stage, digests) for stage in stages}
-    facts = {"preset": preset, "torch": torch.__version__, "device": _device_name(device)}
+    facts = {"preset": preset, "torch": torch.__version__, "device": hardware(device)}
     begin_run(folder, settings, identities, teacher_path, **facts)
     seconds = {}
     try:
@@ -142,10 +143,6 @@ def run_student(settings, images, folder, device, identity, teacher_path):
 def _heldout(images, device):
     count = min(HELDOUT_IMAGES, len(images.val))
     return to_float(images.val.take(range(count))).to(device)
-
-
-def _device_name(device):
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _loop_arguments(settings, images, folder, device):

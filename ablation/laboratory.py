@@ -12,13 +12,15 @@ import torch
 
 from ablation.plan import as_arguments, merged
 from custom_model import create_custom_model
-from evaluate import sample_images, strip_of
+from evaluate import real_images, sample_images, strip_of
 from metrics import Scorer, random_feature_space
-from src.utils import UserError, load_model, read_json, save_picture, write_json
+from src.utils import UserError, load_model, pick_device, read_json, save_picture, write_json
 from training.building import open_images, phase_identity, weights_digest
 from training.command_line import parse_settings
 from training.estimate import fitting_steps, phase_seconds, student_seconds
 from training.logbook import read_rows
+from training.run_folder import own_teacher
+from training.settings import flat
 
 ROOT = Path(__file__).resolve().parents[1]
 STRIP = "samples.png"
@@ -33,12 +35,13 @@ class Laboratory:
     Making one reads and writes nothing; it raises `UserError` for base flags that cannot be.
     """
 
-    def __init__(self, plan, folder, device):
-        self.plan, self.folder, self.device = plan, Path(folder), device
+    def __init__(self, plan, folder):
+        self.plan, self.folder = plan, Path(folder)
         self.settings = parse_settings(as_arguments(plan["base"]))[0]
+        self.device = pick_device(self.settings.run.device)
         named = plan["base"].get("teacher_ckpt")
         self.trains_teacher = not named
-        self.teacher = Path(named) if named else self.folder / "teacher" / "teacher" / "model.pt"
+        self.teacher = Path(named) if named else own_teacher(self.folder / "teacher")
 
     def refusal(self, cell):
         """Why the flags of a cell cannot be, or None."""
@@ -50,7 +53,7 @@ class Laboratory:
 
     def has_score(self, cell):
         """Whether a cell has been scored before (perhaps under other settings)."""
-        return (self.folder / "cells" / cell.folder / "score.json").exists()
+        return (self._place(cell) / "score.json").exists()
 
     def estimate(self, cell):
         """(steps, seconds) of a cell's training, from steps timed here; with `minutes` in the plan
@@ -71,8 +74,7 @@ class Laboratory:
         compare nothing. Returns what to write there."""
         groups = self.settings.as_dict()
         groups.pop("run")
-        now = {key: value for group in groups.values() for key, value in group.items()}
-        now["minutes"] = self.plan["minutes"]
+        now = flat(groups) | {"minutes": self.plan["minutes"]}
         path = self.folder / "base.json"
         before = read_json(path) if path.exists() else now
         other = [key for key in now if before.get(key) != now[key]]
@@ -90,7 +92,6 @@ class Laboratory:
         write_json(self.folder / "base.json", self.check_folder())
         if self.trains_teacher:
             flags = self.plan["base"] | {"phase": "teacher", "save_dir": self.folder / "teacher"}
-            parse_settings(as_arguments(flags))  # mistakes are named before anything starts
             _train(as_arguments(flags), self.folder / "teacher" / "output.txt")
         model = load_model(self.teacher, create_custom_model, self.device)
         space = random_feature_space()
@@ -112,7 +113,7 @@ class Laboratory:
         NFE; samples.png in the folder shows some images of the first NFE. Raises `UserError` when
         training fails; what it had said is in output.txt.
         """
-        folder = self.folder / "cells" / cell.folder
+        folder = self._place(cell)
         steps = self._steps(cell)
         identity = phase_identity(self._settings(cell, steps), "student", self.digests)
         identity |= {key: self.plan[key] for key in ("nfe_list", "num_samples")}
@@ -140,8 +141,11 @@ class Laboratory:
             if score:
                 distance = score["distance"][str(nfe)]
                 title = f"{cell.title} seed={cell.seed}, NFE {nfe}: distance {distance:.1f}"
-                found.append((title, self.folder / "cells" / cell.folder / STRIP))
+                found.append((title, self._place(cell) / STRIP))
         return [(title, path) for title, path in found if path.exists()]
+
+    def _place(self, cell):
+        return self.folder / "cells" / cell.folder
 
     def _settings(self, cell, steps=None):
         return parse_settings(self._arguments(cell, steps))[0]
@@ -156,7 +160,7 @@ class Laboratory:
         """The steps of a cell; timed once for all its seeds, and never again on a rerun."""
         if not self.plan["minutes"]:
             return self._settings(cell).student.student_iterations
-        path = self.folder / "cells" / cell.family / "steps.json"
+        path = self._place(cell).parent / "steps.json"
         if path.exists():
             return read_json(path)["steps"]
         steps, seconds = self.estimate(cell)
@@ -170,13 +174,12 @@ class Laboratory:
         path = self.folder / "baseline.json"
         if path.exists() and (before := read_json(path)).get("identity") == known:
             return before["distance"]
-        count = min(count, len(images.train))
-        picks = np.sort(np.random.default_rng(0).permutation(len(images.train))[:count])
-        floor = self.scorer.distance(images.train.take(picks).numpy())
+        real = real_images(images.train, count, SAMPLING_SEED)
+        floor = self.scorer.distance(real)
         nfes = list(dict.fromkeys([steps, 1]))
         taught = self._distances(model, nfes, "teacher", self.folder / f"teacher_{STRIP}")
         distance = {
-            "real training images (the floor)": {f"n={count}": floor},
+            "real training images (the floor)": {f"n={len(real)}": floor},
             "teacher": {f"NFE {nfe}": value for nfe, value in taught.items()},
         }
         write_json(path, {"identity": known, "distance": distance})

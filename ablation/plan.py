@@ -1,6 +1,5 @@
 """What to compare: a plan from YAML or the command line becomes cells."""
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -11,9 +10,9 @@ from typing import NamedTuple
 
 import yaml
 
-from src.utils import UserError
+from src.utils import UserError, did_you_mean
 from training.presets import RECIPES
-from training.settings import GROUPS, PHASE_GROUPS, Settings
+from training.settings import GROUPS, PHASE_GROUPS, Settings, flat
 
 # Everything a plan may hold, with the value of what is left out.
 PLAN_DEFAULTS = {
@@ -26,6 +25,7 @@ PLAN_DEFAULTS = {
     "num_samples": 1000,
 }
 KINDS = {dict: "mapping of flags", list: "list", int: "number"}
+DEFAULTS = flat(Settings().as_dict())
 SET_BY_ABLATION = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
 LONGEST_NAME = 80  # of a folder, before its hash
 
@@ -122,7 +122,7 @@ def as_arguments(flags):
     YAML reads on, off and none as other things than the words they are."""
     arguments = []
     for key, value in flags.items():
-        default = _defaults().get(key, "")
+        default = DEFAULTS.get(key, "")
         if isinstance(default, bool):
             yes = str(value).lower() in ("true", "1", "on", "yes")
             arguments.append(f"--{key}" if yes else f"--no-{key}")
@@ -161,7 +161,7 @@ def parse_pairs(texts, flag, split):
 def _check_flags(plan, where):
     varied = [*plan["grid"], *(key for cell in plan["cells"] for key in cell)]
     for key in [*varied, *plan["base"]]:
-        _known(key, {*_defaults(), "preset", "recipe"}, f"{where}: unknown flag")
+        _known(key, {*DEFAULTS, "preset", "recipe"}, f"{where}: unknown flag")
         if key in SET_BY_ABLATION and not (key == "teacher_ckpt" and key in plan["base"]):
             raise UserError(f"{where}: {key} is set by the ablation itself")
         if key == "student_iterations" and plan["minutes"]:
@@ -172,11 +172,6 @@ def _check_flags(plan, where):
             raise UserError(f"{where}: {key} belongs to the teacher, which all cells share")
 
 
-def _defaults():
-    return {key: value for group in Settings().as_dict().values() for key, value in group.items()}
-
-
 def _known(key, known, message):
     if key not in known:
-        near = difflib.get_close_matches(str(key), known, n=1)
-        raise UserError(f"{message} {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise UserError(f"{message} {key!r}{did_you_mean(key, known)}")

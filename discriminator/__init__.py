@@ -5,13 +5,12 @@ sigma `(B,)` (0: clean), and N logits an image (places and heads); losses see lo
 Augmentation happens inside. To add one, see `discriminator/registry.py`.
 """
 
-import difflib
 import importlib
 import pkgutil
 
 from discriminator.judge import Discriminator
 from discriminator.registry import REGISTRY
-from src.utils import UserError
+from src.utils import UserError, did_you_mean
 
 
 def find_architectures():
@@ -27,8 +26,7 @@ def check_name(name):
     """(trunk class, argument) of `--disc NAME` or `NAME:ARGUMENT`. Raises `UserError`."""
     kind, _, argument = name.partition(":")
     if kind not in REGISTRY:
-        near = difflib.get_close_matches(kind, REGISTRY, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(kind, REGISTRY)
         raise UserError(f"--disc {name}: use none or one of {', '.join(known_names())}{hint}")
     trunk = REGISTRY[kind]
     if bool(argument) != (trunk.argument is not None):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from discriminator.registry import IMAGE_SIZE, Plain, register
-from src.utils import UserError
+from src.utils import UserError, reason_of
 
 
 @register("timm")
@@ -56,8 +56,8 @@ def _create(name):
 
 def _unfit(name, error):
     """Whatever a backbone objects to, in one line."""
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UserError(
-        f"--disc timm:{name}: gives no feature maps at {IMAGE_SIZE}x{IMAGE_SIZE} ({reason});"
+        f"--disc timm:{name}: gives no feature maps at {IMAGE_SIZE}x{IMAGE_SIZE}"
+        f" ({reason_of(error)});"
         " try resnet18, convnext_atto or vit_tiny_patch16_224"
     )

@@ -6,11 +6,9 @@ arXiv:2403.12015) and DMD2 (Yin et al. 2024, arXiv:2405.14867), which start from
 discriminator is then no longer from scratch in the strict sense.
 """
 
-import math
-
-import torch
 from torch import nn
 
+from custom_model import CustomScheduler
 from discriminator.registry import IMAGE_SIZE, Plain, register
 from src.network import UNet
 from src.utils import UserError
@@ -26,7 +24,7 @@ class UNetTrunk(Plain, nn.Module):
     U-Net's, but at least one, without which the way down would be linear.
     """
 
-    def __init__(self, network, sigma_data, channels, depth, time_range=1000):
+    def __init__(self, network, sigma_data, channels, depth):
         super().__init__()
         if channels % GROUPS:
             raise UserError(f"--disc_channels {channels}: --disc unet needs a multiple of {GROUPS}")
@@ -34,7 +32,7 @@ class UNetTrunk(Plain, nn.Module):
         chosen = dict(network, dropout=0.0, ch=channels or network["ch"])
         chosen["num_res_blocks"] = depth or max(1, network["num_res_blocks"])
         self._take(UNet(**chosen), chosen)
-        self.sigma_data, self.time_range = sigma_data, time_range
+        self.scheduler = CustomScheduler(sigma_data=sigma_data)
 
     def _take(self, unet, arguments):
         self.time_embedding, self.head = unet.time_embedding, unet.head
@@ -53,12 +51,10 @@ class UNetTrunk(Plain, nn.Module):
         unet = UNet(**dict(network, dropout=0.0))
         unet.load_state_dict(model.network.state_dict())
         self._take(unet, network)
-        self.time_range = model.scheduler.num_train_timesteps
+        self.scheduler = model.scheduler
 
     def forward(self, x, sigma):
-        # The time input of the denoiser, see CustomScheduler.tau.
-        tau = self.time_range * (2 / math.pi) * torch.atan(sigma / self.sigma_data)
-        embedding = self.time_embedding(tau)
+        embedding = self.time_embedding(self.scheduler.tau(sigma))  # as the denoiser's
         h = self.head(x)
         maps = []
         for index, block in enumerate(self.downblocks):

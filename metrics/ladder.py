@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metrics import feature_statistics, frechet_distance, random_feature_space, set_distance
+from metrics import Scorer, random_feature_space, set_distance
 from metrics.folders import image_files, load_images
 from src.utils import CommandParser, UserError, run_command
 
@@ -85,12 +85,11 @@ def measure_ladder(images, space, seed=0):
     """
     order = np.random.RandomState(seed).permutation(len(images))
     half, other = images[order[::2]], images[order[1::2]]
-    reference = feature_statistics(space.embed(other))
+    scorer = Scorer(space, other)
     distances = {}
     for name, corrupt in {"real (floor)": lambda images, _: images, **CORRUPTIONS}.items():
         corrupted = corrupt(half, np.random.RandomState(seed))
-        statistics = feature_statistics(space.embed(corrupted))
-        distances[name] = frechet_distance(*statistics, *reference)
+        distances[name] = scorer.distance(corrupted)
     return distances
 
 

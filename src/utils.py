@@ -2,6 +2,7 @@
 beside them that every command shares: one-line errors, whole files, picture sheets."""
 
 import argparse
+import difflib
 import json
 import os
 import random
@@ -18,6 +19,17 @@ from PIL import Image
 
 class UserError(Exception):
     """A user's mistake. The message is one line: what is wrong, where, and what to do."""
+
+
+def did_you_mean(name, known):
+    """The end of a message, `; did you mean NEAREST?`, or nothing where no known name is near."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def reason_of(error):
+    """The first line of an exception's message, or its kind where it has none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -184,8 +196,9 @@ def torch_load(path, device="cpu"):
     except UserError:
         raise
     except Exception as error:  # any damage or foreign format ends in this one line
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a checkpoint that can be loaded ({reason})") from error
+        raise UserError(
+            f"{path}: not a checkpoint that can be loaded ({reason_of(error)})"
+        ) from error
 
 
 def save_model(model, checkpoint_path, model_config, config_path=None):

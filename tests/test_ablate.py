@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from ablate import attempt, parse
@@ -241,7 +240,7 @@ def test_an_ablation_from_end_to_end(tmp_path):
 def test_another_base_in_the_same_folder_is_refused(tmp_path):
     def made(**changes):
         plan = {"base": {"preset": "tiny", "num_iterations": 9}, "cells": [{}]} | changes
-        return Laboratory(complete_plan(plan, ""), tmp_path, torch.device("cpu"))
+        return Laboratory(complete_plan(plan, ""), tmp_path)
 
     write_json(tmp_path / "base.json", made().check_folder())
     made(seeds=[7], nfe_list=1).check_folder()
@@ -294,20 +293,19 @@ def test_a_stopped_ablation_lets_its_training_save(tmp_path):
 
 
 def test_the_budget_in_minutes_sets_the_steps(monkeypatch):
-    base = {"preset": "tiny", "data": "synthetic"}
+    base = {"preset": "tiny", "data": "synthetic", "device": "cpu"}
     plan = complete_plan({"base": base, "cells": [{}, {"warm_start": 10}], "minutes": 2}, "")
     usual, warm = make_cells(plan)
     times = StepSeconds(warm=2.0, alone=0.25, usual=0.5)
     monkeypatch.setattr(laboratory, "student_seconds", lambda settings, device: times)
-    cpu = torch.device("cpu")
     alone = PRESETS["tiny"]["disc_warmup"]
-    lab = Laboratory(plan, "nowhere", cpu)
+    lab = Laboratory(plan, "nowhere")
     assert lab.estimate(usual) == (240 + alone // 2, 120)
     assert lab.estimate(warm) == (210 + alone // 2, 120)
     slow = Cell({"warm_start": 60}, 0)
     with pytest.raises(UserError, match="all be warm-up"):
         lab.estimate(slow)
     plan = plan | {"minutes": 0}
-    steps, seconds = Laboratory(plan, "nowhere", cpu).estimate(usual)
+    steps, seconds = Laboratory(plan, "nowhere").estimate(usual)
     assert steps == PRESETS["tiny"]["student_iterations"]
     assert seconds == pytest.approx((steps - alone) / 2 + alone / 4)

@@ -4,8 +4,9 @@ from functools import partial
 
 import torch
 
+from samplers import draw_levels
 from training.adversarial import GAN_LOSSES, approximate_r1, gradient_penalty
-from training.stage import apply_gradients
+from training.stage import apply_gradients, moving_target_adam
 
 
 class Adversary:
@@ -35,7 +36,7 @@ class Adversary:
         ada_images,
     ):
         self.disc, self.run = disc.eval(), run
-        self.optimizer = torch.optim.Adam(disc.parameters(), lr=lr, betas=(0.0, 0.99))
+        self.optimizer = moving_target_adam(disc.parameters(), lr)
         self.loss = GAN_LOSSES[gan_loss]
         self.is_noised, self.mean, self.std = noised, mean, std
         self.penalty, self.penalty_weight = penalty, penalty_weight
@@ -49,7 +50,7 @@ class Adversary:
         """What the discriminator gets of clean images: (x + sigma n, sigma, draws)."""
         sigma = torch.zeros(len(x), device=x.device)
         if self.is_noised:
-            sigma = (self.mean + self.std * torch.randn_like(sigma)).exp()
+            sigma = draw_levels(len(x), self.mean, self.std, x.device)
             x = x + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x)
         return x, sigma, self.disc.augment.draw(len(x))
 

@@ -97,8 +97,7 @@ def build_teacher(settings, sigma_data, device):
 def build_student(settings, teacher, config, device):
     """The stage of phase 2: a student of `config` that starts with the weights of `teacher`, what
     distils it, and its adversary with random weights."""
-    model = create_custom_model(device, **config)
-    model.load_state_dict(teacher.state_dict())
+    model = _copy_of(teacher, config, device)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = settings.student.student_dropout
@@ -129,6 +128,13 @@ def build_student(settings, teacher, config, device):
     )
 
 
+def _copy_of(teacher, config, device):
+    """Another network of `config` with the teacher's weights."""
+    model = create_custom_model(device, **config)
+    model.load_state_dict(teacher.state_dict())
+    return model
+
+
 def _build_distiller(loss, teacher, config, device):
     if loss.distill == "none":
         return None
@@ -136,8 +142,7 @@ def _build_distiller(loss, teacher, config, device):
     levels = dict(mean=loss.distill_mean, std=loss.distill_std)
     fake_score = None
     if loss.distill in NEEDS_FAKE_SCORE:
-        model = create_custom_model(device, **config)
-        model.load_state_dict(teacher.state_dict())
+        model = _copy_of(teacher, config, device)
         updates = dict(lr=loss.fake_lr, updates=loss.fake_steps)
         fake_score = FakeScore(_laid_out(model, device), run, noise_like, **updates, **levels)
     return Distiller(

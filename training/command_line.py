@@ -1,17 +1,17 @@
 """Command line <-> `Settings`: flags are the fields, presets fill in, every value is checked."""
 
 import argparse
-import difflib
 import math
 from dataclasses import MISSING, fields
 
 from discriminator import check_name
-from src.utils import CommandParser, UserError
+from src.utils import CommandParser, UserError, did_you_mean
 from training.presets import PRESETS, RECIPES
 from training.settings import (
     GROUPS,
     Settings,
     alone_steps,
+    flat,
     head_resolutions,
     policy_names,
     student_sigmas,
@@ -49,9 +49,7 @@ def parse_settings(arguments, prog="train.py"):
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
         flags = [action.option_strings[0] for action in parser._actions]
-        near = difflib.get_close_matches(unknown[0], flags, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        parser.error(f"unknown argument {unknown[0]}{hint}")
+        parser.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0], flags)}")
     given = vars(given)
     preset, recipe, dry_run = (given.pop(key) for key in ("preset", "recipe", "dry_run"))
     name = preset if recipe == "default" else f"{preset}+{recipe}"
@@ -81,7 +79,7 @@ def settings_from_json(content):
     groups = content.get("settings")
     if not isinstance(groups, dict) or set(groups) != set(GROUPS):
         raise UserError("training_config.json: it does not hold the settings of a run")
-    return make_settings({key: value for group in groups.values() for key, value in group.items()})
+    return make_settings(flat(groups))
 
 
 def _default(item):

@@ -2,8 +2,7 @@
 
 from functools import partial
 
-import torch
-
+from samplers import draw_levels
 from training.distillation import score_distillation
 
 
@@ -36,6 +35,5 @@ class Distiller:
 
     def loss_of(self, x):
         """The distillation loss `(B,)` of the student's outputs `[B, 3, H, W]`."""
-        level = torch.randn(len(x), device=x.device)
-        sigma = (self.mean + self.std * level).exp()
+        sigma = draw_levels(len(x), self.mean, self.std, x.device)
         return self.loss(x, self.noise_like(x), sigma)

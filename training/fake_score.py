@@ -2,7 +2,8 @@
 
 import torch
 
-from training.stage import apply_gradients
+from samplers import draw_levels
+from training.stage import apply_gradients, moving_target_adam
 
 
 class FakeScore:
@@ -15,7 +16,7 @@ class FakeScore:
     def __init__(self, model, run, noise_like, lr, updates, mean, std):
         # In evaluation mode: dropout would blur the score that the student follows.
         self.model, self.run, self.noise_like = model.eval(), run, noise_like
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.0, 0.99))
+        self.optimizer = moving_target_adam(model.parameters(), lr)
         self.updates, self.mean, self.std = updates, mean, std
 
     def kept(self):
@@ -26,7 +27,7 @@ class FakeScore:
         losses, skipped = [], 0.0
         self.model.requires_grad_(True)
         for _ in range(self.updates):
-            sigma = (self.mean + self.std * torch.randn(len(fake), device=fake.device)).exp()
+            sigma = draw_levels(len(fake), self.mean, self.std, fake.device)
             loss = self.run(self.model.compute_loss, fake, self.noise_like(fake), sigma)
             loss.backward()
             _, applied = apply_gradients(self.optimizer, self.model)

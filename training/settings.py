@@ -196,6 +196,11 @@ class Settings:
         return asdict(self)
 
 
+def flat(groups):
+    """{group: {field: value}}, as of `Settings.as_dict`, -> {field: value}; names are unique."""
+    return {key: value for group in groups.values() for key, value in group.items()}
+
+
 GROUPS = {group.name: group.default_factory for group in fields(Settings)}
 
 # What a finished or unfinished phase depends on: resuming with other values would be another run.

@@ -59,6 +59,12 @@ def _multi_average(decay):
     return update
 
 
+def moving_target_adam(parameters, lr):
+    """Adam without momentum, for networks whose opponents move: a GAN's habit (StyleGAN2,
+    arXiv:1912.04958) that phase 2 keeps for all that learns."""
+    return torch.optim.Adam(parameters, lr=lr, betas=(0.0, 0.99))
+
+
 def set_lr(optimizer, lr):
     for group in optimizer.param_groups:
         group["lr"] = lr

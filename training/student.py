@@ -6,7 +6,7 @@ from samplers import ode_plan, ode_states
 from training.distillation import combined_gradient
 from training.schedules import late_decay, ramp, warmed_decay, warmup_cosine
 from training.sentinels import measure
-from training.stage import Stage, apply_gradients, set_lr
+from training.stage import Stage, apply_gradients, moving_target_adam, set_lr
 from training.student_inputs import StudentInputs
 
 
@@ -54,7 +54,7 @@ class StudentStage(Stage):
         if freeze_convs:
             freeze_convolutions(model.network)
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=lr, betas=(0.0, 0.99))
+        self.optimizer = moving_target_adam(trained, lr)
         levels, device = model.scheduler.few_step_table, model.device
         noise_like = model.scheduler.noise_like
         self.inputs = StudentInputs(

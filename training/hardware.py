@@ -1,0 +1,21 @@
+"""What a run ran on, in the words of a results table."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+
+def hardware(device):
+    """The name of a torch device: the GPU's own, or the processor's with the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):  # not Linux, or a processor that has no name there
+        return platform.processor() or platform.machine()
