@@ -10,9 +10,10 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from metrics import random_feature_space, set_distance
-from metrics.folders import image_files, load_images
-from metrics.inception import check_weights, fid, load_inception
+from metrics import feature_distance, random_feature_space
+from metrics.feature_cache import cached_features, files_digest
+from metrics.folders import image_files, load_image
+from metrics.inception import InceptionSpace, download_weights, weights_path
 from src.utils import CommandParser, UserError, pick_device, run_command, to_uint8, write_json
 
 
@@ -45,30 +46,29 @@ def write_reference(data_root, reference_dir):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def measure_fid(generated, reference, device, batch_size):
-    """FID of two lists of image files, as the JSON's content."""
-    score = fid(generated, reference, load_inception(device), device, batch_size)
-    print(f"FID: {score:.4f} ({len(generated)} images against {len(reference)})")
-    return {"fid_score": score}
+def distance(space, generated, reference, device, batch_size, cache_dir):
+    """Fréchet distance in a feature space between two lists of image files.
+
+    The reference's features are kept in `cache_dir` under a name made from its files' contents.
+    """
+
+    def embed(files):
+        return space.embed_files(files, batch_size, device)
+
+    target = cached_features(cache_dir, space, files_digest(reference), lambda: embed(reference))
+    return feature_distance(embed(generated), target)
 
 
-def measure_random(generated, reference, device, batch_size):
-    """Fréchet distance of random features of two lists of image files, as the JSON's content."""
-    space = random_feature_space()
-    images, reference_images = load_images(generated), load_images(reference)
-    if images.shape[1:] != reference_images.shape[1:]:
+def check_sizes(generated, reference):
+    """Random features of images of different sizes do not compare: raise `UserError`."""
+    (height, width, _), (height2, width2, _) = (
+        load_image(files[0]).shape for files in (generated, reference)
+    )
+    if (height, width) != (height2, width2):
         raise UserError(
-            f"--generated_dir {generated[0].parent}: images of {images.shape[2]}x{images.shape[1]},"
-            f" the reference's have {reference_images.shape[2]}x{reference_images.shape[1]}"
+            f"--generated_dir {generated[0].parent}: images of {width}x{height},"
+            f" the reference's have {width2}x{height2}"
         )
-    distance = set_distance(images, reference_images, space, batch_size=batch_size, device=device)
-    counts = f"{len(generated)} images against {len(reference)}"
-    print(f"Fréchet distance in {space.name} (not FID): {distance:.4f} ({counts})")
-    return {
-        "frechet_distance": distance,
-        "feature_space": space.name,
-        "feature_space_sha256": space.digest,
-    }
 
 
 def main(argv=None):
@@ -93,6 +93,16 @@ def main(argv=None):
         default="inception",
         help="inception: FID. random: fixed random features, no weights needed (%(default)s)",
     )
+    parser.add_argument(
+        "--fid_weights",
+        help="Inception's weights (the environment's FID_WEIGHTS, else where clean-fid keeps them)",
+    )
+    parser.add_argument(
+        "--download_weights", action="store_true", help="fetch them once if they are not there"
+    )
+    parser.add_argument(
+        "--cache_dir", default="./data/cache", help="keeps the reference's features (%(default)s)"
+    )
     args = parser.parse_args(argv)
 
     if args.batch_size < 1:
@@ -100,16 +110,26 @@ def main(argv=None):
     if Path(args.output_path).is_dir():
         raise UserError(f"--output_path {args.output_path}: is a folder; name a JSON file")
     generated = image_files(args.generated_dir, "--generated_dir")
-    if args.features == "inception":
-        check_weights()
+    if args.features == "random":
+        space = random_feature_space()
+    else:
+        if args.download_weights:
+            download_weights(weights_path(args.fid_weights))
+        space = InceptionSpace(args.fid_weights)
     if not Path(args.reference_dir).exists():
         write_reference(args.data_root, args.reference_dir)
     reference = image_files(args.reference_dir, "--reference_dir")
+    if not space.is_fid:
+        check_sizes(generated, reference)
     device = pick_device(args.device)
 
-    measure = measure_fid if args.features == "inception" else measure_random
-    result = measure(generated, reference, device, args.batch_size)
-    result |= {
+    score = distance(space, generated, reference, device, args.batch_size, args.cache_dir)
+    title = "FID" if space.is_fid else f"Fréchet distance in {space.name} (not FID)"
+    print(f"{title}: {score:.4f} ({len(generated)} images against {len(reference)})")
+    result = {
+        "fid_score" if space.is_fid else "frechet_distance": score,
+        "feature_space": space.name,
+        "feature_space_sha256": space.digest,
         "generated_dir": args.generated_dir,
         "reference_dir": args.reference_dir,
         "num_generated": len(generated),

@@ -1,11 +1,12 @@
 """Distances between sets of images."""
 
-from metrics.frechet import feature_statistics, frechet_distance
+from metrics.frechet import feature_distance, feature_statistics, frechet_distance
 from metrics.random_features import random_feature_space
 from metrics.scoring import Scorer
 
 __all__ = [
     "Scorer",
+    "feature_distance",
     "feature_statistics",
     "frechet_distance",
     "random_feature_space",

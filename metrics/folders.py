@@ -7,8 +7,9 @@ from PIL import Image, UnidentifiedImageError
 
 from src.utils import UserError
 
-# The types that clean-fid reads as images, so that every feature space sees the same files.
+# The pictures that clean-fid counts, case included: every feature space sees the same files.
 SUFFIXES = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES |= {".JPEG", ".JPG", ".PNG"}
 
 
 def image_files(folder, flag):
@@ -22,13 +23,23 @@ def image_files(folder, flag):
     files = sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES
+        if file.suffix in SUFFIXES
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
     if len(files) < 2:
         raise UserError(f"{flag} {folder}: {len(files)} images in it, at least 2 are needed")
     return files
+
+
+def load_image(file):
+    """One image file -> uint8 RGB `[H, W, 3]`, read as clean-fid does: grey is repeated, alpha is
+    dropped. Raises `UserError` naming a file that is unreadable."""
+    try:
+        with Image.open(file) as image:
+            return np.array(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file}: not readable as an image ({error})") from error
 
 
 def load_images(files, size=None):
@@ -39,14 +50,11 @@ def load_images(files, size=None):
     """
     images = []
     for file in files:
-        try:
-            with Image.open(file) as image:
-                image = image.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise UserError(f"{file}: not readable as an image ({error})") from error
-        if size is not None and image.size != tuple(size):
-            image = image.resize(size, Image.Resampling.BILINEAR)
-        images.append(np.asarray(image))
-        if images[-1].shape != images[0].shape:
+        pixels = load_image(file)
+        if size is not None and pixels.shape[1::-1] != tuple(size):
+            resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+            pixels = np.asarray(resized)
+        images.append(pixels)
+        if pixels.shape != images[0].shape:
             raise UserError(f"{file}: its size differs from that of {files[0]}; use one size")
     return np.stack(images)

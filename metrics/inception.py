@@ -1,29 +1,37 @@
-"""FID as clean-fid computes it (Parmar et al. 2022, arXiv:2104.11222): its resizing and Inception
-network, with the distance of `metrics.frechet`.
+"""Inception features and FID as clean-fid computes them (Parmar et al. 2022, arXiv:2104.11222).
 
-clean-fid's own distance calls SciPy's matrix root with an argument that SciPy 1.18 removed, so only
-its feature extraction is used; the two distances agree to about seven digits.
+clean-fid's resizing and its TorchScript network are used as they are; the distance is that of
+`metrics.frechet`, because clean-fid's own calls SciPy's matrix root with an argument that SciPy
+1.18 removed. The two distances agree to about seven digits.
 """
 
+import hashlib
 import os
 import platform
+import urllib.request
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
+from tqdm import tqdm
 
-from metrics.frechet import feature_statistics, frechet_distance
-from src.utils import UserError
+from metrics.folders import load_image
+from src.utils import UserError, reason_of, whole_file
 
 WEIGHTS_NAME = "inception-2015-12-05.pt"
+MEGABYTE = 2**20
 
 
-def weights_folder():
-    """The folder where clean-fid looks for its weights; it cannot be told another."""
-    return Path("./" if platform.system() == "Windows" else "/tmp")
+def weights_path(given=None):
+    """The weights file: `given`, else the environment's FID_WEIGHTS, else clean-fid's own place."""
+    cleanfids_folder = "./" if platform.system() == "Windows" else "/tmp"
+    given = given or os.environ.get("FID_WEIGHTS")
+    return Path(given) if given else Path(cleanfids_folder) / WEIGHTS_NAME
 
 
-def check_weights(folder=None):
+def check_weights(path):
     """Raise `UserError` unless clean-fid and whole Inception weights are there. Downloads nothing.
 
     clean-fid itself trusts a half-downloaded file for ever; here each record's checksum is checked.
@@ -34,54 +42,88 @@ def check_weights(folder=None):
         raise UserError(
             "clean-fid is missing: pip install clean-fid (or: --features random)"
         ) from error
-    path = Path(folder or weights_folder()) / WEIGHTS_NAME
-    from cleanfid.downloads_helper import inception_url
-
-    remedy = f"download {inception_url} to {path}, or use --features random (which is not FID)"
+    remedy = (
+        f"--download_weights fetches {_url()}, --fid_weights FILE names a copy,"
+        " --features random does without (and is not FID)"
+    )
     if not path.is_file():
         raise UserError(f"FID needs Inception's weights, and {path} is not there: {remedy}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            whole = archive.testzip() is None
-    except (zipfile.BadZipFile, OSError):
-        whole = False
-    if not whole:
+    if not _is_whole(path):
         raise UserError(f"{path} is damaged: delete it, then {remedy}")
 
 
-def load_inception(device, folder=None):
-    """clean-fid's Inception, a function of images `[B, 3, 299, 299]` in [0, 255] -> `[B, 2048]`.
+def download_weights(path, url=None):
+    """Fetch the weights to `path` unless they are there; says so first. Raises `UserError`."""
+    if path.is_file():
+        return
+    url = url or _url()
+    print(f"downloading Inception's weights from {url} to {path}")
+    try:
+        with whole_file(path) as temporary:
+            with urllib.request.urlopen(url) as response, open(temporary, "wb") as file:
+                size = int(response.headers.get("Content-Length") or 0)
+                with tqdm(total=size, unit="B", unit_scale=True) as bar:
+                    while part := response.read(MEGABYTE):
+                        file.write(part)
+                        bar.update(len(part))
+            if not _is_whole(temporary):
+                raise UserError(f"{url}: what came is not whole; try again")
+    except OSError as error:
+        raise UserError(f"{url}: cannot be downloaded ({reason_of(error)})") from error
 
-    Raises `UserError` when the weights are absent or damaged.
+
+class InceptionSpace:
+    """Images -> clean-fid's 2048 Inception features; Fréchet distances in it are FID.
+
+    `digest` is the SHA-256 of the weights file. Raises `UserError` where that is absent or damaged.
     """
-    check_weights(folder)
-    from cleanfid.inception_torchscript import InceptionV3W
 
-    folder = str(folder or weights_folder())
-    return InceptionV3W(folder, download=False).to(torch.device(device)).eval()
+    name, is_fid, dimension = "Inception", True, 2048
+
+    def __init__(self, path=None):
+        path = weights_path(path)
+        check_weights(path)
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            self._layers = torch.jit.load(path, map_location="cpu").eval().layers
+        except (RuntimeError, AttributeError) as error:
+            raise UserError(f"{path}: not clean-fid's Inception ({reason_of(error)})") from error
+
+    def embed(self, images, batch_size=64, device="cpu"):
+        """uint8 images `[N, H, W, 3]`, or N of various sizes -> float32 features `[N, 2048]`."""
+        return self._embed(lambda i: images[i], len(images), batch_size, device)
+
+    def embed_files(self, files, batch_size=64, device="cpu"):
+        """The same for image files, read as clean-fid reads them."""
+        return self._embed(lambda i: load_image(files[i]), len(files), batch_size, device)
+
+    @torch.no_grad()
+    def _embed(self, image, count, batch_size, device):
+        from cleanfid.resize import build_resizer
+
+        resize = build_resizer("clean")  # uint8 [H, W, 3] -> float32 [299, 299, 3] in [0, 255]
+        layers = self._layers.to(device)
+        features = np.empty((count, self.dimension), np.float32)
+        # Threads suffice: Pillow decodes and resizes without holding the interpreter.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in tqdm(range(0, count, batch_size), "Inception", leave=False, disable=None):
+                chosen = range(start, min(start + batch_size, count))
+                resized = list(pool.map(lambda i: resize(image(i)), chosen))
+                x = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).contiguous()
+                y = layers((x.to(device) - 128) / 128)  # as clean-fid normalises
+                features[chosen.start : chosen.stop] = y.reshape(len(x), -1).cpu().numpy()
+        return features
 
 
-def inception_features(files, network, device, batch_size=64, num_workers=None):
-    """Image files -> features `[N, D]`: clean-fid's "clean" resizing, then `network`."""
-    from cleanfid.fid import get_files_features
+def _url():
+    from cleanfid.downloads_helper import inception_url
 
-    if num_workers is None:
-        num_workers = min(4, os.cpu_count() or 1)
-    return get_files_features(
-        [str(file) for file in files],
-        network,
-        num_workers=num_workers,
-        batch_size=batch_size,
-        device=torch.device(device),
-        mode="clean",
-        verbose=False,
-    )
+    return inception_url
 
 
-def fid(files_a, files_b, network, device, batch_size=64, num_workers=None):
-    """FID of two lists of image files; equals clean-fid's `compute_fid` of their folders."""
-    a, b = (
-        feature_statistics(inception_features(files, network, device, batch_size, num_workers))
-        for files in (files_a, files_b)
-    )
-    return frechet_distance(*a, *b)
+def _is_whole(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False

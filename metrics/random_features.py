@@ -14,6 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from metrics.folders import load_images
+
 NAME = "random-conv-v1"
 # Names this exact space: over the name, all weights and all scales. Tested.
 DIGEST = "0235af6defb88411543ff37742aa7130aacae0d17f307cd08d503aa4ba1558b1"
@@ -41,6 +43,8 @@ class RandomFeatureSpace:
 
     `name` and `digest` (SHA-256 over weights and scales) belong beside every number computed in it.
     """
+
+    is_fid = False
 
     def __init__(self):
         self.name = NAME
@@ -73,6 +77,10 @@ class RandomFeatureSpace:
             x = batch.permute(0, 3, 1, 2).to(dtype) / 127.5 - 1  # [B, 3, H, W] in [-1, 1]
             features[start : start + batch_size] = _features(x, weights).double().cpu().numpy()
         return features
+
+    def embed_files(self, files, batch_size=256, device="cpu"):
+        """The same for image files of one size. Raises `UserError` naming one that is not."""
+        return self.embed(load_images(files), batch_size, device)
 
 
 @cache

@@ -1,6 +1,6 @@
 """Distances of several sets of images to one reference, whose features are taken once."""
 
-from metrics.frechet import feature_statistics, frechet_distance
+from metrics.frechet import feature_distance
 
 
 class Scorer:
@@ -12,11 +12,10 @@ class Scorer:
 
     def __init__(self, space, reference, device="cpu", batch_size=256):
         self.space, self.device, self.batch_size = space, device, batch_size
-        self.target = self._statistics(reference)
+        self.target = self.embed(reference)
 
     def distance(self, images):
-        return frechet_distance(*self._statistics(images), *self.target)
+        return feature_distance(self.embed(images), self.target)
 
-    def _statistics(self, images):
-        features = self.space.embed(images, batch_size=self.batch_size, device=self.device)
-        return feature_statistics(features)
+    def embed(self, images):
+        return self.space.embed(images, batch_size=self.batch_size, device=self.device)

@@ -11,7 +11,10 @@ from PIL import Image
 
 import measure_fid
 from metrics import random_feature_space, set_distance
+from metrics.inception import InceptionSpace
+from metrics.random_features import RandomFeatureSpace
 from src.utils import UserError
+from tests.stand_in import save_stand_in
 
 
 def write_pictures(folder, count, seed, size=64):
@@ -37,6 +40,7 @@ def run(path, *more, reference="reference"):
             *("--reference_dir", str(path / reference)),
             *("--output_path", str(path / "out" / "result.json")),
             *("--device", "cpu"),
+            *("--cache_dir", str(path / "cache")),
             *more,
         ]
     )
@@ -78,22 +82,21 @@ def test_random_features_are_never_called_fid(folders, capsys):
     assert space.name in output and "not FID" in output
 
 
-def test_inception_result(folders, monkeypatch):
-    monkeypatch.setattr(measure_fid, "check_weights", lambda: None)
-    monkeypatch.setattr(
-        measure_fid,
-        "load_inception",
-        lambda device: lambda x: torch.nn.functional.adaptive_avg_pool2d(x, 1).flatten(1),
+def test_inception_result(folders, tmp_path):
+    weights = save_stand_in(tmp_path / "weights.pt")
+    result = run(folders.path, "--fid_weights", str(weights))
+    space = InceptionSpace(weights)
+    assert result.pop("fid_score") == pytest.approx(
+        set_distance(folders.generated, folders.reference, space), rel=1e-6
     )
-    result = run(folders.path)
-    assert set(result) == {
-        "fid_score", "generated_dir", "reference_dir", "num_generated", "num_reference"
-    }  # fmt: skip
-    means = [
-        set_.reshape(len(set_), -1, 3).mean(1) for set_ in (folders.generated, folders.reference)
-    ]
-    lower_bound = ((means[0].mean(0) - means[1].mean(0)) ** 2).sum()
-    assert result["fid_score"] >= 0.9 * lower_bound > 0
+    assert result == {
+        "feature_space": "Inception",
+        "feature_space_sha256": space.digest,
+        "generated_dir": str(folders.path / "generated"),
+        "reference_dir": str(folders.path / "reference"),
+        "num_generated": 6,
+        "num_reference": 5,
+    }
 
 
 def test_reference_is_written_in_order_when_absent(folders, monkeypatch):
@@ -120,9 +123,35 @@ def test_an_interrupted_reference_does_not_count(folders, monkeypatch):
     assert list((folders.path / "new").iterdir()) == []
 
 
+def test_the_second_call_does_not_embed_the_reference_again(folders, monkeypatch):
+    embedded = []
+    embed = RandomFeatureSpace.embed
+
+    def counted(self, images, *more):
+        embedded.append(len(images))
+        return embed(self, images, *more)
+
+    monkeypatch.setattr(RandomFeatureSpace, "embed", counted)
+    first = run(folders.path, "--features", "random")
+    again = run(folders.path, "--features", "random")
+    assert again == first and sorted(embedded) == [5, 6, 6]
+
+
+def test_a_damaged_cache_is_made_anew(folders):
+    first = run(folders.path, "--features", "random")
+    (kept,) = (folders.path / "cache").iterdir()
+    content = kept.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    for damaged in (content[: len(content) // 2], flipped, b""):
+        kept.write_bytes(damaged)
+        assert run(folders.path, "--features", "random") == first
+    assert kept.read_bytes() == content
+
+
 def test_absent_weights_stop_before_the_reference_is_written(folders, monkeypatch, tmp_path):
-    monkeypatch.setattr("metrics.inception.weights_folder", lambda: tmp_path / "nowhere")
-    with pytest.raises(UserError, match="--features random"):
+    monkeypatch.setenv("FID_WEIGHTS", str(tmp_path / "nowhere.pt"))
+    with pytest.raises(UserError, match="nowhere.pt is not there: --download_weights"):
         run(folders.path, reference="new")
     assert not (folders.path / "new").exists()
 

@@ -1,0 +1,42 @@
+"""Features of reference images on disk, named by what they were made from."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from src.utils import whole_file
+
+FORMAT = 1  # of the features themselves: goes up when resizing or reading changes
+
+
+def cached_features(folder, space, content, embed):
+    """`embed()` -> features `[N, D]`, taken from `folder` where this was done before.
+
+    space: the feature space, by its name and digest; content: hexadecimal digest of the images in
+    their order. A file that is damaged counts as absent (an archive's checksums tell).
+    """
+    name = f"{FORMAT} {space.name} {space.digest} {content}"
+    path = Path(folder) / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
+    try:
+        with np.load(path) as stored:
+            return stored["features"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        features = embed()
+    with whole_file(path) as temporary:
+        np.savez(temporary, features=features)
+    return features
+
+
+def files_digest(files):
+    """SHA-256 of files' contents in their order, whatever their names."""
+    sha = hashlib.sha256()
+    for file in files:
+        sha.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    return sha.hexdigest()
+
+
+def pixels_digest(images):
+    """SHA-256 of uint8 images `[N, H, W, 3]`, their shape included."""
+    return hashlib.sha256(str(images.shape).encode() + np.ascontiguousarray(images)).hexdigest()
