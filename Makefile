@@ -8,7 +8,7 @@ DATA_FLAGS := $(if $(DATA),--data_root $(DATA),--data synthetic)
 # More flags of train.py, e.g. to shorten it (with a RUN of its own, a run keeps its settings):
 # make demo RUN=results/short DEMO_FLAGS="--num_iterations 20 --student_iterations 20 --disc_warmup 2"
 DEMO_FLAGS ?=
-EVALUATE_FLAGS ?= --num_samples 128 --teacher_nfe_list 15 1
+EVALUATE_FLAGS ?= --num_samples 128 --teacher_nfe_list 15 1 --seeds 42
 
 .PHONY: demo test lint clean
 
@@ -17,7 +17,7 @@ demo: .venv/installed
 		$(DATA_FLAGS) $(DEMO_FLAGS)
 	$(PY) sampling.py --ckpt_path $(RUN)/checkpoints/best_model.pt --save_dir $(RUN)/samples_nfe \
 		--num_samples 64 --nfe_list 1 2 4 --device cpu
-	$(PY) evaluate.py --run_dir $(RUN) --device cpu $(EVALUATE_FLAGS)
+	$(PY) evaluate.py --run_dir $(RUN) --teacher --device cpu $(EVALUATE_FLAGS)
 
 test: .venv/installed
 	$(PY) -m pytest
@@ -29,7 +29,7 @@ lint: .venv/installed
 clean:
 	rm -rf .venv results/demo*
 
-.venv/installed: requirements.txt constraints.txt pyproject.toml
+.venv/installed: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install -q -r requirements.txt $(CONSTRAINTS) "pytest>=8" "ruff>=0.6"
+	$(PY) -m pip install -q -r requirements.txt -r requirements-dev.txt $(CONSTRAINTS)
 	touch $@

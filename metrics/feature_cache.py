@@ -15,8 +15,11 @@ def cached_features(folder, space, content, embed):
     """`embed()` -> features `[N, D]`, taken from `folder` where this was done before.
 
     space: the feature space, by its name and digest; content: hexadecimal digest of the images in
-    their order. A file that is damaged counts as absent (an archive's checksums tell).
+    their order. A file that is damaged counts as absent (an archive's checksums tell). A `folder`
+    of None keeps nothing.
     """
+    if folder is None:
+        return embed()
     name = f"{FORMAT} {space.name} {space.digest} {content}"
     path = Path(folder) / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
     try:
@@ -39,4 +42,6 @@ def files_digest(files):
 
 def pixels_digest(images):
     """SHA-256 of uint8 images `[N, H, W, 3]`, their shape included."""
-    return hashlib.sha256(str(images.shape).encode() + np.ascontiguousarray(images)).hexdigest()
+    sha = hashlib.sha256(str(images.shape).encode())
+    sha.update(np.ascontiguousarray(images))
+    return sha.hexdigest()

@@ -3,17 +3,15 @@ arXiv:1706.08500, eq. 6): what turns features of two sets of images into one num
 
 import numpy as np
 
+from metrics.checks import checked_features
+
 
 def feature_statistics(features):
     """Features `[N, D]` -> mean `[D]` and unbiased covariance `[D, D]`, both float64.
 
     Raises `ValueError` for fewer than two rows or for values that are not finite.
     """
-    features = np.asarray(features, dtype=np.float64)
-    if features.ndim != 2 or len(features) < 2:
-        raise ValueError(f"features {features.shape}: [N, D] with at least 2 rows is needed")
-    if not np.isfinite(features).all():
-        raise ValueError("features hold NaN or infinite values")
+    features = checked_features(features, 2)
     return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
 
 

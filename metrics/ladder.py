@@ -1,14 +1,15 @@
-"""Does the random feature space see what an eye sees? Real images are corrupted in known ways and
-measured against other real images; each corruption should stand above the real-vs-real floor.
+"""Do the scores see what an eye sees? Real images are corrupted in known ways and scored against
+other real images; each corruption should stand above the real-vs-real floor.
 
-    python -m metrics.ladder --data_root FOLDER [--split FILE] [--other_split FILE]
+    python -m metrics.ladder --data_root FOLDER [--split FILE] [--other_split FILE] [--no_auc]
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from metrics import Scorer, random_feature_space, set_distance
+from metrics import random_feature_space, set_distance
+from metrics.comparison import PIXELS, Comparison
 from metrics.folders import image_files, load_images
 from src.utils import CommandParser, UserError, run_command
 
@@ -78,26 +79,38 @@ CORRUPTIONS = {
 }
 
 
-def measure_ladder(images, space, seed=0):
-    """Distances of corrupted images of a random half to the other half, which is left as it is.
+FLOOR = "real (the floor)"
+COLUMNS = {"frechet": 2, "kid": 1, "coverage": 3, "swd_64": 0, "swd_16": 0, "auc": 3}  # digits
 
-    uint8 images `[N, 64, 64, 3]` -> {name: distance}; the first is the floor, the untouched half.
+
+def measure_ladder(images, space, seed=0, classify=False):
+    """Scores of corrupted images of a random half against the other half, which is left as it is.
+
+    uint8 images `[N, 64, 64, 3]` -> {corruption: {score: value}}, the first the untouched half.
+    classify: run the classifier two-sample test too, which takes most of the time.
     """
     order = np.random.RandomState(seed).permutation(len(images))
     half, other = images[order[::2]], images[order[1::2]]
-    scorer = Scorer(space, other)
-    distances = {}
-    for name, corrupt in {"real (floor)": lambda images, _: images, **CORRUPTIONS}.items():
-        corrupted = corrupt(half, np.random.RandomState(seed))
-        distances[name] = scorer.distance(corrupted)
-    return distances
+    comparison = Comparison([space], other, other, None, "cpu", classify=classify)
+    rows = {}
+    for name, corrupt in {FLOOR: lambda images, _: images, **CORRUPTIONS}.items():
+        corrupted = np.ascontiguousarray(corrupt(half, np.random.RandomState(seed)))
+        scores = comparison.scores(corrupted, seed, generated=False)
+        rows[name] = scores[space.name] | scores[PIXELS]
+    return rows
 
 
-def ladder_table(distances):
-    """Markdown table of distances and their multiples of the floor, the first entry."""
-    floor = next(iter(distances.values()))
-    lines = ["| images | distance | times the floor |", "|---|---|---|"]
-    lines += [f"| {name} | {d:.3f} | {d / floor:.1f} |" for name, d in distances.items()]
+def ladder_table(rows):
+    """Markdown table of the ladder; the distance also as a multiple of the floor's."""
+    keys = [key for key in COLUMNS if all(key in scores for scores in rows.values())]
+    titles = dict(frechet="distance", kid="kernel distance", swd_64="SWD 64 px", swd_16="SWD 16 px")
+    header = ["images", "times the floor", *(titles.get(key, key) for key in keys)]
+    floor = rows[FLOOR]["frechet"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for name, scores in rows.items():
+        values = [f"{scores[key]:.{COLUMNS[key]}f}" for key in keys]
+        times = f"{scores['frechet'] / floor:.1f}"
+        lines.append("| " + " | ".join([name, times, *values]) + " |")
     return "\n".join(lines)
 
 
@@ -117,13 +130,14 @@ def main(argv=None):
     parser.add_argument("--split", help="file of image ids, one a line; without it all images")
     parser.add_argument("--other_split", help="further ids, measured against all of --split")
     parser.add_argument("--seed", type=int, default=0, help="of the halves and corruptions")
+    parser.add_argument("--no_auc", action="store_true", help="skip the classifier's test")
     args = parser.parse_args(argv)
     images = load_set(args.data_root, args.split)
-    if len(images) < 4:
+    if len(images) < 8:
         raise UserError(f"--data_root {args.data_root}: {len(images)} images are too few to halve")
     space = random_feature_space()
     print(f"{space.name} (sha256 {space.digest[:12]}), {len(images)} images, halves compared\n")
-    print(ladder_table(measure_ladder(images, space, args.seed)))
+    print(ladder_table(measure_ladder(images, space, args.seed, not args.no_auc)))
     if args.other_split:
         other = load_set(args.data_root, args.other_split)
         distance = set_distance(other, images, space)

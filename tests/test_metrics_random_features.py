@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metrics import random_feature_space, set_distance
-from metrics.ladder import CORRUPTIONS, ladder_table, load_set, measure_ladder
+from metrics.ladder import CORRUPTIONS, FLOOR, ladder_table, load_set, measure_ladder
 from metrics.ladder import main as ladder_main
 from metrics.random_features import DIGEST, NAME, RandomFeatureSpace
 from src.utils import UserError
@@ -132,8 +132,8 @@ def test_corruptions_do_what_their_names_say():
 @needs_simpsons
 def test_every_corruption_of_real_images_stands_above_the_floor():
     images = load_set(SIMPSONS / "cropped", SIMPSONS / "val_split.txt")
-    distances = measure_ladder(images, random_feature_space())
-    times = {name: d / distances["real (floor)"] for name, d in distances.items()}
+    rows = measure_ladder(images, random_feature_space())
+    times = {name: row["frechet"] / rows[FLOOR]["frechet"] for name, row in rows.items()}
     for name, least in {
         "upside down": 3,
         "16-px patches shuffled": 10,
@@ -153,13 +153,14 @@ def test_every_corruption_of_real_images_stands_above_the_floor():
 def test_ladder_command(tmp_path, capsys):
     from PIL import Image
 
-    for i, pixels in enumerate(smooth_pictures(8)):
+    for i, pixels in enumerate(smooth_pictures(10)):
         Image.fromarray(pixels).resize((80, 80)).save(tmp_path / f"{i}.png")
-    (tmp_path / "ids.txt").write_text("0\n1\n2\n3\n4\n5\n")
+    (tmp_path / "ids.txt").write_text("0\n1\n2\n3\n4\n5\n6\n7\n")
     ladder_main(["--data_root", str(tmp_path), "--split", str(tmp_path / "ids.txt")])
     lines = capsys.readouterr().out.splitlines()
-    assert DIGEST[:12] in lines[0] and "6 images" in lines[0]
-    assert len([line for line in lines if line.startswith("| ")]) == 2 + len(CORRUPTIONS)
+    assert DIGEST[:12] in lines[0] and "8 images" in lines[0]
+    table = [line for line in lines if line.startswith("| ")]
+    assert len(table) == 2 + len(CORRUPTIONS) and "| auc |" in table[0]
     with pytest.raises(UserError, match="no such file"):
         ladder_main(["--data_root", str(tmp_path), "--split", str(tmp_path / "absent.txt")])
     with pytest.raises(UserError, match="--data_root"):
@@ -167,5 +168,8 @@ def test_ladder_command(tmp_path, capsys):
 
 
 def test_ladder_table():
-    table = ladder_table({"floor": 2.0, "noise": 5.0}).splitlines()
-    assert table[2:] == ["| floor | 2.000 | 1.0 |", "| noise | 5.000 | 2.5 |"]
+    rows = {FLOOR: {"frechet": 2.0, "auc": 0.5}, "noise": {"frechet": 5.0, "auc": 0.9}}
+    assert ladder_table(rows).splitlines()[2:] == [
+        f"| {FLOOR} | 1.0 | 2.00 | 0.500 |",
+        "| noise | 2.5 | 5.00 | 0.900 |",
+    ]
