@@ -2,6 +2,10 @@
 
 import torch
 
+from src.utils import UserError, image_seeds, to_uint8
+
+IMAGE_SHAPE = (3, 64, 64)
+
 
 def few_step_states(denoise, sigmas, randn):
     """Denoise, re-noise to the next level, denoise, ...: one evaluation a level.
@@ -66,3 +70,21 @@ def noise_source(draw_noise, shape, device, seeds=None):
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     own = shape[1:]
     return lambda: torch.stack([draw_noise(own, generator=g) for g in generators]).to(device)
+
+
+def image_batches(model, nfe, count, batch_size, seed=None, sigmas=None):
+    """Yield batches of uint8 images `[B, 64, 64, 3]` on the CPU, `count` in all.
+
+    With `seed` the noise of image i depends on that seed and i alone, so batch sizes do not matter
+    (up to rounding inside the network); without it, on torch's global state. `sigmas` replaces the
+    model's own levels. Raises `UserError` when the model returns values that are not finite.
+    """
+    for start in range(0, count, batch_size):
+        extra = {"verbose": False} | ({"sigmas": sigmas} if sigmas else {})
+        size = min(batch_size, count - start)
+        if seed is not None:
+            extra["seeds"] = image_seeds(seed, start, size)
+        images = model.sample((size, *IMAGE_SHAPE), num_inference_timesteps=nfe, **extra)
+        if not torch.isfinite(images).all():
+            raise UserError("the model generates values that are not finite; use another one")
+        yield to_uint8(images).numpy()

@@ -11,50 +11,26 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
 from custom_model import create_custom_model
+from samplers import image_batches
 from src.utils import (
     CommandParser,
     UserError,
-    image_seeds,
     load_model,
     pick_device,
     picture_sheet,
     run_command,
     save_picture,
     seed_everything,
-    to_uint8,
 )
 
-IMAGE_SHAPE = (3, 64, 64)
 SHEET_IMAGES = 64
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # A picture of ours, or the part of one that a killed run left behind.
 OUR_NAME = re.compile(r"\d{4,}\.png|\.\d{4,}\.\d+\.tmp\.png")
-
-
-@torch.no_grad()
-def generate(model, nfe, num_samples, batch_size, per_image_seed=None):
-    """Yield batches of uint8 images `[B, 64, 64, 3]`, `num_samples` in all.
-
-    With `per_image_seed` an image's noise depends on that seed and its index alone, so batch sizes
-    do not matter (up to rounding inside the network). Raises `UserError` when the model returns
-    values that are not finite.
-    """
-    for start in range(0, num_samples, batch_size):
-        count = min(batch_size, num_samples - start)
-        extra = {}
-        if per_image_seed is not None:
-            extra["seeds"] = image_seeds(per_image_seed, start, count)
-        images = model.sample(
-            (count, *IMAGE_SHAPE), num_inference_timesteps=nfe, verbose=False, **extra
-        )
-        if not torch.isfinite(images).all():
-            raise UserError("the model generates values that are not finite; use another one")
-        yield to_uint8(images).numpy()
 
 
 def foreign_images(folder):
@@ -82,7 +58,7 @@ def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_se
     folder.mkdir(parents=True, exist_ok=True)
     remove_old_images(folder)
     seconds, index, first = 0.0, 0, []
-    batches = generate(model, nfe, num_samples, batch_size, per_image_seed)
+    batches = image_batches(model, nfe, num_samples, batch_size, per_image_seed)
     with tqdm(total=num_samples, desc=f"nfe={nfe}", unit="image") as progress:
         while True:
             begin = time.perf_counter()

@@ -12,7 +12,7 @@ import torch
 
 from ablation.plan import as_arguments, merged
 from custom_model import create_custom_model
-from evaluate import real_images, sample_images, strip_of
+from evaluation.pictures import real_images, sample_images, strip_of
 from metrics import Scorer, random_feature_space
 from src.utils import UserError, load_model, pick_device, read_json, save_picture, write_json
 from training.building import open_images, phase_identity, weights_digest

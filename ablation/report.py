@@ -6,7 +6,7 @@ import statistics
 from PIL import Image
 
 from ablation.plan import as_text
-from evaluate import labelled_sheet
+from evaluation.pictures import labelled_sheet
 from src.utils import save_picture, whole_file
 
 

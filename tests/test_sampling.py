@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+import samplers
 import sampling
 from custom_model import create_custom_model
-from src.utils import UserError, save_model
+from src.utils import UserError, image_seeds, save_model
 
 CONFIG = {"network": "tiny", "sampler": "few_step", "few_step_sigmas": {"1": [2.5], "2": [2.5, 1]}}
 
@@ -26,7 +27,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_images(monkeypatch):
     """The network takes any size; 16x16 takes a sixteenth of the time."""
-    monkeypatch.setattr(sampling, "IMAGE_SHAPE", (3, 16, 16))
+    monkeypatch.setattr(samplers, "IMAGE_SHAPE", (3, 16, 16))
 
 
 def run(checkpoint, save_dir, *more):
@@ -96,11 +97,11 @@ def test_batch_independent(checkpoint, tmp_path):
 
 
 def test_image_seeds_are_distinct_and_do_not_depend_on_the_batch():
-    assert sampling.image_seeds(5, 0, 6)[4:] == sampling.image_seeds(5, 4, 2)
-    both = sampling.image_seeds(5, 0, 1000) + sampling.image_seeds(6, 0, 1000)
+    assert image_seeds(5, 0, 6)[4:] == image_seeds(5, 4, 2)
+    both = image_seeds(5, 0, 1000) + image_seeds(6, 0, 1000)
     assert len(set(both)) == 2000
     # torch's CPU generator ignores what is above 32 bits
-    assert all(0 <= seed < 2**32 for seed in both + sampling.image_seeds(-1, 0, 3))
+    assert all(0 <= seed < 2**32 for seed in both + image_seeds(-1, 0, 3))
 
 
 def test_a_shorter_rerun_leaves_no_old_images(checkpoint, tmp_path, capsys):

@@ -20,26 +20,30 @@ from training.settings import (
 
 def build_parser(prog="train.py"):
     """One flag a field; a flag not given stays absent, so that a preset can fill it in."""
-    parser = CommandParser(prog=prog, argument_default=argparse.SUPPRESS)
+    parser = CommandParser(prog=prog)
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="named settings")
     parser.add_argument("--recipe", choices=list(RECIPES), default="default", help="for phase 2")
     parser.add_argument("--dry_run", action="store_true", default=False, help="show, touch nothing")
     for group in GROUPS.values():
         section = parser.add_argument_group(group.__doc__.rstrip("."))
         for item in fields(group):
-            default = _default(item)
-            help_text = f"{item.metadata['text']} (default: {default or repr(default)})"
-            help_text = help_text.replace("%", "%%")
-            flag = f"--{item.name}"
-            if isinstance(default, bool):
-                section.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
-            elif isinstance(default, list):
-                kind = type(default[0])
-                section.add_argument(flag, nargs=len(default), type=kind, help=help_text)
-            else:
-                choices = item.metadata["choices"]
-                section.add_argument(flag, type=type(default), choices=choices, help=help_text)
+            add_flag(section, item)
     return parser
+
+
+def add_flag(parser, item):
+    """The flag of one field of the settings; a flag not given stays absent."""
+    default = _default(item)
+    help_text = f"{item.metadata['text']} (default: {default or repr(default)})"
+    told = dict(default=argparse.SUPPRESS, help=help_text.replace("%", "%%"))
+    flag = f"--{item.name}"
+    if isinstance(default, bool):
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **told)
+    elif isinstance(default, list):
+        parser.add_argument(flag, nargs=len(default), type=type(default[0]), **told)
+    else:
+        choices = item.metadata["choices"]
+        parser.add_argument(flag, type=type(default), choices=choices, **told)
 
 
 def parse_settings(arguments, prog="train.py"):

@@ -1,0 +1,1 @@
+"""From checkpoints to scores, tables, pictures and one report."""

@@ -1,0 +1,183 @@
+"""`evaluate.py` on a run of `train.py`: everything it writes, and its report in a real browser."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import evaluate
+from src.utils import UserError, read_json
+from tests.stand_in import save_stand_in
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = (
+    "--preset tiny --data synthetic --synthetic_count 32 --batch_size 4 --device cpu"
+    " --num_iterations 5 --student_iterations 5 --warmup 1 --disc_warmup 1 --disc_channels 8"
+    " --log_interval 2 --teacher_steps 2 --save_dir run --export_dir run/export --cache_dir cache"
+).split()
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a finished run, evaluated with all that can be asked for."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    flags = "--run_dir run --teacher --teacher_nfe_list 2 --num_samples 12 --seeds 1 2 --device cpu"
+    flags += " --features random --tune --tune_samples 4"
+    for command in (["train.py", *TRAIN], ["evaluate.py", *flags.split()]):
+        result = run(folder, command)
+        assert result.returncode == 0, result.stderr[-2000:]
+    (folder / "output.txt").write_text(result.stdout)
+    return folder
+
+
+def run(folder, command):
+    return subprocess.run(
+        [sys.executable, ROOT / command[0], *command[1:]],
+        cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_rows_and_scores(folder):
+    content = read_json(folder / "run" / "evaluation" / "scores.json")
+    students = [
+        f"student, NFE {nfe}{when}" for nfe in (1, 2, 4) for when in (", before tuning", "")
+    ]
+    assert [row["images"] for row in content["rows"]] == [
+        "real training images", "teacher, NFE 2", *students
+    ]  # fmt: skip
+    for row in content["rows"]:
+        assert row["count"] == 12 and set(row["scores"]) == {"random-conv-v1", "pixels"}
+        assert 0 <= row["scores"]["pixels"]["auc"]["mean"] <= 1
+        assert len(row["scores"]["random-conv-v1"]["frechet"]["values"]) == 2
+        generated = row["model"] != "real"
+        assert ("share_closer" in row["scores"]["pixels"]) == generated
+        assert (row["images_per_second"] or 0 > 0) == (row["images_per_second"] if generated else 0)
+
+
+def test_tuned_levels_are_those_that_sampling_uses(folder):
+    tuning = read_json(folder / "run" / "evaluation" / "tuning.json")
+    for place in ("run", "run/export"):
+        config = read_json(folder / place / "model_config.json")
+        for nfe, levels in tuning["levels"].items():
+            assert config["few_step_sigmas"][nfe] == levels["after"]
+    assert tuning["feature_space"] == "random-conv-v1"
+    assert "run/export/model_config.json: levels of NFE 1, 2, 4 written" in (
+        folder / "output.txt"
+    ).read_text().replace(str(folder) + "/", "")
+
+
+def test_inception_and_random_features_side_by_side(folder):
+    save_stand_in(folder / "weights.pt")
+    flags = "--run_dir run --num_samples 6 --nfe_list 1 --seeds 1 --device cpu --no_auc"
+    flags += " --features inception random --fid_weights weights.pt --output_dir both"
+    result = run(folder, ["evaluate.py", *flags.split()])
+    assert result.returncode == 0, result.stderr
+    inception, random, _ = (folder / "both" / "scores.md").read_text().split("\n\n**")[1:]
+    assert "| FID | KID × 1000 |" in inception
+    assert "| Fréchet distance in random-conv-v1 (not FID) | kernel distance |" in random
+    spaces = read_json(folder / "both" / "scores.json")["spaces"]
+    assert [(space["name"], space["is_fid"]) for space in spaces] == [
+        ("Inception", True), ("random-conv-v1", False)
+    ]  # fmt: skip
+
+
+def test_the_report_is_one_file(folder):
+    page = (folder / "run" / "evaluation" / "report.html").read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(sources) > 10 and all(source.startswith("data:") for source in sources)
+    assert "http" not in re.sub(r'"data:[^"]*"', "", page)
+    for wanted in ("student, NFE 4", "student_iterations", "Nearest training images", "curves"):
+        assert wanted in page
+
+
+def test_real_images_can_be_kept_out(folder):
+    flags = "--run_dir run --num_samples 4 --nfe_list 1 --seeds 1 --device cpu --hide_real"
+    flags += " --features random --no_auc --output_dir shared"
+    assert run(folder, ["evaluate.py", *flags.split()]).returncode == 0
+    names = {path.name for path in (folder / "shared").iterdir()}
+    assert "real.png" not in names and not any(name.startswith("nearest") for name in names)
+    page = (folder / "shared" / "report.html").read_text()
+    assert "Nearest training images" not in page
+    shown = re.findall(r'alt="([^"]*)"', page)
+    expected = ["Distance over NFE", "The same noise at each NFE", "Samples", "Training"]
+    assert [title.split(":")[0] for title in shown] == expected
+
+
+def test_a_checkpoint_alone(folder):
+    flags = "--ckpt_path run/export/best_model.pt --data synthetic --synthetic_count 32"
+    flags += " --num_samples 4 --nfe_list 2 --seeds 1 --device cpu --features random"
+    flags += " --no_auc --cache_dir cache"
+    result = run(folder, ["evaluate.py", *flags.split()])
+    assert result.returncode == 0, result.stderr
+    content = read_json(folder / "results" / "evaluation" / "scores.json")
+    assert [row["images"] for row in content["rows"]] == ["real training images", "student, NFE 2"]
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--run_dir absent", "absent/training_config.json: no such file"),
+        ("--run_dir a --ckpt_path b", "--run_dir and --ckpt_path: give one"),
+        ("--ckpt_path absent.pt --data synthetic", "absent.pt: no such file"),
+        ("--ckpt_path absent.pt --teacher", "--teacher FILE"),
+        ("--nfe_list 0", "--nfe_list, --teacher_nfe_list: at least 1"),
+        ("--num_samples 1", "at least 4"),
+        ("--features inception --fid_weights absent.pt", "absent.pt is not there"),
+        ("", "checkpoints/best_model.pt: no such file"),
+        ("--data clouds", "--data: invalid choice: 'clouds'"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        evaluate.main([*flags.split(), "--device", "cpu"])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    paths = [Path(place) / name for place in os.environ["PATH"].split(":") for name in BROWSERS]
+    found = [path for path in paths if path.is_file()]
+    if not found:
+        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=str(found[0]), args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (360, "dark")])
+def test_the_report_in_a_browser(folder, browser, width, scheme):
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, offline=True, color_scheme=scheme
+    )
+    page = context.new_page()
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((folder / "run" / "evaluation" / "report.html").as_uri())
+    for group in page.query_selector_all("summary"):
+        group.click()
+    images = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.width])")
+    assert len(images) > 8 and all(done and own > 0 and wide > 0 for done, own, wide in images)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    overflowing = page.evaluate(
+        """[...document.querySelectorAll('body *')]
+        .filter(e => !e.closest('.wide') && e.getBoundingClientRect().right > innerWidth + 1)
+        .map(e => e.outerHTML.slice(0, 80))"""
+    )
+    assert overflowing == [] and said == []
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    assert shot.width == width and len(shot.convert("RGB").getcolors(2**24)) > 100
+    context.close()

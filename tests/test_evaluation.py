@@ -1,0 +1,195 @@
+"""Evaluation in parts: samples in memory and on disk, tables, tuned levels, what is opened."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import measure_fid
+import sampling
+from custom_model import MODEL_DEFAULTS, create_custom_model
+from evaluation.pictures import sample_images
+from evaluation.series import Series, score_series
+from evaluation.tables import distance_title, markdown, over_seeds, tables
+from evaluation.tuning import tune_student
+from imagesets.synthetic import draw_face
+from metrics import random_feature_space, set_distance
+from metrics.comparison import PIXELS, Comparison
+from metrics.inception import InceptionSpace
+from src.utils import UserError, read_json, save_model
+from tests.stand_in import save_stand_in
+from training.settings import Run, Settings
+
+
+def faces(count, first=0):
+    return np.stack([draw_face(i, first) for i in range(count)])
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    space = random_feature_space()
+    return Comparison([space], faces(40), faces(50, 1), tmp_path / "cache", "cpu", classify=False)
+
+
+@pytest.fixture
+def student(tiny_model):
+    tiny_model.sampler = "few_step"
+    tiny_model.scheduler.few_step_table = {1: [5.0], 2: [5.0, 1.0], 4: [5.0, 2.0, 1.0, 0.5]}
+    return tiny_model
+
+
+@pytest.mark.parametrize("features", ["random", "inception"])
+def test_scores_in_memory_equal_those_of_pngs(student, tmp_path, features, monkeypatch):
+    config = MODEL_DEFAULTS | dict(network="tiny", sigma_data=0.6, sampler="few_step")
+    config["few_step_sigmas"] = {"1": [5.0]}
+    save_model(student, tmp_path / "best_model.pt", config)
+    weights = save_stand_in(tmp_path / "weights.pt")
+    from PIL import Image
+
+    (tmp_path / "reference").mkdir()
+    for i, face in enumerate(faces(9)):
+        Image.fromarray(face).save(tmp_path / "reference" / f"{i:04d}.png")
+    sampling.main(
+        ["--ckpt_path", str(tmp_path / "best_model.pt"), "--save_dir", str(tmp_path / "png")]
+        + "--num_samples 10 --batch_size 4 --nfe_list 1 --device cpu --batch_independent".split()
+        + ["--seed", "7"]
+    )
+    places = {"generated_dir": "png/nfe=1", "reference_dir": "reference"}
+    places |= {"cache_dir": "cache", "output_path": "result.json"}
+    arguments = [part for key, value in places.items() for part in (f"--{key}", tmp_path / value)]
+    arguments += ["--features", features, "--device", "cpu", "--fid_weights", weights]
+    measure_fid.main([str(part) for part in arguments])
+    result = read_json(tmp_path / "result.json")
+    from_pngs = result["fid_score" if features == "inception" else "frechet_distance"]
+
+    space = InceptionSpace(weights) if features == "inception" else random_feature_space()
+    images = sample_images(student, 1, 10, 4, 7, "student")
+    assert set_distance(images, faces(9), space) == pytest.approx(from_pngs, rel=1e-6)
+
+
+def test_samples_depend_on_seed_and_index_alone(student):
+    whole = sample_images(student, 2, 5, 5, 7, "student")
+    parts = sample_images(student, 2, 5, 2, 7, "student")
+    assert np.abs(whole.astype(int) - parts).max() <= 1
+    assert np.abs(whole.astype(int) - sample_images(student, 2, 5, 5, 8, "student")).max() > 5
+
+
+def test_a_diverged_model_is_named(student):
+    with torch.no_grad():
+        student.network.tail[2].bias.fill_(float("nan"))
+    with pytest.raises(UserError, match="student, NFE 1: .*not finite"):
+        sample_images(student, 1, 2, 2, 0, "student, NFE 1")
+
+
+def test_levels_may_be_given(student):
+    own = sample_images(student, 2, 3, 3, 7, "student")
+    same = sample_images(student, 2, 3, 3, 7, "student", [5.0, 1.0])
+    other = sample_images(student, 2, 3, 3, 7, "student", [5.0, 3.0])
+    assert np.array_equal(own, same) and not np.array_equal(own, other)
+
+
+def test_copies_are_found_and_real_images_are_not_called_copies(comparison):
+    space = comparison.spaces[0].name
+    copies = comparison.scores(comparison.training[50:90])  # mirrored ones
+    for part in (space, PIXELS):
+        assert copies[part]["share_closer"] == 1 and copies[part]["nearest_median"] == 0
+        new = comparison.scores(comparison.heldout)[part]
+        assert new["share_closer"] <= 0.05
+        assert new["nearest_median"] == new["nearest_median_heldout"] > 0
+    assert "share_closer" not in comparison.scores(faces(9), generated=False)[space]
+
+
+def test_equal_sets_have_perfect_scores(comparison):
+    scores = comparison.scores(comparison.heldout)
+    features, pixels = scores[random_feature_space().name], scores[PIXELS]
+    assert features["frechet"] == pytest.approx(0, abs=1e-6)
+    assert features["precision"] == features["recall"] == features["coverage"] == 1
+    assert pixels["swd_64"] == pixels["mean_r"] == 0 and pixels["contrast_g"] == 1
+    assert "auc" not in pixels
+
+
+def test_the_classifier_is_asked_unless_told_not_to(tmp_path):
+    space = random_feature_space()
+    comparison = Comparison([space], faces(24), faces(24, 1), tmp_path, "cpu")
+    noise = np.random.RandomState(0).randint(0, 256, (24, 64, 64, 3)).astype(np.uint8)
+    assert comparison.scores(noise)[PIXELS]["auc"] > 0.9
+
+
+def test_means_over_seeds():
+    scores = [{"space": {"frechet": 1.0}}, {"space": {"frechet": 3.0}}]
+    (score,) = over_seeds(scores)["space"].values()
+    assert score == {"mean": 2.0, "sd": pytest.approx(2**0.5), "values": [1.0, 3.0]}
+    assert over_seeds(scores[:1])["space"]["frechet"]["sd"] is None
+
+
+@pytest.fixture
+def content(comparison):
+    def sample(seed):
+        return faces(20, 10 + seed)
+
+    series = [Series("real training images", "real", None, sample)]
+    series += [Series(f"student, NFE {nfe}", "student", nfe, sample) for nfe in (1, 2)]
+    rows, shown = score_series(series, comparison, [0, 1])
+    assert np.array_equal(shown["student, NFE 2"], faces(20, 10))
+    space = comparison.spaces[0]
+    return {
+        "reference": "forty drawn faces", "reference_count": 40, "num_samples": 20,
+        "seeds": [0, 1], "date": "2026-01-31", "hardware": "a processor", "rows": rows,
+        "spaces": [{"name": space.name, "sha256": space.digest, "is_fid": False}],
+    }  # fmt: skip
+
+
+def test_tables_say_what_the_numbers_are(content):
+    (_, header, rows), (title, _, pixel_rows) = tables(content)
+    assert header[2] == "Fréchet distance in random-conv-v1 (not FID)"
+    assert [row[0] for row in rows] == [row["images"] for row in content["rows"]] + ["*best*"]
+    assert rows[0][-1] == "" and " ± " in rows[1][2] and float(rows[1][-1]) > 0
+    assert title == "In pixels" and all(len(row) == len(pixel_rows[0]) for row in pixel_rows)
+    text = markdown(content)
+    assert "20 images against 40 held-out ones, mean ± standard deviation over 2 seeds" in text
+    assert "forty drawn faces" in text and "a processor, 2026-01-31" in text
+    assert distance_title({"name": "Inception", "is_fid": True}) == "FID"
+    json.dumps(content)  # plain values only
+
+
+def subjects_of(student, folder, exported):
+    config = MODEL_DEFAULTS | dict(network="tiny", sigma_data=0.6, sampler="few_step")
+    config["few_step_sigmas"] = {str(k): v for k, v in student.scheduler.few_step_table.items()}
+    save_model(student, folder / "final_model.pt", config)
+    save_model(exported, folder / "export" / "best_model.pt", config)
+    settings = Settings(run=Run(export_dir=str(folder / "export")))
+    return SimpleNamespace(
+        checkpoint=folder / "final_model.pt", student=student, settings=settings, record={"a": 1}
+    )
+
+
+def test_tuning_looks_at_training_images_and_writes_the_levels(
+    student, comparison, tmp_path, monkeypatch
+):
+    subjects = subjects_of(student, tmp_path, student)
+    asked = []
+    monkeypatch.setattr(comparison, "heldout_features", None)
+    monkeypatch.setattr(comparison, "distance", lambda images, to_training: asked.append(
+        to_training) or float(np.abs(images.mean() - 90)))  # fmt: skip
+    results = tune_student(subjects, comparison, [2, 1], 4, tmp_path / "out")
+    assert all(asked) and len(asked) == sum(len(results[nfe]["tried"]) for nfe in (1, 2))
+    tuning = read_json(tmp_path / "out" / "tuning.json")
+    for folder in (tmp_path, tmp_path / "export"):
+        config = read_json(folder / "model_config.json")
+        levels = config["few_step_sigmas"]
+        for nfe in (1, 2):
+            assert levels[str(nfe)] == results[nfe]["after"]
+            tried = {tuple(row[0]): row[1] for row in tuning["levels"][str(nfe)]["tried"]}
+            assert tried[tuple(levels[str(nfe)])] == min(tried.values())
+        assert levels["4"] == [5.0, 2.0, 1.0, 0.5]  # not asked for
+        create_custom_model(**config)
+    assert any(results[nfe]["after"] != results[nfe]["before"] for nfe in (1, 2))
+
+
+def test_a_foreign_students_levels_are_left_alone(student, comparison, tmp_path):
+    subjects = subjects_of(student, tmp_path, create_custom_model(network="tiny"))
+    before = read_json(tmp_path / "export" / "model_config.json")
+    tune_student(subjects, comparison, [1], 4, tmp_path / "out")
+    assert read_json(tmp_path / "export" / "model_config.json") == before
