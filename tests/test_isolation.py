@@ -12,7 +12,7 @@ from custom_model import MODEL_DEFAULTS, create_custom_model
 from src.utils import save_model
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ["src", "ablation", "discriminator", "imagesets", "metrics", "training"]
+OURS = "src ablation discriminator evaluation imagesets metrics submission training writeup".split()
 
 # The names the contract gives for each file that graders or organisers replace.
 CONTRACT = {
@@ -129,17 +129,15 @@ def test_training_and_evaluation_work_with_foreign_files_over_ours(tmp_path):
         " --num_iterations 1 --student_iterations 1 --disc_warmup 0 --disc_channels 8"
         " --teacher_steps 1 --save_dir run"
     ).split()
-    for command in (
-        ["train.py", *flags],
-        ["evaluate.py", "--run_dir", "run", "--num_samples", "8", "--teacher_nfe_list", "1"],
-    ):
+    scored = "--run_dir run --num_samples 8 --seeds 1 --teacher --teacher_nfe_list 1".split()
+    for command in (["train.py", *flags], ["evaluate.py", *scored]):
         arguments = [sys.executable, *command]
         result = subprocess.run(arguments, cwd=copy, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr[-2000:]
     table = (copy / "run" / "evaluation" / "scores.md").read_text()
     titles = ["real training images", "teacher, NFE 1", *(f"student, NFE {k}" for k in (1, 2, 4))]
     assert all(f"| {title} | 8 |" in table for title in titles)
-    assert "FID" not in table and "random-conv-v1" in table
+    assert "FID" not in table.replace("(not FID)", "") and "random-conv-v1" in table
 
 
 def test_timm_is_imported_only_when_asked_for():

@@ -1,0 +1,131 @@
+"""Build the hand-in archive, and check it as the graders would.
+
+    python submit.py --official DIR --output submission.zip
+
+DIR is a checkout of the challenge's repository: the files it provides are taken from there, and its
+sampling.py is run. The archive is written only when every check passes (exit code 0; else 1).
+`--run_dir results/NAME --writeup` also makes the write-up of that run, RUN_DIR/writeup.pdf.
+"""
+
+import tempfile
+from pathlib import Path
+
+from src.utils import CommandParser, UserError, pick_device, run_command
+from submission.archive import copy_part, deliver, file_size, sha256_of, unpack, write_archive
+from submission.checks import (
+    check_checkpoint,
+    check_config,
+    check_files,
+    check_network,
+    check_provided,
+    check_size,
+    check_weights,
+)
+from submission.contents import CHECKPOINT, collect, sampler_names
+from submission.findings import megabytes
+from submission.trial import probe, try_official, try_sampler
+
+ROOT = Path(__file__).resolve().parent
+
+
+def parse_arguments(argv=None):
+    parser = CommandParser(description=__doc__)
+    parser.add_argument("--run_dir", help="folder of a run of train.py: hand in its student")
+    parser.add_argument(
+        "--ckpt_path", help="(RUN_DIR/final_model.pt, else checkpoints/best_model.pt)"
+    )
+    parser.add_argument("--config_path", help="(model_config.json beside the checkpoint)")
+    parser.add_argument("--official", help="checkout of the challenge; without it our files go in")
+    parser.add_argument(
+        "--writeup", action="store_true", help="make the write-up from the run's records and add it"
+    )
+    parser.add_argument("--author", default="", help="the write-up's author, a line of text")
+    parser.add_argument("--writeup_pdf", help="or add a PDF of your own as writeup.pdf")
+    parser.add_argument("--output", default="submission.zip", help="(%(default)s)")
+    parser.add_argument("--num_samples", type=int, default=4, help="images a trial (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="cuda, cuda:N or cpu (%(default)s)")
+    args = parser.parse_args(argv)
+    if args.num_samples < 2:
+        raise UserError(
+            f"--num_samples {args.num_samples}: at least 2; the graders' sampler fails on one image"
+        )
+    if Path(args.output).is_dir():
+        raise UserError(f"--output {args.output}: is a folder; name a zip file")
+    if args.writeup and not args.run_dir:
+        raise UserError("--writeup: name the run whose records it is made from with --run_dir DIR")
+    if args.writeup and args.writeup_pdf:
+        raise UserError("--writeup and --writeup_pdf: give one of them")
+    if args.author and not args.writeup:
+        raise UserError("--author is named in the write-up: give --writeup too")
+    if args.ckpt_path is None:
+        student = f"{args.run_dir}/final_model.pt" if args.run_dir else "checkpoints/best_model.pt"
+        args.ckpt_path = student
+    if args.config_path is None:
+        args.config_path = Path(args.ckpt_path).with_name("model_config.json")
+    return args
+
+
+def inspect(archive, work, official, num_samples, device):
+    """Yield the findings on an archive. `work`: an empty folder for what that takes."""
+    folder, bare = work / "submission", work / "graders"
+    names = unpack(archive, folder)
+    yield check_files(folder, names)
+    yield check_size(file_size(archive), file_size(folder / CHECKPOINT))
+    yield check_provided(folder, official)
+    finding, state = check_checkpoint(folder)
+    yield finding
+    finding, config = check_config(folder)
+    yield finding
+
+    copy_part(folder, sampler_names(folder), bare)
+    print("building the model as the graders do ...", flush=True)
+    finding, report = probe(bare, work)
+    yield finding
+    if report is None:
+        return
+    if state is not None:
+        yield check_weights(state, report["model"])
+        condition = bool(config.get("use_additional_condition", False))
+        yield check_network(state, report["full"], condition)
+    yield from try_sampler(bare, work, num_samples, device)
+    if official:
+        yield try_official(bare, work, num_samples, device)
+
+
+def main(argv=None, root=ROOT):
+    args = parse_arguments(argv)
+    device = pick_device(args.device)
+    if args.writeup:
+        from writeup.document import make_writeup  # matplotlib, which the rest can do without
+
+        pdf = Path(args.run_dir) / "writeup.pdf"
+        args.writeup_pdf = make_writeup(args.run_dir, pdf, args.author)
+        print(f"write-up: {pdf}, two pages and one of references", flush=True)
+    files = collect(root, args.ckpt_path, args.config_path, args.official, args.writeup_pdf)
+    output = Path(args.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the output, so that the archive that was checked is moved there, not copied.
+    with tempfile.TemporaryDirectory(prefix=".submit.", dir=output.parent) as work:
+        work = Path(work).resolve()
+        size = sum(file_size(path) for path in files.values())
+        print(f"packing {len(files)} files, {megabytes(size)} ...", flush=True)
+        archive = work / "submission.zip"
+        try:
+            write_archive(files, archive)
+        except OSError as error:
+            raise UserError(f"--output {output}: cannot be written ({error})") from error
+        failed = total = 0
+        for finding in inspect(archive, work, args.official, args.num_samples, device):
+            print(finding, flush=True)
+            total, failed = total + 1, failed + (not finding.ok)
+        if failed:
+            stale = "; what is there is of an earlier run" if output.exists() else ""
+            print(f"nothing written to {output}: {failed} of {total} checks failed{stale}")
+            return 1
+        deliver(archive, output)
+    print(f"written: {output}, {megabytes(file_size(output))}, sha256 {sha256_of(output)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

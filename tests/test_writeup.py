@@ -1,0 +1,466 @@
+"""The write-up: what it says, what it lacks, and that it fits its pages."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from custom_model import MODEL_DEFAULTS
+from src.utils import UserError, picture_sheet, save_picture, write_json
+from training.command_line import make_settings
+from training.presets import PRESETS, RECIPES
+from training.settings import nfe_table, student_sigmas
+from writeup.citations import SOURCES, Citations
+from writeup.document import make_writeup
+from writeup.geometry import width_of
+from writeup.method_text import technical_paragraph
+from writeup.pages import SMALLEST, Overfull, Page, fitted
+from writeup.records import read_records
+from writeup.scores_table import score_table
+from writeup.wording import duration, listed, number
+
+SPACE = {"name": "random-conv-v1", "sha256": "ab" * 32, "is_fid": False}
+INCEPTION = {"name": "inception-v3", "sha256": "cd" * 32, "is_fid": True}
+
+
+def settings_of(**flags):
+    return make_settings({**PRESETS["tiny"], "data": "synthetic", **flags})
+
+
+def config_of(settings):
+    levels = nfe_table(student_sigmas(settings.student))
+    network = settings.network.network
+    own = dict(network=network, sigma_data=0.57, sampler="few_step", few_step_sigmas=levels)
+    return MODEL_DEFAULTS | own
+
+
+def random_sheet(path, count, columns):
+    pixels = np.random.RandomState(0).randint(0, 255, (count, 64, 64, 3)).astype(np.uint8)
+    save_picture(picture_sheet(pixels, columns), path)
+
+
+def scores_of(spaces, sd=0.5):
+    rows = []
+    for model, nfe in [("real", None), ("teacher", 15), ("student", 1), ("student", 2)] + [
+        ("student", 4)
+    ]:
+        value = {"mean": 35.716, "sd": sd}
+        small = {"mean": 0.0312, "sd": sd and 0.001}
+        of_space = {"frechet": value, "kid": small, "coverage": small}
+        rows.append(
+            {
+                "images": model if nfe is None else f"{model}, NFE {nfe}",
+                "model": model,
+                "nfe": nfe,
+                "count": 1000,
+                "images_per_second": None if nfe is None else 81.25,
+                "scores": {space["name"]: of_space for space in spaces}
+                | {"pixels": {"auc": {"mean": 0.876, "sd": None}}},
+            }
+        )
+    return {
+        "reference": "images in /home/me/faces: 64 images for training, 64 for validation",
+        "reference_count": 64,
+        "training_count": 1154,
+        "num_samples": 1000,
+        "seeds": [0, 1, 2] if sd else [7],
+        "date": "2026-11-23",
+        "hardware": "Some CPU, 2 threads",
+        "spaces": spaces,
+        "rows": rows,
+    }
+
+
+def make_run(folder, spaces=(SPACE,), **flags):
+    """A finished run's records, without its training."""
+    settings = settings_of(**flags)
+    facts = {
+        "settings": settings.as_dict(),
+        "preset": "tiny",
+        "torch": "2.6.0",
+        "device": "Quick Processor, 2 threads",
+        "teacher_seconds": 3725.0,
+        "student_seconds": 61.0,
+        "finished": True,
+    }
+    write_json(folder / "training_config.json", facts)
+    write_json(folder / "model_config.json", config_of(settings))
+    rows = []
+    for step in range(50, 1401, 50):
+        loss = {"loss": 20 / step, "heldout_loss": 21 / step}
+        rows.append({"phase": "teacher", "step": step, "images_per_second": 1.0, **loss})
+    for step in range(50, 601, 50):
+        row = {"phase": "student", "step": step, "images_per_second": 1.0}
+        row |= {"distill_loss": 0.01, "disc_loss": 2 - step / 1000, "logits_real": 0.1}
+        rows.append(row | {"logits_fake": -0.1, "logits_heldout": float("nan")})
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for step in (100, 200, 500, 1400):
+        random_sheet(folder / "samples" / f"teacher_{step:07d}.png", 8, 8)
+    for step in (50, 200, 600):
+        random_sheet(folder / "samples" / f"student_{step:07d}.png", 24, 8)
+    for nfe in (1, 2, 4):
+        random_sheet(folder / "evaluation" / f"student_nfe={nfe}.png", 40, 10)
+    write_json(folder / "evaluation" / "scores.json", scores_of(list(spaces)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def own_run(run, tmp_path):
+    """A copy of that run to change."""
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def output(run, tmp_path_factory):
+    return make_writeup(run, tmp_path_factory.mktemp("pdf") / "new" / "a.pdf", "Ada Example")
+
+
+def texts_of(pdf):
+    """The text of each page, with the page sizes checked."""
+    pdfium = pytest.importorskip("pypdfium2")
+    document = pdfium.PdfDocument(pdf)
+    for page in document:
+        assert page.get_size() == pytest.approx((595.276, 841.89), abs=0.5)
+    texts = [page.get_textpage().get_text_range() for page in document]
+    document.close()
+    return [" ".join(text.replace("\u00a0", " ").split()) for text in texts]
+
+
+def cited(text):
+    marks = re.findall(r"\[(\d+(?:, \d+)*)\]", text)
+    return [int(mark) for group in marks for mark in group.split(", ")]
+
+
+def words_of(**flags):
+    """The technical paragraph of these flags, and what it cites."""
+    settings, cite = settings_of(**flags), Citations()
+    text = technical_paragraph(settings, settings, config_of(settings), 395971, cite)
+    assert "  " not in text and ".." not in text and text.endswith(".")
+    assert set(cited(text.replace("\u00a0", " "))) == set(range(1, len(cite.used) + 1))
+    return text.replace("\u00a0", " "), cite.used
+
+
+def test_two_pages_and_one_of_references(output):
+    first, second, third = texts_of(output)
+    assert "Adversarial diffusion distillation" in first and "Ada Example" in first
+    assert "Total training time: 1 h 3 min" in first and "1 h 2 min" in first
+    assert "Quick Processor, 2 threads" in first and "torch 2.6.0" in first
+    assert (
+        "395,971 parameters" in first
+        and "1,154 training images of 64×64 pixels (drawn faces)" in first
+    )
+    assert "step 200" in second and "after 200 of 1,400 steps" in second
+    assert "after 200 of 600 steps" in second
+    assert "35.72 ± 0.50" in second and "0.876" in second and "0, 1 and 2" in second
+    assert "random-conv-v1" in second and "n = 1,000" in second
+    assert "/home" not in second and "faces" in second
+    assert third.startswith("References")
+
+
+def test_citations_are_numbered_as_they_come_and_all_are_listed(output):
+    first, second, third = texts_of(output)
+    numbers = cited(first + second)
+    firsts = [n for place, n in enumerate(numbers) if n not in numbers[:place]]
+    assert firsts == list(range(1, max(numbers) + 1))
+    assert cited(third) == firsts
+
+
+def test_the_same_records_give_the_same_file(run, output, tmp_path):
+    again = make_writeup(run, tmp_path / "b.pdf", "Ada Example")
+    assert again.read_bytes() == output.read_bytes()
+
+
+def test_sources_agree_with_the_documentation():
+    method = (Path(__file__).parents[1] / "docs" / "method.md").read_text()
+    listed = dict(re.findall(r"^\d+\. .*?\. (.*?)\.? \d{4}\. (arXiv:\S+)$", method, re.M))
+    titles = {where: title for title, where in listed.items()}
+    shared = [source for source in SOURCES.values() if source[3] in titles]
+    assert len(shared) > 20
+    for _, title, _, where in shared:
+        assert titles[where].endswith(title)
+
+
+def change(run, **facts):
+    path = run / "training_config.json"
+    content = json.loads(path.read_text()) | facts
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+def without(pattern):
+    def remove(run):
+        for path in run.glob(pattern):
+            path.unlink()
+
+    return remove
+
+
+def without_final_samples(run):
+    # without the sheets of the evaluation, those of the training would do
+    without("evaluation/student*")(run)
+    without("samples/student*")(run)
+
+
+LACKS = {
+    "early samples of the teacher (samples/teacher_*.png)": without("samples/teacher*"),
+    "early samples of the student": without("samples/student*"),
+    "final samples (evaluation/student_nfe=K.png": without_final_samples,
+    "the teacher's loss curves": without("log.jsonl"),
+    "scores (evaluation/scores.json: run python evaluate.py": without("evaluation/scores.json"),
+    "the student (model_config.json)": without("model_config.json"),
+    "the settings (training_config.json)": without("training_config.json"),
+    "the run is not finished": lambda run: change(run, finished=False),
+    "the training time of the teacher": lambda run: change(run, teacher_seconds=None),
+    "the training time of the student": lambda run: change(run, student_seconds=None),
+    "the hardware": lambda run: change(run, device=None),
+    "scores (evaluation/scores.json is of another form": lambda run: write_json(
+        run / "evaluation" / "scores.json", {"rows": []}
+    ),
+    "scores of the student at NFE 1, 2, 4": lambda run: write_json(
+        run / "evaluation" / "scores.json", scores_of([SPACE]) | {"rows": []}
+    ),
+}
+
+
+@pytest.mark.parametrize("lack", LACKS)
+def test_what_is_missing_is_named(own_run, tmp_path, lack):
+    LACKS[lack](own_run)
+    with pytest.raises(UserError, match=re.escape(lack)) as caught:
+        make_writeup(own_run, tmp_path / "writeup.pdf")
+    assert str(own_run) in str(caught.value) and not (tmp_path / "writeup.pdf").exists()
+
+
+def test_everything_missing_is_said_at_once(tmp_path):
+    with pytest.raises(UserError) as caught:
+        make_writeup(tmp_path, tmp_path / "writeup.pdf")
+    for name in ("settings", "early samples", "loss curves", "final samples", "scores"):
+        assert name in str(caught.value)
+
+
+def test_sheets_of_the_training_stand_in_for_those_of_the_evaluation(own_run, tmp_path):
+    without("evaluation/student*")(own_run)
+    _, second, _ = texts_of(make_writeup(own_run, tmp_path / "writeup.pdf"))
+    assert "the last sheet of its training, after 600 steps" in second
+
+
+def test_a_teacher_of_another_run_brings_its_own_records(own_run, tmp_path):
+    teacher, run = make_run(tmp_path / "teacher", batch_size=16), own_run
+    change(run, teacher_file=str(teacher / "teacher" / "model.pt"), teacher_seconds=None)
+    without("samples/teacher*")(run)
+    change(teacher, device="Other Processor", teacher_seconds=50.0)
+    first, _, _ = texts_of(make_writeup(run, tmp_path / "writeup.pdf"))
+    assert "1,400 steps of 16 images" in first and "600 steps of 8 images" in first
+    assert "1 min 51 s" in first and "Other Processor" in first
+    moved = teacher.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="the settings of the teacher's run"):
+        make_writeup(run, tmp_path / "writeup.pdf")
+    assert read_records(run, teacher_dir=moved).teacher_facts["device"] == "Other Processor"
+
+
+def test_fid_is_named_only_where_the_space_is_its_own():
+    def said(*spaces):
+        head, rows, caption = score_table(scores_of(list(spaces)), Citations())
+        return " ".join([*head, *(cell for row in rows for cell in row)]), caption
+
+    table, caption = said(SPACE)
+    assert "FID" not in table and "KID" not in table and "Fréchet" in table
+    assert "FID" not in caption.replace("is not FID", "")
+    table, caption = said(SPACE, INCEPTION)
+    assert "FID KID Coverage Fréchet in\nrandom-conv-v1" in table and table.count("FID") == 1
+    assert "FID [1, 2] and KID [3]: with the features of inception-v3" in caption.replace(
+        "\u00a0", " "
+    )
+    assert "space random-conv-v1" in caption and "is not FID" in caption
+
+
+def test_one_seed_has_no_spread():
+    _, rows, caption = score_table(scores_of([SPACE], sd=None), Citations())
+    assert not any("±" in cell for row in rows for cell in row) and "one seed (7)" in caption
+    assert rows[1][:3] == ["teacher, NFE 15", "1,000", "35.72"]
+
+
+def test_the_text_of_the_default_names_what_ran_and_nothing_else():
+    text, used = words_of()
+    for part in (
+        "1,400 steps of 8 images (11,200 seen, half of them mirrored)",
+        "ln σ ~ N(−0.3, 1.5²)",
+        "standard deviation 0.15",
+        "5 for 1 evaluation, 5 → 1 for 2 evaluations and 5 → 2 → 1 → 0.5 for 4 evaluations",
+        "8 inputs: 4 of pure noise at the first level, 2 of its own outputs",
+        "600 steps of 8 images (4,800 seen)",
+        "half-life of 550 images",
+        "PatchGAN",
+        "weight 50",
+    ):
+        assert part in text
+    assert {"add", "hinge", "spectral", "approx_r1", "dmd2"} <= set(used)
+    assert not {"dmd", "sid", "ada", "diff_augment", "fid", "r1"} & set(used)
+    for word in ("fake score", "augmented", "regress", "dropout"):
+        assert word not in text
+
+
+SAID = {
+    ("distill", "none"): ("No score distillation is used", ["re-noised to ln", "gradient (cf"]),
+    ("distill", "dmd"): ("Distribution matching", ["squared distance"]),
+    ("distill", "sid"): ("α = 1", ["squared distance"]),
+    ("distill", "sds"): ("s/(2 + 2s²)", ["fake score"]),
+    ("distill_weighting", "uniform"): ("equal weight at all levels", ["1/√"]),
+    ("disc", "none"): ("Score distillation [", ["discriminator", "adversarial", "R1"]),
+    ("disc", "resnet"): ("after StyleGAN2", ["spectrally", "PatchGAN"]),
+    ("disc", "unet"): ("encoder of the same U-Net from random weights", ["PatchGAN"]),
+    ("disc", "timm:resnet18"): ("timm's resnet18", ["PatchGAN"]),
+    ("disc_noise", False): ("It sees clean images", ["is told the level"]),
+    ("warm_start", 40): ("first 40 steps regress", ["For the first 30"]),
+    ("augment", "color,cutout"): ("augmented by color and cutout", ["steered"]),
+    ("penalty", "none"): ("no gradient penalty", ["R1"]),
+    ("penalty", "r1"): ("an R1 penalty [", ["approximate"]),
+    ("penalty_interval", 4): ("each 4 steps and as much stronger", []),
+    ("gan_loss", "relativistic"): ("relativistic pairing loss", ["hinge"]),
+    ("balance", "constant"): ("weight 1 beside", ["gradient (cf"]),
+    ("adv_weight", 0.5): ("scaled to 0.5 times the norm", []),
+    ("distill_final", 1.0): ("Score distillation", ["falls linearly"]),
+    ("self_input_share", 0.0): ("and 4 of training images", ["its own outputs"]),
+    ("self_input_share", 1.0): ("and 4 of its own outputs", ["later level"]),
+    ("student_ema_images", 0.0): ("the student's last weights are kept", ["half-life of 550"]),
+    ("student_dropout", 0.1): ("dropout 0.1", []),
+    ("freeze_convs", True): ("Its inner 3×3 convolutions stay", []),
+    ("noise_offset", 0.0): ("Heun", ["Each channel of the noise"]),
+    ("x_flip", False): ("(11,200 seen)", ["mirrored"]),
+    ("warmup", 0): ("peak learning rate 0.002 and a cosine", []),
+    ("disc_steps", 3): ("one step in 3", []),
+    ("use_additional_condition", True): ("and the level that its output will be", []),
+}
+
+
+@pytest.mark.parametrize("flag", SAID, ids=lambda flag: "=".join(map(str, flag)))
+def test_the_text_follows_each_setting(flag):
+    text, _ = words_of(**dict([flag]))
+    present, absent = SAID[flag]
+    assert present in text
+    for part in absent:
+        assert part not in text
+
+
+def test_ada_and_the_teachers_encoder_are_told():
+    text, used = words_of(**RECIPES["low_data"], disc="unet", disc_start="teacher")
+    assert "starts at 0 and is steered" in text and "with the teacher's weights" in text
+    assert {"ada", "diff_augment", "ladd"} <= set(used) and "random weights, shown" not in text
+
+
+def test_levels_that_were_tuned_after_training_are_told_apart():
+    settings = settings_of()
+    tuned = {"1": [4.5], "2": [4.5, 1.0], "4": [4.5, 2.0, 1.0, 0.5]}
+    config = config_of(settings) | {"few_step_sigmas": tuned}
+    text = technical_paragraph(settings, settings, config, 1, Citations()).replace("\u00a0", " ")
+    assert "at σ = 5 for 1 evaluation" in text
+    assert "chosen anew" in text and ": 4.5 for 1 evaluation, 4.5 → 1 for 2" in text
+    assert "chosen anew" not in words_of()[0]
+
+
+def test_every_source_is_cited_by_some_setting():
+    used = {"fid", "clean_fid", "kid", "prdc", "c2st"}  # by the table of scores
+    for flag in SAID:
+        used |= set(words_of(**dict([flag]))[1])
+    used |= set(words_of(**RECIPES["low_data"], disc="unet", disc_start="teacher")[1])
+    used |= set(words_of(gan_loss="nonsaturating")[1] + words_of(gan_loss="least_squares")[1])
+    assert used == set(SOURCES)
+
+
+def test_the_longest_configuration_fits_at_a_smaller_size(tmp_path):
+    flags = dict(
+        distill="sid",
+        disc="timm:convnextv2_atto.fcmae_ft_in22k_in1k_with_a_long_name",
+        disc_heads="16,8",
+        disc_spectral="on",
+        warm_start=100,
+        augment="translation,color,cutout",
+        augment_p=0.0,
+        ada_target=0.6,
+        penalty="r1r2",
+        penalty_interval=16,
+        freeze_convs=True,
+        student_dropout=0.1,
+        use_additional_condition=True,
+        disc_steps=2,
+    )
+    run = make_run(tmp_path / "run", [SPACE, INCEPTION], **flags)
+    rows = (run / "log.jsonl").read_text()
+    for key in ("warm_loss", "fake_score_loss", "distill_loss"):
+        row = {"phase": "student", "step": 60, "images_per_second": 1.0, key: -0.2}
+        rows += json.dumps(row) + "\n"
+    (run / "log.jsonl").write_text(rows)
+    first, second, third = texts_of(make_writeup(run, tmp_path / "writeup.pdf", "Name " * 20))
+    assert "Fake score: denoising" in first and "KID" in second and third.startswith("References")
+
+
+def test_what_cannot_fit_or_be_drawn_is_an_error(run, tmp_path):
+    output = tmp_path / "c.pdf"
+    with pytest.raises(UserError, match=f"page 1.*does not fit.*{SMALLEST} points"):
+        make_writeup(run, output, author="Name " * 800)
+    with pytest.raises(UserError, match="has no '김'"):
+        make_writeup(run, output, author="김 Example")
+    assert not output.exists()
+
+
+def test_a_picture_that_is_no_sheet_is_named(own_run, tmp_path):
+    path = own_run / "samples" / "teacher_0000200.png"
+    save_picture(picture_sheet(np.zeros((8, 60, 60, 3), np.uint8)), path)
+    with pytest.raises(UserError, match="teacher_0000200.png: not a sheet"):
+        make_writeup(own_run, tmp_path / "writeup.pdf")
+
+
+def test_lines_are_measured_and_long_words_cut():
+    page = Page(10)
+    words = "some words that do not all fit into one line " * 5 + "x" * 300
+    lines = page.lines(words, 10, "normal", 200)
+    assert "".join("".join(lines).split()) == "".join(words.split())
+    assert all(width_of(line, 10, "normal") <= 200 for line in lines)
+    # every line but the last of the words is as full as the next word allows
+    assert width_of(f"{lines[0]} {lines[1].split()[0]}", 10, "normal") > 200
+
+
+def test_blocks_over_each_other_and_over_the_margin_are_found():
+    page = Page(10)
+    page.paragraph("first")
+    page.y -= 5
+    page.paragraph("second")
+    with pytest.raises(Overfull, match="“second” lies over “first”"):
+        page.check()
+    page = Page(10)
+    page.y = 20
+    page.paragraph("high")
+    with pytest.raises(Overfull, match="“high” reaches into the margin"):
+        page.check()
+
+
+def test_text_shrinks_only_as_far_as_needed():
+    def build(page):
+        page.skip(page.room - 20 * 8.6 * 1.38)
+        for _ in range(20):
+            page.paragraph("line")
+
+    assert fitted([build], "it").size == 8.5
+    with pytest.raises(UserError, match="it does not fit"):
+        fitted([lambda page: page.paragraph("word " * 5000)], "it")
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(12000, "12,000"), (0.0005, "5×10⁻⁴"), (0.05, "0.05"), (-1.2, "−1.2"), (0, "0"), (80.0, "80")],
+)
+def test_numbers(value, text):
+    assert number(value) == text
+
+
+def test_durations_and_lists():
+    spoken = {14.74: "14.7 s", 59.97: "1 min 0 s", 125: "2 min 5 s", 3599.7: "1 h 0 min"}
+    for seconds, text in {**spoken, 7265: "2 h 1 min"}.items():
+        assert duration(seconds).replace("\u00a0", " ") == text
+    assert [listed(["a"]), listed(["a", "b", "c"])] == ["a", "a, b and c"]

@@ -1,0 +1,1 @@
+"""The two-page write-up of a run, drawn from its own records."""

@@ -1,0 +1,45 @@
+"""Numbers and durations as the write-up spells them."""
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value):
+    """12000 -> 12,000; 0.0005 -> 5×10⁻⁴; 0.05 -> 0.05."""
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:.4g}".replace("-", "−")
+    if abs(value) >= 1e4:
+        return f"{value:,.0f}".replace("-", "−")
+    mantissa, exponent = f"{value:.3e}".split("e")
+    mantissa = f"{float(mantissa):g}".replace("-", "−")
+    return f"{mantissa}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+
+
+def normal(mean, std):
+    """The distribution of ln sigma: N(−1.2, 1.2²), whole in one line."""
+    return f"N({number(mean)},\u00a0{number(std)}²)"
+
+
+def percent(share):
+    """0.05 -> 5 %."""
+    return f"{number(100 * share)}\u00a0%"
+
+
+def listed(parts):
+    """["a", "b", "c"] -> "a, b and c"."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def duration(seconds):
+    """3725 -> 1 h 2 min; 125 -> 2 min 5 s; 14.7 -> 14.7 s."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f}\u00a0s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}\u00a0min {whole % 60}\u00a0s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}\u00a0h {minutes % 60}\u00a0min"
+
+
+def plural(count, noun):
+    """1 -> 1 step; 1200 -> 1,200 steps."""
+    return f"{count:,}\u00a0{noun}{'' if count == 1 else 's'}"
