@@ -10,8 +10,8 @@ sampling.py is run. The archive is written only when every check passes (exit co
 import tempfile
 from pathlib import Path
 
-from src.utils import CommandParser, UserError, pick_device, run_command
-from submission.archive import copy_part, deliver, file_size, sha256_of, unpack, write_archive
+from src.utils import CommandParser, UserError, file_digest, pick_device, run_command
+from submission.archive import copy_part, deliver, file_size, unpack, write_archive
 from submission.checks import (
     check_checkpoint,
     check_config,
@@ -123,7 +123,7 @@ def main(argv=None, root=ROOT):
             print(f"nothing written to {output}: {failed} of {total} checks failed{stale}")
             return 1
         deliver(archive, output)
-    print(f"written: {output}, {megabytes(file_size(output))}, sha256 {sha256_of(output)}")
+    print(f"written: {output}, {megabytes(file_size(output))}, sha256 {file_digest(output).hex()}")
     return 0
 
 

@@ -21,7 +21,8 @@ def draw_distance_over_nfe(content, path):
         axis.errorbar(nfes, means, sds, marker="o", capsize=3, label=kind)
         if kind != "untuned student":  # its numbers would lie on the student's
             for nfe, mean in zip(nfes, means):
-                place = dict(xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+                place = dict(xytext=(0, -13 if kind == "student" else 6), fontsize=8)
+                place |= dict(textcoords="offset points", ha="center")
                 axis.annotate(f"{mean:.1f}", (nfe, mean), **place)
     (floor, _), *_ = [_mean_sd(row, space) for row in content["rows"] if row["model"] == "real"]
     axis.axhline(floor, color="grey", linestyle="--", label="real training images (the floor)")

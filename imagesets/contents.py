@@ -1,6 +1,5 @@
 """Which bytes a folder's files hold, without reading again those that have not been touched."""
 
-import hashlib
 import json
 import os
 import stat
@@ -9,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from imagesets.parallel import map_ordered, reported
-from src.utils import UserError, whole_file
+from src.utils import UserError, file_digest, whole_file
 
 # A file written this recently could be written again within the clock's resolution, unnoticed.
 SETTLED_NS = 2_000_000_000
@@ -63,17 +62,9 @@ def _look_up(root, known, name):
         before = known.get(name)
         if before is not None and before[0] == state:
             return before
-        return state, _hash_file(path)
+        return state, file_digest(path)
     except OSError as error:
         return error
-
-
-def _hash_file(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()
 
 
 def _read_manifest(path):

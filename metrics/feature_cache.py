@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.utils import whole_file
+from src.utils import file_digest, whole_file
 
 FORMAT = 1  # of the features themselves: goes up when resizing or reading changes
 
@@ -36,7 +36,7 @@ def files_digest(files):
     """SHA-256 of files' contents in their order, whatever their names."""
     sha = hashlib.sha256()
     for file in files:
-        sha.update(hashlib.sha256(Path(file).read_bytes()).digest())
+        sha.update(file_digest(file))
     return sha.hexdigest()
 
 

@@ -5,7 +5,6 @@ clean-fid's resizing and its TorchScript network are used as they are; the dista
 1.18 removed. The two distances agree to about seven digits.
 """
 
-import hashlib
 import os
 import platform
 import urllib.request
@@ -18,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from metrics.folders import load_image
-from src.utils import UserError, reason_of, whole_file
+from src.utils import UserError, file_digest, reason_of, whole_file
 
 WEIGHTS_NAME = "inception-2015-12-05.pt"
 MEGABYTE = 2**20
@@ -83,7 +82,7 @@ class InceptionSpace:
     def __init__(self, path=None):
         path = weights_path(path)
         check_weights(path)
-        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.digest = file_digest(path).hex()
         try:
             self._layers = torch.jit.load(path, map_location="cpu").eval().layers
         except (RuntimeError, AttributeError) as error:

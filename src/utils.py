@@ -3,6 +3,7 @@ beside them that every command shares: one-line errors, whole files, picture she
 
 import argparse
 import difflib
+import hashlib
 import json
 import os
 import random
@@ -143,6 +144,15 @@ def whole_file(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_digest(path):
+    """SHA-256 of a file's content, 32 bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 def save_picture(image, path):

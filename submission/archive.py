@@ -1,6 +1,5 @@
 """Writing, unpacking and delivering the archive."""
 
-import hashlib
 import os
 import shutil
 import zipfile
@@ -58,12 +57,3 @@ def deliver(path, output):
 def file_size(path):
     """Bytes of a file."""
     return Path(path).stat().st_size
-
-
-def sha256_of(path):
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

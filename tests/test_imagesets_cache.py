@@ -73,7 +73,7 @@ def test_pickled_cache_opens_the_same_file_and_carries_no_pixels(tmp_path):
 def test_second_opening_neither_decodes_nor_reads(folder, settled, monkeypatch):
     first = open_folder(folder)
     monkeypatch.setattr(imagesets.opening, "decode_image", refuse)
-    monkeypatch.setattr(imagesets.contents, "_hash_file", refuse)
+    monkeypatch.setattr(imagesets.contents, "file_digest", refuse)
     second = open_folder(folder)
     assert second.train.digest == first.train.digest
     assert np.array_equal(second.train.images, first.train.images)
@@ -82,7 +82,7 @@ def test_second_opening_neither_decodes_nor_reads(folder, settled, monkeypatch):
 
 def test_recently_written_files_are_read_again(folder, monkeypatch):
     open_folder(folder)
-    monkeypatch.setattr(imagesets.contents, "_hash_file", refuse)
+    monkeypatch.setattr(imagesets.contents, "file_digest", refuse)
     with pytest.raises(AssertionError):
         open_folder(folder)
 

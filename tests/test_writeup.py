@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import submit
 from custom_model import MODEL_DEFAULTS
 from src.utils import UserError, picture_sheet, save_picture, write_json
 from training.command_line import make_settings
@@ -464,3 +466,34 @@ def test_durations_and_lists():
     for seconds, text in {**spoken, 7265: "2 h 1 min"}.items():
         assert duration(seconds).replace("\u00a0", " ") == text
     assert [listed(["a"]), listed(["a", "b", "c"])] == ["a", "a, b and c"]
+
+
+def test_submit_makes_it_and_hands_it_in_with_that_runs_student(own_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(submit, "inspect", lambda *arguments: [])  # tested elsewhere
+    (own_run / "final_model.pt").write_bytes(b"weights")
+    output = tmp_path / "a.zip"
+    flags = ["--run_dir", own_run, "--writeup", "--author", "Ada", "--output", output]
+    assert submit.main([str(flag) for flag in flags]) == 0
+    with zipfile.ZipFile(output) as archive:
+        assert archive.read("checkpoints/best_model.pt") == b"weights"
+        assert archive.read("writeup.pdf") == (own_run / "writeup.pdf").read_bytes()
+        config = archive.read("checkpoints/model_config.json")
+    assert config == (own_run / "model_config.json").read_bytes()
+    assert "Ada" in texts_of(own_run / "writeup.pdf")[0]
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--writeup", "--writeup: name the run"),
+        ("--run_dir run --writeup --writeup_pdf a.pdf", "--writeup and --writeup_pdf"),
+        ("--author Ada", "give --writeup too"),
+        ("--run_dir nowhere", "nowhere/final_model.pt: no such file"),
+        ("--run_dir nowhere --writeup", "nowhere: the write-up lacks: the settings"),
+    ],
+)
+def test_mistakes_with_submit(tmp_path, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        submit.main(flags.split())
+    assert list(tmp_path.iterdir()) == []

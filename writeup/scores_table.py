@@ -24,7 +24,8 @@ def score_table(scores, cite):
     columns = [column for column in columns if _values(scores, *column[1:])]
     head = ["Images", "n", *(title for title, _, _ in columns)]
     rows = []
-    for row in scores["rows"]:
+    # Levels that were given up by tuning are of no interest here.
+    for row in (row for row in scores["rows"] if row["model"] != "untuned student"):
         cells = [row["images"], f"{row['count']:,}"]
         for _, space, key in columns:
             digits = _digits(_values(scores, space, key))
