@@ -7,18 +7,19 @@ writes scores.json, scores.md, report.html and the pictures of it. `--tune` firs
 student's noise levels on training images and writes them to its model_config.json.
 """
 
+import os
 from datetime import date
 from pathlib import Path
 
 from evaluation.pictures import real_images, sample_images
 from evaluation.publish import publish
 from evaluation.series import Series, score_series
-from evaluation.subjects import LEAST, data_fields, open_subjects
+from evaluation.subjects import LEAST, data_fields, fingerprint, open_subjects
 from evaluation.tables import markdown
 from evaluation.tuning import tune_student
 from metrics import random_feature_space
 from metrics.comparison import Comparison
-from metrics.inception import InceptionSpace, weights_path
+from metrics.inception import InceptionSpace, download_weights, weights_path
 from src.utils import CommandParser, UserError, pick_device, run_command
 from training.command_line import add_flag
 from training.hardware import hardware
@@ -39,7 +40,7 @@ def parse_arguments(argv=None):
         help="score it too (the run's own)",
     )
     parser.add_argument("--nfe_list", type=int, nargs="+", default=[1, 2, 4], help="(1 2 4)")
-    parser.add_argument("--teacher_nfe_list", type=int, nargs="+", default=[35, 1], help="(35 1)")
+    parser.add_argument("--teacher_nfe_list", type=int, nargs="+", help="(35 1)")
     parser.add_argument("--num_samples", type=int, default=1000, help="(%(default)s)")
     parser.add_argument("--batch_size", type=int, default=50, help="(%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="(42 43 44)")
@@ -50,12 +51,15 @@ def parse_arguments(argv=None):
         help="the first one ranks (inception if its weights are there, else random)",
     )
     parser.add_argument("--fid_weights", help="Inception's weights, as in measure_fid.py")
+    parser.add_argument(
+        "--download_weights", action="store_true", help="fetch them once if they are not there"
+    )
     parser.add_argument("--no_auc", action="store_true", help="skip the classifier two-sample test")
     parser.add_argument(
         "--hide_real", action="store_true", help="keep real images out of the report, to share it"
     )
     parser.add_argument("--tune", action="store_true", help="choose the student's noise levels")
-    parser.add_argument("--tune_samples", type=int, default=500, help="(%(default)s)")
+    parser.add_argument("--tune_samples", type=int, help="images of each trial (500)")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
     parser.add_argument("--output_dir", help="(RUN_DIR/evaluation, or ./results/evaluation)")
     section = parser.add_argument_group(
@@ -67,21 +71,36 @@ def parse_arguments(argv=None):
     if args.run_dir and args.ckpt_path:
         raise UserError("--run_dir and --ckpt_path: give one of them")
     args.ckpt_path = args.ckpt_path or "./checkpoints/best_model.pt"
+    if args.teacher_nfe_list and args.teacher is None:
+        raise UserError("--teacher_nfe_list: give --teacher too")
+    if args.tune_samples and not args.tune:
+        raise UserError("--tune_samples: give --tune too")
+    args.teacher_nfe_list = args.teacher_nfe_list or [35, 1]
+    args.tune_samples = 500 if args.tune_samples is None else args.tune_samples
     if min(args.num_samples, args.tune_samples) < LEAST:
         raise UserError(f"--num_samples, --tune_samples: at least {LEAST}")
     if min(args.batch_size, *args.nfe_list, *args.teacher_nfe_list) < 1:
         raise UserError("--batch_size, --nfe_list, --teacher_nfe_list: at least 1")
+    if not all(0 <= seed < 2**32 for seed in args.seeds):
+        raise UserError("--seeds: from 0 to 2^32 - 1")
+    if args.features == ["random"] and (args.fid_weights or args.download_weights):
+        raise UserError("--fid_weights, --download_weights: --features random needs no weights")
     for flag in ("nfe_list", "teacher_nfe_list", "seeds"):
         setattr(args, flag, list(dict.fromkeys(getattr(args, flag))))
     return args
 
 
-def feature_spaces(names, weights):
-    """The feature spaces asked for; without a wish FID's where its weights are, else the random."""
+def feature_spaces(names, weights, download):
+    """The feature spaces asked for; without a wish FID's where its weights are, else the random.
+
+    Weights that were named, or are to be fetched, are wished for.
+    """
+    if download:
+        download_weights(weights_path(weights))
     if names is None:
-        there = weights_path(weights).is_file()
-        names = ["inception"] if there else ["random"]
-        if not there:
+        wished = weights or download or os.environ.get("FID_WEIGHTS")
+        names = ["inception"] if wished or weights_path().is_file() else ["random"]
+        if names == ["random"]:
             space = random_feature_space()
             print(f"no Inception weights here: distances are in {space.name}, which is not FID")
     make = {"inception": lambda: InceptionSpace(weights), "random": random_feature_space}
@@ -91,12 +110,13 @@ def feature_spaces(names, weights):
 def main(argv=None):
     args = parse_arguments(argv)
     device = pick_device(args.device)
-    spaces = feature_spaces(args.features, args.fid_weights)
+    spaces = feature_spaces(args.features, args.fid_weights, args.download_weights)
     data_flags = {
         item.name: getattr(args, item.name) for item in data_fields() if item.name in args
     }
     subjects = open_subjects(args.run_dir, args.ckpt_path, args.teacher, data_flags, device)
     output = Path(args.output_dir or f"{args.run_dir or 'results'}/evaluation")
+    output.mkdir(parents=True, exist_ok=True)  # now, not after the work
     data, images = subjects.settings.data, subjects.images
     comparison = Comparison(
         spaces,
@@ -134,6 +154,7 @@ def main(argv=None):
     content = {
         "name": subjects.name,
         "checkpoint": str(subjects.checkpoint),
+        **fingerprint(subjects.checkpoint),
         "reference": images.description,
         "reference_count": len(images.val),
         "training_count": len(images.train),

@@ -14,6 +14,7 @@ from metrics import feature_distance, random_feature_space
 from metrics.feature_cache import cached_features, files_digest
 from metrics.folders import image_files, load_image
 from metrics.inception import InceptionSpace, download_weights, weights_path
+from metrics.random_features import SMALLEST
 from src.utils import CommandParser, UserError, pick_device, run_command, to_uint8, write_json
 
 
@@ -55,15 +56,21 @@ def distance(space, generated, reference, device, batch_size, cache_dir):
     def embed(files):
         return space.embed_files(files, batch_size, device)
 
-    target = cached_features(cache_dir, space, files_digest(reference), lambda: embed(reference))
+    content = files_digest(reference)
+    target = cached_features(cache_dir, space, content, device, lambda: embed(reference))
     return feature_distance(embed(generated), target)
 
 
 def check_sizes(generated, reference):
-    """Random features of images of different sizes do not compare: raise `UserError`."""
+    """Random features want images of one size, not too small: raise `UserError`."""
     (height, width, _), (height2, width2, _) = (
         load_image(files[0]).shape for files in (generated, reference)
     )
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"--generated_dir {generated[0].parent}: images of {width}x{height}; random features"
+            f" need {SMALLEST} pixels at least"
+        )
     if (height, width) != (height2, width2):
         raise UserError(
             f"--generated_dir {generated[0].parent}: images of {width}x{height},"
@@ -109,6 +116,9 @@ def main(argv=None):
         raise UserError(f"--batch_size {args.batch_size}: at least 1")
     if Path(args.output_path).is_dir():
         raise UserError(f"--output_path {args.output_path}: is a folder; name a JSON file")
+    if args.features == "random" and (args.fid_weights or args.download_weights):
+        raise UserError("--fid_weights, --download_weights: --features random needs no weights")
+    device = pick_device(args.device)
     generated = image_files(args.generated_dir, "--generated_dir")
     if args.features == "random":
         space = random_feature_space()
@@ -121,7 +131,6 @@ def main(argv=None):
     reference = image_files(args.reference_dir, "--reference_dir")
     if not space.is_fid:
         check_sizes(generated, reference)
-    device = pick_device(args.device)
 
     score = distance(space, generated, reference, device, args.batch_size, args.cache_dir)
     title = "FID" if space.is_fid else f"Fréchet distance in {space.name} (not FID)"

@@ -39,6 +39,7 @@ def parse_arguments(argv=None):
     parser.add_argument(
         "--writeup", action="store_true", help="make the write-up from the run's records and add it"
     )
+    parser.add_argument("--teacher_dir", help="the run that trained the teacher, if it was moved")
     parser.add_argument("--author", default="", help="the write-up's author, a line of text")
     parser.add_argument("--writeup_pdf", help="or add a PDF of your own as writeup.pdf")
     parser.add_argument("--output", default="submission.zip", help="(%(default)s)")
@@ -55,8 +56,12 @@ def parse_arguments(argv=None):
         raise UserError("--writeup: name the run whose records it is made from with --run_dir DIR")
     if args.writeup and args.writeup_pdf:
         raise UserError("--writeup and --writeup_pdf: give one of them")
-    if args.author and not args.writeup:
-        raise UserError("--author is named in the write-up: give --writeup too")
+    if (args.author or args.teacher_dir) and not args.writeup:
+        raise UserError("--author and --teacher_dir are for the write-up: give --writeup too")
+    if args.run_dir and (args.ckpt_path or args.config_path):
+        raise UserError("--run_dir names the student; leave out --ckpt_path and --config_path")
+    if args.run_dir and not Path(args.run_dir).is_dir():
+        raise UserError(f"--run_dir {args.run_dir}: no such folder")
     if args.ckpt_path is None:
         student = f"{args.run_dir}/final_model.pt" if args.run_dir else "checkpoints/best_model.pt"
         args.ckpt_path = student
@@ -99,7 +104,7 @@ def main(argv=None, root=ROOT):
         from writeup.document import make_writeup  # matplotlib, which the rest can do without
 
         pdf = Path(args.run_dir) / "writeup.pdf"
-        args.writeup_pdf = make_writeup(args.run_dir, pdf, args.author)
+        args.writeup_pdf = make_writeup(args.run_dir, pdf, args.author, args.teacher_dir)
         print(f"write-up: {pdf}, two pages and one of references", flush=True)
     files = collect(root, args.ckpt_path, args.config_path, args.official, args.writeup_pdf)
     output = Path(args.output)

@@ -24,8 +24,9 @@ def draw_distance_over_nfe(content, path):
                 place = dict(xytext=(0, -13 if kind == "student" else 6), fontsize=8)
                 place |= dict(textcoords="offset points", ha="center")
                 axis.annotate(f"{mean:.1f}", (nfe, mean), **place)
-    (floor, _), *_ = [_mean_sd(row, space) for row in content["rows"] if row["model"] == "real"]
-    axis.axhline(floor, color="grey", linestyle="--", label="real training images (the floor)")
+    (real,) = [row for row in content["rows"] if row["model"] == "real"]
+    label = f"real training images (the floor, n = {real['count']})"
+    axis.axhline(_mean_sd(real, space)[0], color="grey", linestyle="--", label=label)
     axis.margins(0.1, 0.15)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")

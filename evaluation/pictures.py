@@ -12,7 +12,7 @@ STRIP_COLUMNS = 10
 
 def real_images(cache, count, seed):
     """`count` of the images of `cache` (all, if there are fewer) as uint8 `[N, H, W, 3]`."""
-    picks = np.random.default_rng(abs(seed)).permutation(len(cache))[:count]
+    picks = np.random.default_rng(seed).permutation(len(cache))[:count]
     return cache.take(np.sort(picks)).numpy()
 
 

@@ -1,5 +1,8 @@
 """What an evaluation leaves behind: scores, pictures, and the report that shows them."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 
 from evaluation.figures import draw_distance_over_nfe
@@ -10,6 +13,12 @@ from src.utils import picture_sheet, save_picture, whole_file, write_json
 from training.logbook import draw_curves, read_rows
 
 SHEET_IMAGES, SHEET_COLUMNS = 40, 10
+OWN_PICTURES = re.compile(
+    r"(real|sheet|training_curves|(nearest|student|teacher|untuned_student)_nfe=\d+)\.png"
+    r"|distance_over_nfe\.svg"
+)
+PATHS = ("save_dir", "export_dir", "data_root", "train_split", "val_split", "cache_dir")
+PATHS += ("teacher_ckpt",)
 COMPARED = 8  # generated images that are shown with their nearest training images
 
 
@@ -19,9 +28,12 @@ def publish(content, shown, comparison, subjects, output, hide_real=False):
     content: what scores.json holds. shown: {row title: uint8 images}. hide_real: no real image goes
     into the report or any picture.
     """
+    for path in output.glob("*"):
+        if OWN_PICTURES.fullmatch(path.name):
+            path.unlink()  # of an earlier evaluation, perhaps of other rows or with real images
     write_json(output / "scores.json", content)
     with whole_file(output / "scores.md") as temporary:
-        temporary.write_text(markdown(content))
+        temporary.write_text(markdown(content), encoding="utf-8")
     draw_distance_over_nfe(content, output / "distance_over_nfe.svg")
     generated = {row["images"]: row for row in content["rows"] if row["model"] != "real"}
     strips = [(title, strip_of(shown[title])) for title in generated]
@@ -49,10 +61,18 @@ def publish(content, shown, comparison, subjects, output, hide_real=False):
         draw_curves(read_rows(subjects.checkpoint.with_name("log.jsonl")), curves)
         if curves.exists():
             sections.append(("Training", "", [("curves of both phases", curves)]))
-    settings = subjects.settings.as_dict() if subjects.record else {}
+    write_report(content, sections, _configuration(subjects), output / "report.html")
+
+
+def _configuration(subjects):
+    """{group: {key: value}} of the run, paths without their folders; {} of a bare checkpoint."""
+    if not subjects.record:
+        return {}
     facts = {key: subjects.record.get(key) for key in ("preset", "torch", "device")}
-    settings = {"run": facts | settings.pop("run"), **settings} if settings else {}
-    write_report(content, sections, settings, output / "report.html")
+    groups = {"trained with": facts} | subjects.settings.as_dict()
+    for values in groups.values():
+        values |= {key: Path(values[key]).name for key in PATHS if values.get(key)}
+    return groups
 
 
 def _with_real_images(generated, shown, comparison, output):

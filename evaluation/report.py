@@ -4,7 +4,7 @@ import base64
 import io
 from pathlib import Path
 
-from evaluation.tables import distance_title, notes, tables
+from evaluation.tables import distance_title, notes, tables, without_folders
 from src.utils import whole_file
 
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -18,10 +18,11 @@ def write_report(content, pictures, settings, path):
     """
     import jinja2
 
-    template = Path(__file__).with_name("report.html.jinja").read_text()
+    template = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(template).render(
         content=content,
+        reference=without_folders(content["reference"]),
         cards=_cards(content),
         tables=tables(content),
         notes=notes(content),

@@ -4,8 +4,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from custom_model import create_custom_model
-from src.utils import UserError, load_model, read_json
+from custom_model import MODEL_DEFAULTS, create_custom_model
+from src.utils import UserError, file_digest, load_model, read_json
 from training.building import open_images
 from training.checkpoints import check_identity
 from training.command_line import make_settings, settings_from_json
@@ -55,6 +55,13 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
         print(f"{run_dir}: the run is not finished; its newest networks are scored")
     name = Path(run_dir).name if run_dir else str(checkpoint)
     return Subjects(name, checkpoint, student, taught, images, settings, record)
+
+
+def fingerprint(checkpoint):
+    """Which student scores belong to: {"weights_sha256": ..., "few_step_sigmas": levels}."""
+    config = read_json(Path(checkpoint).with_name("model_config.json"))
+    levels = config.get("few_step_sigmas", MODEL_DEFAULTS["few_step_sigmas"])
+    return {"weights_sha256": file_digest(checkpoint).hex(), "few_step_sigmas": levels}
 
 
 def data_fields():

@@ -1,5 +1,7 @@
 """Which scores a table shows and how, and their means over seeds."""
 
+import re
+
 import numpy as np
 
 from metrics.comparison import PIXELS
@@ -32,6 +34,11 @@ PIXEL_COLUMNS = {
 def distance_title(space):
     """How the Fréchet distance in a space, as of `scores.json`, is called."""
     return "FID" if space["is_fid"] else f"Fréchet distance in {space['name']} (not FID)"
+
+
+def without_folders(text):
+    """Paths in a text shortened to their last names: where data lies is nobody else's business."""
+    return re.sub(r"(\S*[/\\])+", "", text)
 
 
 def over_seeds(scores):
@@ -80,10 +87,11 @@ def notes(content):
     return (
         f"{content['num_samples']} images against {content['reference_count']} held-out ones,"
         f" {over}; features: {', '.join(spaces)}. Distances depend on the number of images: compare"
-        " equal n only. The row of real training images is the floor. AUC: of a network trained to"
-        " tell them from held-out images, 0.5 is perfect. Nearer than new ones: the share of images"
-        " nearer to a training image than all but 1 % of the held-out images are; far above 1 %"
-        " means copies. SWD: sliced Wasserstein distance of patches x 1000."
+        " equal n only. The row of real training images is the floor; its ± is less than it should"
+        " be, since its subsets overlap. AUC: of a network trained to tell them from held-out"
+        " images, 0.5 is perfect. Nearer than new ones: the share of images nearer to a training"
+        " image than all but 1 % of the held-out images are; far above 1 % means copies. SWD:"
+        " sliced Wasserstein distance of patches x 1000."
         f" {content['hardware']}, {content['date']}."
     )
 

@@ -6,7 +6,7 @@ import torch
 
 from evaluation.level_search import search_levels
 from evaluation.pictures import sample_images
-from src.utils import read_json, torch_load, write_json
+from src.utils import UserError, read_json, torch_load, write_json
 
 SEED = 1_000_003  # apart from any that scores are given for
 BATCH = 50
@@ -21,6 +21,9 @@ def tune_student(subjects, comparison, nfes, count, output):
     {nfe: {"before": levels, "after": levels}}.
     """
     model, results, first = subjects.student, {}, None
+    if model.sampler != "few_step":
+        raise UserError(f"--tune: {subjects.checkpoint} is a teacher; name a student")
+    configs = {path: read_json(path) for path in _configs_of(subjects)}
 
     def score(levels):
         # the same noise each time, so that the levels are what differs
@@ -41,13 +44,13 @@ def tune_student(subjects, comparison, nfes, count, output):
             f" ({len(tried)} tried)",
             flush=True,
         )
-    found = {str(nfe): result["after"] for nfe, result in results.items()}
-    for path in _configs_of(subjects):
-        config = read_json(path)
-        write_json(path, config | {"few_step_sigmas": config["few_step_sigmas"] | found})
-        print(f"{path}: levels of NFE {', '.join(found)} written")
     space = {"feature_space": comparison.spaces[0].name, "num_samples": count, "seed": SEED}
     write_json(output / "tuning.json", space | {"levels": results})
+    known = {str(nfe): levels for nfe, levels in model.scheduler.few_step_table.items()}
+    found = {str(nfe): result["after"] for nfe, result in results.items()}
+    for path, config in configs.items():
+        write_json(path, config | {"few_step_sigmas": known | found})
+        print(f"{path}: levels of NFE {', '.join(found)} written")
     return results
 
 

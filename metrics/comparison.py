@@ -1,10 +1,12 @@
 """All scores of a set of images against held-out ones, in feature spaces and in pixels."""
 
+from functools import partial
+
 import numpy as np
 
 from metrics.channels import channel_difference
 from metrics.feature_cache import cached_features, pixels_digest
-from metrics.frechet import feature_distance
+from metrics.frechet import feature_statistics, frechet_distance
 from metrics.kernel import kernel_distance
 from metrics.neighbours import density_coverage, memorisation, nearest, precision_recall
 from metrics.sliced import patch_wasserstein
@@ -17,29 +19,48 @@ NEIGHBOURS = 5  # k of all manifold scores, so that they compare
 class Comparison:
     """Scores images against `heldout`, and asks whether they copy `training`.
 
-    spaces: feature spaces, the first of which ranks. heldout, training: uint8 `[N, H, W, 3]`.
-    mirrored: the training saw mirror images too, so copies of those count. Features of both sets
-    are kept in `cache_dir`. classify: run the two-sample test, whose training costs most.
+    spaces: feature spaces, the first of which ranks. heldout, training: uint8 `[N, H, W, 3]`;
+    training is used for copies and `to_training` alone. mirrored: the training saw mirror images
+    too, so copies of those count. Features of both sets are kept in `cache_dir` (None: are not).
+    classify: run the two-sample test, whose training costs most.
     """
 
     def __init__(self, spaces, heldout, training, cache_dir, device, mirrored=True, classify=True):
-        self.spaces, self.heldout, self.device, self.classify = spaces, heldout, device, classify
-        self.training = np.concatenate([training, training[:, :, ::-1]]) if mirrored else training
+        self.spaces, self.device, self.classify = spaces, device, classify
+        self.heldout, self.training, self.cache_dir = heldout, training, cache_dir
+        if mirrored and training is not None:
+            self.training = np.concatenate([training, training[:, :, ::-1]])
+        self._known = {}
 
-        def embedded(space, images):
-            digest = pixels_digest(images)
-            return cached_features(cache_dir, space, digest, lambda: self.embed(space, images))
+    def _once(self, key, compute):
+        """What was computed under `key`, computed at the first call."""
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
 
-        self.heldout_features, self.training_features = {}, {}
-        for space in spaces:
-            self.heldout_features[space.name] = embedded(space, heldout)
-            self.training_features[space.name] = embedded(space, self.training)
-        self.heldout_features[PIXELS] = thumbnails(heldout)
-        self.training_features[PIXELS] = thumbnails(self.training)
-        self._heldout_nearest = {
-            name: nearest(features, self.training_features[name])[0]
-            for name, features in self.heldout_features.items()
-        }
+    def _features_of(self, part, name):
+        """Features of "heldout" or "training" images in the space `name`, or their thumbnails."""
+
+        def compute():
+            images = getattr(self, part)
+            if name == PIXELS:
+                return thumbnails(images)
+            (space,) = [space for space in self.spaces if space.name == name]
+            content = pixels_digest(images)
+            embed = partial(self.embed, space, images)
+            return cached_features(self.cache_dir, space, content, self.device, embed)
+
+        return self._once((part, name), compute)
+
+    def _distance(self, name, features, part):
+        statistics = self._once(
+            ("statistics", part, name),
+            lambda: feature_statistics(self._features_of(part, name)),
+        )
+        return frechet_distance(*feature_statistics(features), *statistics)
+
+    def _nearest(self, name, features):
+        return nearest(features, self._features_of("training", name), device=self.device)
 
     def embed(self, space, images):
         """Features `[N, D]` of uint8 images."""
@@ -67,26 +88,25 @@ class Comparison:
 
     def distance(self, images, to_training=False):
         """Fréchet distance in the first space to the held-out or to the training images."""
-        space = self.spaces[0]
-        sets = self.training_features if to_training else self.heldout_features
-        return feature_distance(self.embed(space, images), sets[space.name])
+        space, part = self.spaces[0], "training" if to_training else "heldout"
+        return self._distance(space.name, self.embed(space, images), part)
 
     def nearest_training(self, images):
         """[(name, training image of each)]: the nearest ones in the first space and in pixels."""
         space = self.spaces[0]
         embeddings = {space.name: self.embed(space, images), PIXELS: thumbnails(images)}
         return [
-            (name, self.training[nearest(features, self.training_features[name])[1]])
+            (name, self.training[self._nearest(name, features)[1]])
             for name, features in embeddings.items()
         ]
 
     def _of_features(self, name, features):
-        target = self.heldout_features[name]
+        target = self._features_of("heldout", name)
         k = min(NEIGHBOURS, len(features) - 1, len(target) - 1)
         precision, recall = precision_recall(target, features, k)
         density, coverage = density_coverage(target, features, k)
         return {
-            "frechet": feature_distance(features, target),
+            "frechet": self._distance(name, features, "heldout"),
             "kid": kernel_distance(features, target),
             "precision": precision,
             "recall": recall,
@@ -95,15 +115,17 @@ class Comparison:
         }
 
     def _copies(self, name, features):
-        distances, _ = nearest(features, self.training_features[name])
-        return memorisation(distances, self._heldout_nearest[name])
+        new = self._once(
+            ("nearest", name), lambda: self._nearest(name, self._features_of("heldout", name))[0]
+        )
+        return memorisation(self._nearest(name, features)[0], new)
 
 
 def thumbnails(images):
     """uint8 images `[N, H, W, 3]` -> `[N, D]`, averaged over 2x2 pixels so that a shift by one
     pixel is no other image, and scaled so that distances are RMS differences in grey levels."""
     count, height, width, channels = images.shape
-    small = images[:, : height // 2 * 2, : width // 2 * 2].astype(np.float64)
-    small = small.reshape(count, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
-    small = small.reshape(count, -1)
-    return small / np.sqrt(small.shape[1])
+    small = images[:, : height // 2 * 2, : width // 2 * 2]
+    small = small.reshape(count, height // 2, 2, width // 2, 2, channels)
+    small = small.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1)
+    return small / np.float32(np.sqrt(small.shape[1]))

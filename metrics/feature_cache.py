@@ -5,23 +5,25 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from src.utils import file_digest, whole_file
 
 FORMAT = 1  # of the features themselves: goes up when resizing or reading changes
 
 
-def cached_features(folder, space, content, embed):
+def cached_features(folder, space, content, device, embed):
     """`embed()` -> features `[N, D]`, taken from `folder` where this was done before.
 
     space: the feature space, by its name and digest; content: hexadecimal digest of the images in
-    their order. A file that is damaged counts as absent (an archive's checksums tell). A `folder`
-    of None keeps nothing.
+    their order; device: where `embed` works, since a GPU rounds in its own way. A file that is
+    damaged counts as absent (an archive's checksums tell). A `folder` of None keeps nothing.
     """
     if folder is None:
         return embed()
-    name = f"{FORMAT} {space.name} {space.digest} {content}"
+    name = f"{FORMAT} {space.name} {space.digest} {torch.device(device).type} {content}"
     path = Path(folder) / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)  # now, not after the work
     try:
         with np.load(path) as stored:
             return stored["features"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from src.utils import UserError
 
@@ -38,7 +38,8 @@ def load_image(file):
     try:
         with Image.open(file) as image:
             return np.array(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    # Pillow raises the last two for some damaged PNGs.
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise UserError(f"{file}: not readable as an image ({error})") from error
 
 

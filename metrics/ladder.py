@@ -91,7 +91,7 @@ def measure_ladder(images, space, seed=0, classify=False):
     """
     order = np.random.RandomState(seed).permutation(len(images))
     half, other = images[order[::2]], images[order[1::2]]
-    comparison = Comparison([space], other, other, None, "cpu", classify=classify)
+    comparison = Comparison([space], other, None, None, "cpu", classify=classify)
     rows = {}
     for name, corrupt in {FLOOR: lambda images, _: images, **CORRUPTIONS}.items():
         corrupted = np.ascontiguousarray(corrupt(half, np.random.RandomState(seed)))
@@ -114,13 +114,15 @@ def ladder_table(rows):
     return "\n".join(lines)
 
 
-def load_set(data_root, split=None):
+def load_set(data_root, split=None, least=2):
     """Images of a folder at 64x64: all, or `{id}.png` for the ids in the file `split`."""
     files = image_files(data_root, "--data_root")
     if split is not None:
         if not Path(split).is_file():
             raise UserError(f"{split}: no such file; it should list one image id a line")
         files = [Path(data_root) / f"{name}.png" for name in Path(split).read_text().split()]
+    if len(files) < least:
+        raise UserError(f"{split or data_root}: {len(files)} images, at least {least} are needed")
     return load_images(files, size=(64, 64))
 
 
@@ -132,14 +134,14 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0, help="of the halves and corruptions")
     parser.add_argument("--no_auc", action="store_true", help="skip the classifier's test")
     args = parser.parse_args(argv)
-    images = load_set(args.data_root, args.split)
-    if len(images) < 8:
-        raise UserError(f"--data_root {args.data_root}: {len(images)} images are too few to halve")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed {args.seed}: from 0 to 2^32 - 1")
+    images = load_set(args.data_root, args.split, least=8)
+    other = load_set(args.data_root, args.other_split) if args.other_split else None
     space = random_feature_space()
     print(f"{space.name} (sha256 {space.digest[:12]}), {len(images)} images, halves compared\n")
     print(ladder_table(measure_ladder(images, space, args.seed, not args.no_auc)))
-    if args.other_split:
-        other = load_set(args.data_root, args.other_split)
+    if other is not None:
         distance = set_distance(other, images, space)
         print(f"\n{len(other)} other real images against all {len(images)}: {distance:.3f}")
 

@@ -11,25 +11,39 @@ import torch
 from metrics.checks import checked_features
 
 CHUNK = 256
+# A matrix product finds neighbours four times faster but puts equal rows up to 1e-5 apart; so it
+# only proposes this many, whose distances are then taken from differences.
+CANDIDATES = 4
 
 
-def nearest(queries, references, exclude_self=False, chunk=CHUNK):
+def nearest(queries, references, exclude_self=False, chunk=CHUNK, device="cpu"):
     """Euclidean distance `[N]` (float64) and index `[N]` (int64) of each query's nearest reference.
 
     Of equally near ones any may be named. With `exclude_self`, for two arguments that are the same
-    set, a row is not its own neighbour. `chunk` rows are compared at a time. Raises `ValueError`
-    where no reference is left.
+    set, a row is not its own neighbour. `chunk` rows are compared at a time on `device`. Raises
+    `ValueError` where no reference is left.
     """
     queries = checked_features(queries)
     references = checked_features(references, 2 if exclude_self else 1)
     if exclude_self and queries.shape != references.shape:
         raise ValueError(f"exclude_self needs one set, not {queries.shape}, {references.shape}")
+    if queries.shape[1] != references.shape[1]:
+        raise ValueError(f"dimensions differ: {queries.shape}, {references.shape}")
+    kept = min(CANDIDATES, len(references) - exclude_self)
+    centre = references.mean(axis=0)  # small numbers lose less
+    targets = torch.from_numpy(references - centre).to(device)
     distances, indices = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)
-    for rows, block in _distance_blocks(queries, references, chunk):
+    for start in range(0, len(queries), chunk):
+        rows = slice(start, min(start + chunk, len(queries)))
+        block = torch.from_numpy(queries[rows] - centre).to(device)
+        rough = torch.cdist(block, targets, compute_mode="use_mm_for_euclid_dist")
         if exclude_self:
-            block[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = torch.inf
-        values, columns = block.min(dim=1)
-        distances[rows], indices[rows] = values.numpy(), columns.numpy()
+            rough[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = torch.inf
+        found = rough.topk(kept, largest=False).indices.cpu().numpy()  # [rows, kept]
+        exact = np.linalg.norm(queries[rows, None] - references[found], axis=2)
+        best = exact.argmin(axis=1)[:, None]
+        distances[rows] = np.take_along_axis(exact, best, 1)[:, 0]
+        indices[rows] = np.take_along_axis(found, best, 1)[:, 0]
     return distances, indices
 
 
@@ -90,16 +104,19 @@ def memorisation(distances, heldout_distances):
     `[M]` of the held-out ones. Returns `nearest_median` and `nearest_median_heldout`, their
     medians, and `share_closer`, the share of generated rows nearer to a training row than the 1st
     percentile of the held-out distances. 0.01 is expected of images of the real distribution that
-    copy nothing, 1 of copies. Where the held-out images hold copies of training images themselves,
-    the percentile is near 0 and the share says nothing.
+    copy nothing, 1 of copies; with fewer than 99 held-out rows there is no such percentile, and no
+    `share_closer`. Where the held-out images hold copies of training images themselves, the
+    percentile is near 0 and the share says nothing.
     """
-    # Weibull's percentile is the one below which a new draw lies with chance 0.01 exactly.
-    threshold = np.percentile(heldout_distances, 1, method="weibull")
-    return {
+    found = {
         "nearest_median": float(np.median(distances)),
         "nearest_median_heldout": float(np.median(heldout_distances)),
-        "share_closer": float((distances < threshold).mean()),
     }
+    if len(heldout_distances) >= 99:
+        # Weibull's percentile is the one below which a new draw lies with chance 0.01 on average.
+        threshold = np.percentile(heldout_distances, 1, method="weibull")
+        found["share_closer"] = float((distances < threshold).mean())
+    return found
 
 
 def _distance_blocks(queries, references, chunk):

@@ -22,6 +22,7 @@ DIGEST = "0235af6defb88411543ff37742aa7130aacae0d17f307cd08d503aa4ba1558b1"
 
 SEED = 1
 GRID = 4
+SMALLEST = 16  # pixels of an image's sides
 HIGH_PASS_FILTERS = 16
 LOG_FLOOR = 1e-4  # energy of a response well below one grey level of 255
 CONVOLUTIONS = ((3, 32, 1), (32, 64, 2), (64, 96, 2))  # in, out, stride; 3x3 each
@@ -65,8 +66,8 @@ class RandomFeatureSpace:
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images {images.dtype} {images.shape}: uint8 [N, H, W, 3] is needed")
-        if min(images.shape[1:3]) < 16:
-            raise ValueError(f"images {images.shape}: height and width of at least 16 are needed")
+        if min(images.shape[1:3]) < SMALLEST:
+            raise ValueError(f"images {images.shape}: height and width of at least {SMALLEST}")
         device = torch.device(device)
         # float32 convolutions on a GPU may run in TF32, whose error would show in the distance
         dtype = torch.float64 if device.type == "cuda" else torch.float32

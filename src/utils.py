@@ -47,6 +47,8 @@ class CommandParser(argparse.ArgumentParser):
 def run_command(main):
     """Run `main()` as a program: a `UserError`, or a file that cannot be read or written, becomes
     one line on stderr and exit code 2; Ctrl-C exits with 130."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a pipe's encoding may lack a letter or a check mark
     try:
         sys.exit(main())
     except UserError as error:
@@ -164,13 +166,14 @@ def save_picture(image, path):
 def write_json(path, content):
     """Write `content` as indented JSON, whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path):
     """Read a JSON object; `UserError` when the file is absent or not a JSON object."""
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:

@@ -20,7 +20,7 @@ from submission.environment import grading_packages, import_names, required_dist
 from submission.findings import Finding, megabytes, some, verdict
 from submission.imports import imported_packages, module_files, reachable
 
-SIZE_LIMIT = 1e9  # bytes; the student alone has 235 MB
+SIZE_LIMIT = 1e9  # bytes, our own limit; the student alone has 235 MB
 PARAMETERS = {False: 58_753_283, True: 59_934_979}  # of the fixed network, with the condition: True
 REQUIRED = {*ENTRIES, *PROVIDED, REQUIREMENTS, CHECKPOINT, CONFIG, "src/utils.py"}
 

@@ -1,7 +1,9 @@
 """Checks that run a submission: its model is built, and sampled as the graders do."""
 
 import json
+import platform
 
+import torch
 from PIL import Image
 
 from submission.child import HERE, failure_of, run_restricted
@@ -33,7 +35,8 @@ def probe(folder, work):
             f"importing custom_model also imports {some(needless)}; sampling must not need that"
         )
     local = {path.stem for path in folder.iterdir()} & set(report["modules"])
-    return verdict("model", problems, f"built from {', '.join(sorted(local))} alone"), report
+    by = f"by Python {platform.python_version()} and torch {torch.__version__}"
+    return verdict("model", problems, f"built from {', '.join(sorted(local))} alone, {by}"), report
 
 
 def batch_size_for(num_samples):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import evaluate
-from src.utils import UserError, read_json
+from src.utils import UserError, file_digest, read_json
 from tests.stand_in import save_stand_in
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ def test_rows_and_scores(folder):
         assert 0 <= row["scores"]["pixels"]["auc"]["mean"] <= 1
         assert len(row["scores"]["random-conv-v1"]["frechet"]["values"]) == 2
         generated = row["model"] != "real"
-        assert ("share_closer" in row["scores"]["pixels"]) == generated
+        assert ("nearest_median" in row["scores"]["pixels"]) == generated
         assert (row["images_per_second"] or 0 > 0) == (row["images_per_second"] if generated else 0)
 
 
@@ -67,6 +67,9 @@ def test_tuned_levels_are_those_that_sampling_uses(folder):
         for nfe, levels in tuning["levels"].items():
             assert config["few_step_sigmas"][nfe] == levels["after"]
     assert tuning["feature_space"] == "random-conv-v1"
+    scores = read_json(folder / "run" / "evaluation" / "scores.json")
+    assert scores["few_step_sigmas"] == config["few_step_sigmas"]
+    assert scores["weights_sha256"] == file_digest(folder / "run" / "final_model.pt").hex()
     assert "run/export/model_config.json: levels of NFE 1, 2, 4 written" in (
         folder / "output.txt"
     ).read_text().replace(str(folder) + "/", "")
@@ -109,6 +112,29 @@ def test_real_images_can_be_kept_out(folder):
     assert [title.split(":")[0] for title in shown] == expected
 
 
+def test_a_later_evaluation_leaves_no_picture_of_an_earlier_one(folder):
+    flags = "--run_dir run --num_samples 4 --seeds 1 --device cpu --features random --no_auc"
+    flags += " --output_dir twice"
+    assert run(folder, ["evaluate.py", *flags.split(), "--nfe_list", "1", "2"]).returncode == 0
+    (folder / "twice" / "mine.png").write_bytes(b"not of this program")
+    hidden = [*flags.split(), "--nfe_list", "1", "--hide_real"]
+    assert run(folder, ["evaluate.py", *hidden]).returncode == 0
+    pictures = {path.name for path in (folder / "twice").glob("*.png")}
+    assert pictures == {"sheet.png", "student_nfe=1.png", "training_curves.png", "mine.png"}
+    page = (folder / "twice" / "report.html").read_text()
+    assert str(folder) not in page and "thread" in page.split("trained with")[1]
+
+
+def test_what_cannot_end_well_is_said_before_the_work(folder):
+    (folder / "file").write_text("in the way")
+    flags = "--run_dir run --num_samples 1000 --device cpu --output_dir file".split()
+    result = run(folder, ["evaluate.py", *flags])
+    assert result.returncode == 2 and "file" in result.stderr and "NFE" not in result.stdout
+    flags = "--ckpt_path run/teacher/model.pt --data synthetic --synthetic_count 32 --tune"
+    result = run(folder, ["evaluate.py", *flags.split(), "--device", "cpu", "--features", "random"])
+    assert result.returncode == 2 and "is a teacher; name a student" in result.stderr
+
+
 def test_a_checkpoint_alone(folder):
     flags = "--ckpt_path run/export/best_model.pt --data synthetic --synthetic_count 32"
     flags += " --num_samples 4 --nfe_list 2 --seeds 1 --device cpu --features random"
@@ -126,6 +152,11 @@ def test_a_checkpoint_alone(folder):
         ("--run_dir a --ckpt_path b", "--run_dir and --ckpt_path: give one"),
         ("--ckpt_path absent.pt --data synthetic", "absent.pt: no such file"),
         ("--ckpt_path absent.pt --teacher", "--teacher FILE"),
+        ("--teacher_nfe_list 1", "--teacher_nfe_list: give --teacher too"),
+        ("--tune_samples 9", "--tune_samples: give --tune too"),
+        ("--seeds -1", "--seeds: from 0 to"),
+        ("--fid_weights absent.pt", "absent.pt is not there"),
+        ("--features random --fid_weights a.pt", "--features random needs no weights"),
         ("--nfe_list 0", "--nfe_list, --teacher_nfe_list: at least 1"),
         ("--num_samples 1", "at least 4"),
         ("--features inception --fid_weights absent.pt", "absent.pt is not there"),

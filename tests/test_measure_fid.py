@@ -11,6 +11,7 @@ from PIL import Image
 
 import measure_fid
 from metrics import random_feature_space, set_distance
+from metrics.folders import load_image
 from metrics.inception import InceptionSpace
 from metrics.random_features import RandomFeatureSpace
 from src.utils import UserError
@@ -169,6 +170,31 @@ def test_mistakes_are_named(folders, tmp_path):
     write_pictures(tmp_path / "small", 3, seed=0, size=32)
     with pytest.raises(UserError, match="32x32"):
         run(folders.path, "--features", "random", "--generated_dir", str(tmp_path / "small"))
+
+
+def test_mistakes_with_random_features(folders, tmp_path):
+    write_pictures(tmp_path / "tiny", 3, seed=0, size=8)
+    with pytest.raises(UserError, match="8x8; random features need 16"):
+        run(folders.path, "--features", "random", "--generated_dir", str(tmp_path / "tiny"))
+    with pytest.raises(UserError, match="needs no weights"):
+        run(folders.path, "--features", "random", "--fid_weights", "a.pt")
+
+
+def test_any_damage_is_one_line_that_names_the_file(folders):
+    path = folders.path / "generated" / "0003.png"
+    whole, random = path.read_bytes(), np.random.RandomState(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in random.randint(0, 60, 3):
+            damaged[place] = random.randint(256)
+        path.write_bytes(damaged)
+        try:
+            load_image(path)
+        except UserError as error:
+            assert "0003.png: not readable" in str(error)
+            refused += 1
+    assert refused > 100
 
 
 def test_unreadable_and_uneven_images_are_named(folders):

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -163,7 +164,8 @@ def test_the_reference_is_embedded_once(weights, tmp_path, monkeypatch):
     def features(folder):
         files, space = image_files(folder, "--reference_dir"), inception.InceptionSpace()
         content = files_digest(files)
-        return cached_features(tmp_path / "kept", space, content, lambda: space.embed_files(files))
+        embed = partial(space.embed_files, files)
+        return cached_features(tmp_path / "kept", space, content, "cpu", embed)
 
     first = features(reference)
     reference.rename(tmp_path / "elsewhere")

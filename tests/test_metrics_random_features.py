@@ -161,6 +161,11 @@ def test_ladder_command(tmp_path, capsys):
     assert DIGEST[:12] in lines[0] and "8 images" in lines[0]
     table = [line for line in lines if line.startswith("| ")]
     assert len(table) == 2 + len(CORRUPTIONS) and "| auc |" in table[0]
+    (tmp_path / "few.txt").write_text("0\n")
+    for flags in (["--split", "few.txt"], ["--other_split", "few.txt"], ["--seed", "-1"]):
+        flags = [str(tmp_path / flag) if flag.endswith("txt") else flag for flag in flags]
+        with pytest.raises(UserError, match="1 images, at least|--seed -1"):
+            ladder_main(["--data_root", str(tmp_path), *flags])
     with pytest.raises(UserError, match="no such file"):
         ladder_main(["--data_root", str(tmp_path), "--split", str(tmp_path / "absent.txt")])
     with pytest.raises(UserError, match="--data_root"):

@@ -11,7 +11,8 @@ import pytest
 
 import submit
 from custom_model import MODEL_DEFAULTS
-from src.utils import UserError, picture_sheet, save_picture, write_json
+from evaluation.subjects import fingerprint
+from src.utils import UserError, picture_sheet, read_json, save_picture, write_json
 from training.command_line import make_settings
 from training.presets import PRESETS, RECIPES
 from training.settings import nfe_table, student_sigmas
@@ -105,7 +106,9 @@ def make_run(folder, spaces=(SPACE,), **flags):
         random_sheet(folder / "samples" / f"student_{step:07d}.png", 24, 8)
     for nfe in (1, 2, 4):
         random_sheet(folder / "evaluation" / f"student_nfe={nfe}.png", 40, 10)
-    write_json(folder / "evaluation" / "scores.json", scores_of(list(spaces)))
+    (folder / "final_model.pt").write_bytes(b"weights")
+    student = fingerprint(folder / "final_model.pt")
+    write_json(folder / "evaluation" / "scores.json", scores_of(list(spaces)) | student)
     return folder
 
 
@@ -226,7 +229,8 @@ LACKS = {
         run / "evaluation" / "scores.json", {"rows": []}
     ),
     "scores of the student at NFE 1, 2, 4": lambda run: write_json(
-        run / "evaluation" / "scores.json", scores_of([SPACE]) | {"rows": []}
+        run / "evaluation" / "scores.json",
+        read_json(run / "evaluation" / "scores.json") | {"rows": []},
     ),
 }
 
@@ -470,7 +474,6 @@ def test_durations_and_lists():
 
 def test_submit_makes_it_and_hands_it_in_with_that_runs_student(own_run, tmp_path, monkeypatch):
     monkeypatch.setattr(submit, "inspect", lambda *arguments: [])  # tested elsewhere
-    (own_run / "final_model.pt").write_bytes(b"weights")
     output = tmp_path / "a.zip"
     flags = ["--run_dir", own_run, "--writeup", "--author", "Ada", "--output", output]
     assert submit.main([str(flag) for flag in flags]) == 0
@@ -488,8 +491,10 @@ def test_submit_makes_it_and_hands_it_in_with_that_runs_student(own_run, tmp_pat
         ("--writeup", "--writeup: name the run"),
         ("--run_dir run --writeup --writeup_pdf a.pdf", "--writeup and --writeup_pdf"),
         ("--author Ada", "give --writeup too"),
-        ("--run_dir nowhere", "nowhere/final_model.pt: no such file"),
-        ("--run_dir nowhere --writeup", "nowhere: the write-up lacks: the settings"),
+        ("--run_dir nowhere", "--run_dir nowhere: no such folder"),
+        ("--run_dir . --writeup", "the write-up lacks: the settings"),
+        ("--run_dir . --ckpt_path a.pt", "leave out --ckpt_path"),
+        ("--teacher_dir a", "give --writeup too"),
     ],
 )
 def test_mistakes_with_submit(tmp_path, monkeypatch, flags, message):
@@ -497,3 +502,25 @@ def test_mistakes_with_submit(tmp_path, monkeypatch, flags, message):
     with pytest.raises(UserError, match=message):
         submit.main(flags.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_of_another_student_are_not_taken(own_run):
+    (own_run / "final_model.pt").write_bytes(b"other weights")
+    with pytest.raises(UserError, match="of other weights or levels; run python evaluate.py"):
+        read_records(own_run)
+
+
+def test_scores_at_other_levels_are_not_taken(own_run):
+    config = read_json(own_run / "model_config.json")
+    config["few_step_sigmas"]["1"] = [7.5]
+    write_json(own_run / "model_config.json", config)
+    with pytest.raises(UserError, match="of other weights or levels"):
+        read_records(own_run)
+
+
+@pytest.mark.parametrize("rows", [[1], None, [{"images": "student, NFE 1"}]])
+def test_scores_of_another_form(own_run, rows):
+    path = own_run / "evaluation" / "scores.json"
+    write_json(path, read_json(path) | {"rows": rows})
+    with pytest.raises(UserError, match="scores.json is of another form"):
+        read_records(own_run)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from evaluation.subjects import fingerprint
 from src.utils import UserError, read_json
 from training.command_line import settings_from_json
 from training.logbook import read_rows
@@ -69,7 +70,10 @@ def read_records(run_dir, teacher_dir=None):
     teacher_dir = Path(teacher_dir or run_dir)
     teacher_facts = facts
     if teacher_dir != run_dir:
-        lack = f"the settings of the teacher's run ({teacher_dir / CONFIG_NAME})"
+        lack = (
+            f"the settings of the teacher's run ({teacher_dir / CONFIG_NAME}: name its folder with"
+            " --teacher_dir)"
+        )
         teacher_facts = _json_or_lack(teacher_dir / CONFIG_NAME, lack, lacks)
     config = _json_or_lack(run_dir / "model_config.json", "the student (model_config.json)", lacks)
     lacks += _lacking_facts(facts, teacher_facts)
@@ -82,7 +86,7 @@ def read_records(run_dir, teacher_dir=None):
         "student": _early_sheet(run_dir, "student", max(EARLY_STEP, alone + LEARNT), lacks),
     }
     finals, are_scored = _final_sheets(run_dir, lacks)
-    scores = _scores(run_dir, lacks)
+    scores = _scores(run_dir, config, lacks)
     if lacks:
         raise UserError(f"{run_dir}: the write-up lacks: {'; '.join(lacks)}")
     return Records(
@@ -113,9 +117,9 @@ def _lacking_facts(facts, teacher_facts):
     for phase, content in (("teacher", teacher_facts), ("student", facts)):
         if content and f"{phase}_seconds" not in content:
             lacks.append(f"the training time of the {phase} ({CONFIG_NAME}: {phase}_seconds)")
-    for key, name in (("device", "hardware"), ("torch", "version of torch")):
-        if facts and key not in facts:
-            lacks.append(f"the {name} ({CONFIG_NAME}: {key})")
+        for key, name in (("device", "hardware"), ("torch", "version of torch")):
+            if content and key not in content:
+                lacks.append(f"the {name} of the {phase}'s run ({CONFIG_NAME}: {key})")
     return lacks
 
 
@@ -178,16 +182,27 @@ def open_sheet(path, step=None):
     raise UserError(f"{path}: not a sheet of {IMAGE_SIZE}×{IMAGE_SIZE} pictures")
 
 
-def _scores(run_dir, lacks):
+def _scores(run_dir, config, lacks):
     path = run_dir / "evaluation" / "scores.json"
     remedy = f"run python evaluate.py --run_dir {run_dir} --teacher"
     if not path.is_file():
         lacks.append(f"scores (evaluation/scores.json: {remedy})")
         return {}
     scores = read_json(path)
-    if not all(key in scores for key in ("spaces", "rows", "seeds", "num_samples", "reference")):
+    wanted = ("spaces", "rows", "seeds", "num_samples", "reference", "weights_sha256")
+    rows = scores.get("rows")
+    well_formed = isinstance(rows, list) and all(
+        isinstance(row, dict) and {"images", "model", "nfe", "count", "scores"} <= set(row)
+        for row in rows
+    )
+    if not well_formed or not all(key in scores for key in wanted):
         lacks.append(f"scores (evaluation/scores.json is of another form: {remedy})")
         return {}
+    student = run_dir / "final_model.pt"
+    if not student.is_file():
+        lacks.append("the student (final_model.pt)")
+    elif config and any(scores.get(key) != now for key, now in fingerprint(student).items()):
+        lacks.append(f"this student's scores (there are of other weights or levels; {remedy})")
     scored = {row["nfe"] for row in scores["rows"] if row["model"] == "student"}
     absent = [str(nfe) for nfe in STUDENT_NFE if nfe not in scored]
     if absent:

@@ -1,7 +1,6 @@
 """The table of scores and its caption, from what evaluate.py wrote."""
 
-import re
-
+from evaluation.tables import without_folders
 from metrics.comparison import PIXELS
 from writeup.wording import listed
 
@@ -58,8 +57,7 @@ def _caption(scores, spaces, keys, cite):
         drawn = f"mean ± standard deviation over {len(seeds)} seeds ({listed(seeds)})"
     else:
         drawn = f"one seed ({seeds[0]})"
-    # The name of a folder says what the images are; where it lies on this machine does not matter.
-    reference = re.sub(r"(\S*[/\\])+", "", scores["reference"])
+    reference = without_folders(scores["reference"])
     sentences = [
         f"Scores of n\u00a0=\u00a0{scores['num_samples']:,} generated images against"
         f" {scores['reference_count']:,} reference images ({reference}); {drawn}; computed on"
