@@ -105,7 +105,8 @@ def main(argv=None, root=ROOT):
 
         pdf = Path(args.run_dir) / "writeup.pdf"
         args.writeup_pdf = make_writeup(args.run_dir, pdf, args.author, args.teacher_dir)
-        print(f"write-up: {pdf}, two pages and one of references", flush=True)
+        anonymous = "" if args.author else "; it names no author (--author NAME)"
+        print(f"write-up: {pdf}, two pages and one of references{anonymous}", flush=True)
     files = collect(root, args.ckpt_path, args.config_path, args.official, args.writeup_pdf)
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)

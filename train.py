@@ -16,6 +16,7 @@ from training.building import (
     open_images,
     phase_identity,
     prepare_backends,
+    same_weights,
     student_config,
     teacher_config,
     weights_digest,
@@ -127,17 +128,26 @@ def run_student(settings, images, folder, device, identity, teacher_path):
         identity=identity | {"teacher": weights_digest(teacher)},
         pictures=pictures,
         extra_metrics=heldout_logits,
-        on_save=lambda: save_model(stage.ema, folder / "final_model.pt", config),
+        on_save=lambda: save_student(stage.ema, folder / "final_model.pt", config),
         concerns=partial(concerns, settled=stage.settled),
         **_loop_arguments(settings, images, folder, device),
     )
     best = Path(settings.run.export_dir) / "best_model.pt"
     if best.exists():
         print(f"{best}: the student there is replaced; each run keeps its own as final_model.pt")
-    save_model(stage.ema, best, config)
+    save_student(stage.ema, best, config)
     add_facts(folder, student_seconds=round(seconds, 1))
-    print(f"student: {seconds:.0f} s of training; {best} (sample it with python sampling.py)")
+    print(f"student: {seconds:.0f} s of training; python sampling.py --ckpt_path {best}")
     return seconds
+
+
+def save_student(model, path, config):
+    """Save the student; levels that `evaluate.py --tune` chose for these very weights stay."""
+    beside = path.with_name("model_config.json")
+    if path.exists() and beside.exists() and same_weights(path, model):
+        levels = read_json(beside).get("few_step_sigmas", config["few_step_sigmas"])
+        config = config | {"few_step_sigmas": levels}
+    save_model(model, path, config)
 
 
 def _heldout(images, device):

@@ -46,6 +46,8 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
     if teacher == "":
         teacher = teacher_of(run_dir, record)
     checkpoint = Path(run_dir) / "final_model.pt" if run_dir else Path(ckpt_path)
+    if run_dir and not checkpoint.is_file():
+        raise UserError(f"{run_dir}: it has no student yet; let train.py go on with it")
     student = load_model(checkpoint, create_custom_model, device)
     taught = load_model(teacher, create_custom_model, device) if teacher else None
     images = _opened_images(settings)
@@ -72,7 +74,10 @@ def data_fields():
 def _opened_images(settings):
     images = open_images(settings)
     if min(len(images.val), len(images.train)) < LEAST:
-        raise UserError(f"scores need at least {LEAST} training and {LEAST} held-out images")
+        raise UserError(
+            f"scores need at least {LEAST} training and {LEAST} held-out images, not"
+            f" {len(images.train)} and {len(images.val)}; name more with --val_split FILE"
+        )
     if len(images.val) < FEW_IMAGES:
         print(f"only {len(images.val)} images are held out: distances to them mean little")
     return images

@@ -65,7 +65,7 @@ def tables(content):
         columns = {"frechet": (distance_title(space), 1, 2, "the floor"), "kid": kernel}
         columns |= FEATURE_COLUMNS
         made.append((f"In {space['name']}", *_table(content["rows"], space["name"], columns)))
-    made.append(("In pixels", *_table(content["rows"], PIXELS, PIXEL_COLUMNS)))
+    made.append(("In pixels", *_table(content["rows"], PIXELS, PIXEL_COLUMNS, rates=True)))
     return made
 
 
@@ -84,32 +84,38 @@ def notes(content):
     seeds = content["seeds"]
     over = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
     spaces = [f"{space['name']} (sha256 {space['sha256'][:12]})" for space in content["spaces"]]
+    classifier = ""
+    if any("auc" in row["scores"][PIXELS] for row in content["rows"]):
+        classifier = " AUC: of a network trained to tell them from held-out images, 0.5 is perfect."
     return (
         f"{content['num_samples']} images against {content['reference_count']} held-out ones,"
         f" {over}; features: {', '.join(spaces)}. Distances depend on the number of images: compare"
         " equal n only. The row of real training images is the floor; its ± is less than it should"
-        " be, since its subsets overlap. AUC: of a network trained to tell them from held-out"
-        " images, 0.5 is perfect. Nearer than new ones: the share of images nearer to a training"
-        " image than all but 1 % of the held-out images are; far above 1 % means copies. SWD:"
-        " sliced Wasserstein distance of patches x 1000."
+        f" be, since its subsets overlap.{classifier} Nearer than new ones: the share of images"
+        " nearer to a training image than all but 1 % of the held-out images are; far above 1 %"
+        " means copies. SWD: sliced Wasserstein distance of patches x 1000."
         f" {content['hardware']}, {content['date']}."
     )
 
 
-def _table(rows, space, columns):
+def _table(rows, space, columns, rates=False):
     present = [key for key in columns if any(key in row["scores"][space] for row in rows)]
-    header = ["images", "n", *(columns[key][0] for key in present), "images/s"]
-    best = ["*best*", "", *(columns[key][3] for key in present), ""]
+    header = ["images", "n", *(columns[key][0] for key in present), *(["images/s"] * rates)]
+    best = ["*best*", "", *(columns[key][3] for key in present), *([""] * rates)]
     body = [
         [
             row["images"],
             str(row["count"]),
             *(_value(row["scores"][space].get(key), *columns[key][1:3]) for key in present),
-            f"{row['images_per_second']:.1f}" if row["images_per_second"] else "",
+            *([_rate(row["images_per_second"])] * rates),
         ]
         for row in rows
     ]
     return header, [*body, best]
+
+
+def _rate(images_per_second):
+    return "" if images_per_second is None else f"{images_per_second:.1f}"
 
 
 def _value(score, factor, digits):

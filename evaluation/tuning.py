@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import torch
-
 from evaluation.level_search import search_levels
 from evaluation.pictures import sample_images
-from src.utils import UserError, read_json, torch_load, write_json
+from src.utils import UserError, read_json, write_json
+from training.building import same_weights
 
 SEED = 1_000_003  # apart from any that scores are given for
 BATCH = 50
@@ -50,7 +49,7 @@ def tune_student(subjects, comparison, nfes, count, output):
     found = {str(nfe): result["after"] for nfe, result in results.items()}
     for path, config in configs.items():
         write_json(path, config | {"few_step_sigmas": known | found})
-        print(f"{path}: levels of NFE {', '.join(found)} written")
+        print(f"{path}: levels of NFE {', '.join(found)} written; tuning.json keeps the old ones")
     return results
 
 
@@ -63,15 +62,9 @@ def _configs_of(subjects):
     """The checkpoint's model_config.json, and that of its copy where the run had put one."""
     exported = Path(subjects.settings.run.export_dir) / "best_model.pt"
     paths = [subjects.checkpoint.with_name("model_config.json")]
-    if subjects.record and exported.is_file() and _same_weights(exported, subjects.student):
+    if subjects.record and exported.is_file() and same_weights(exported, subjects.student):
         paths.append(exported.with_name("model_config.json"))
     return paths
-
-
-def _same_weights(path, model):
-    stored, own = torch_load(path).get("state_dict", {}), model.state_dict()
-    same_names = stored.keys() == own.keys()
-    return same_names and all(torch.equal(stored[key], own[key].cpu()) for key in own)
 
 
 def _text(levels):

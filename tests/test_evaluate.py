@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,19 @@ def test_what_cannot_end_well_is_said_before_the_work(folder):
     flags = "--ckpt_path run/teacher/model.pt --data synthetic --synthetic_count 32 --tune"
     result = run(folder, ["evaluate.py", *flags.split(), "--device", "cpu", "--features", "random"])
     assert result.returncode == 2 and "is a teacher; name a student" in result.stderr
+
+
+def test_training_again_keeps_levels_that_belong_to_the_weights(folder):
+    tuned = read_json(folder / "run" / "model_config.json")
+    assert run(folder, ["train.py", *TRAIN]).returncode == 0
+    for place in ("run", "run/export"):
+        assert read_json(folder / place / "model_config.json") == tuned
+    # another student has the levels that it was trained at
+    longer = [*TRAIN, "--student_iterations", "6", "--phase", "add", "--save_dir", "longer"]
+    longer += ["--teacher_ckpt", "run/teacher/model.pt"]
+    shutil.copytree(folder / "run" / "export", folder / "other")
+    assert run(folder, ["train.py", *longer, "--export_dir", "other"]).returncode == 0
+    assert read_json(folder / "other" / "model_config.json")["few_step_sigmas"]["1"] == [5.0]
 
 
 def test_a_checkpoint_alone(folder):

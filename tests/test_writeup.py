@@ -524,3 +524,18 @@ def test_scores_of_another_form(own_run, rows):
     write_json(path, read_json(path) | {"rows": rows})
     with pytest.raises(UserError, match="scores.json is of another form"):
         read_records(own_run)
+
+
+def test_early_samples_of_a_short_run_are_early(tmp_path):
+    run = make_run(tmp_path / "run", num_iterations=100, student_iterations=200)
+    for step in (10, 20, 50):
+        random_sheet(run / "samples" / f"teacher_{step:07d}.png", 8, 8)
+    early = read_records(run).early
+    assert early["teacher"].step == 50 and early["student"].step == 200
+
+
+def test_a_ramp_that_does_not_end_is_not_said_to():
+    text, _ = words_of(adv_ramp=100, student_iterations=80, disc_warmup=30)
+    assert "it rises from 0 and ends at 50 % of that" in text
+    text, _ = words_of(adv_ramp=100, student_iterations=130, disc_warmup=30)
+    assert "it rises to that over 100 steps" in text

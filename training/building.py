@@ -9,7 +9,7 @@ import torch
 from custom_model import MODEL_DEFAULTS, NETWORKS, create_custom_model
 from discriminator import build_discriminator
 from imagesets import open_image_sets
-from src.utils import UserError
+from src.utils import UserError, torch_load
 from training.adversary import Adversary
 from training.distillation import NEEDS_FAKE_SCORE
 from training.distiller import Distiller
@@ -228,6 +228,18 @@ def student_config(teacher_config, settings, path):
         raise UserError(f"--teacher_ckpt {path}: it is a student; name a teacher's model.pt")
     levels = nfe_table(student_sigmas(settings.student))
     return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
+
+
+def same_weights(path, model):
+    """Whether the saved model at `path` has exactly the weights of `model`; False where it cannot
+    be read."""
+    try:
+        stored = torch_load(path).get("state_dict", {})
+    except UserError:
+        return False
+    own = model.state_dict()
+    same_names = stored.keys() == own.keys()
+    return same_names and all(torch.equal(stored[key], own[key].cpu()) for key in own)
 
 
 def weights_digest(model):

@@ -1,8 +1,8 @@
 """The discriminator's part of the write-up's technical details."""
 
 from discriminator import check_name
-from training.settings import head_resolutions, policy_names
-from writeup.wording import listed, normal, number, plural
+from training.settings import alone_steps, head_resolutions, policy_names
+from writeup.wording import listed, normal, number, percent, plural
 
 # name in the settings -> (name in the text, its sources)
 GAN_LOSSES = {
@@ -107,6 +107,10 @@ def _balance(settings, cite):
     loss = settings.distillation
     weight = number(loss.adv_weight)
     ramp = f"; it rises to that over {plural(loss.adv_ramp, 'step')}" if loss.adv_ramp > 1 else ""
+    learning = settings.student.student_iterations - settings.student.warm_start
+    learning -= alone_steps(settings)
+    if loss.adv_ramp > learning:
+        ramp = f"; it rises from 0 and ends at {percent(learning / loss.adv_ramp)} of that"
     if loss.distill == "none":
         if loss.adv_weight == 1 and not ramp:
             return []

@@ -80,10 +80,16 @@ def read_records(run_dir, teacher_dir=None):
     rows = _rows(teacher_dir, "teacher", "loss", lacks)
     rows += _rows(run_dir, "student", "images_per_second", lacks)
     settings = settings_from_json(facts) if facts else None
+    teacher_settings = settings_from_json(teacher_facts) if teacher_facts else None
     alone = alone_steps(settings) if settings else 0
+    total = settings.student.student_iterations if settings else 0
+    teacher_total = teacher_settings.teacher.num_iterations if teacher_settings else 0
+    # Of a short run the first quarter is early.
+    taught = min(EARLY_STEP, teacher_total // 4)
+    learnt = max(min(EARLY_STEP, total // 4), alone + min(LEARNT, total // 4))
     early = {
-        "teacher": _early_sheet(teacher_dir, "teacher", EARLY_STEP, lacks),
-        "student": _early_sheet(run_dir, "student", max(EARLY_STEP, alone + LEARNT), lacks),
+        "teacher": _early_sheet(teacher_dir, "teacher", taught, lacks),
+        "student": _early_sheet(run_dir, "student", learnt, lacks),
     }
     finals, are_scored = _final_sheets(run_dir, lacks)
     scores = _scores(run_dir, config, lacks)
@@ -91,7 +97,7 @@ def read_records(run_dir, teacher_dir=None):
         raise UserError(f"{run_dir}: the write-up lacks: {'; '.join(lacks)}")
     return Records(
         settings,
-        settings_from_json(teacher_facts),
+        teacher_settings,
         facts,
         teacher_facts,
         config,
