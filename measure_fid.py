@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from metrics import feature_distance, random_feature_space
+from metrics import distance_name, feature_distance, random_feature_space
 from metrics.feature_cache import cached_features, files_digest
 from metrics.folders import image_files, load_image
 from metrics.inception import InceptionSpace, download_weights, weights_path
@@ -133,7 +133,7 @@ def main(argv=None):
         check_sizes(generated, reference)
 
     score = distance(space, generated, reference, device, args.batch_size, args.cache_dir)
-    title = "FID" if space.is_fid else f"Fréchet distance in {space.name} (not FID)"
+    title = distance_name(space.name, space.is_fid)
     print(f"{title}: {score:.4f} ({len(generated)} images against {len(reference)})")
     result = {
         "fid_score" if space.is_fid else "frechet_distance": score,

@@ -143,9 +143,11 @@ def run_student(settings, images, folder, device, identity, teacher_path):
 
 def save_student(model, path, config):
     """Save the student; levels that `evaluate.py --tune` chose for these very weights stay."""
-    beside = path.with_name("model_config.json")
-    if path.exists() and beside.exists() and same_weights(path, model):
-        levels = read_json(beside).get("few_step_sigmas", config["few_step_sigmas"])
+    beside, levels = path.with_name("model_config.json"), config["few_step_sigmas"]
+    if path.exists() and beside.exists():
+        levels = read_json(beside).get("few_step_sigmas", levels)
+    # Weights are read and compared only where there are other levels to keep.
+    if levels != config["few_step_sigmas"] and same_weights(path, model):
         config = config | {"few_step_sigmas": levels}
     save_model(model, path, config)
 

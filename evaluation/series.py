@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.tables import distance_title, over_seeds
+from evaluation.tables import over_seeds
+from metrics import distance_name
 
 
 class Series(NamedTuple):
@@ -45,7 +46,7 @@ def score_series(series, comparison, seeds):
         )
         space = comparison.spaces[0]
         score = rows[-1]["scores"][space.name]["frechet"]
-        distance = distance_title({"name": space.name, "is_fid": space.is_fid})
+        distance = distance_name(space.name, space.is_fid)
         sd = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
         minutes = (time.perf_counter() - began) / 60
         print(f"{title}: {distance} {score['mean']:.2f}{sd} ({minutes:.1f} min)", flush=True)

@@ -4,15 +4,17 @@ import re
 
 import numpy as np
 
+from metrics import distance_name
 from metrics.comparison import PIXELS
 
+CLOSER = {"share_closer": ("nearer than new ones, %", 100, 1, "1")}
 # key -> (title, factor, digits, what is best); the order is the table's.
 FEATURE_COLUMNS = {
     "precision": ("precision", 1, 3, "as real"),
     "recall": ("recall", 1, 3, "as real"),
     "density": ("density", 1, 3, "as real"),
     "coverage": ("coverage", 1, 3, "as real"),
-    "share_closer": ("nearer than new ones, %", 100, 1, "1"),
+    **CLOSER,
 }
 PIXEL_COLUMNS = {
     "auc": ("classifier's AUC", 1, 3, "0.5"),
@@ -27,13 +29,13 @@ PIXEL_COLUMNS = {
     "contrast_b": ("of blue", 1, 3, "1"),
     "nearest_median": ("median to nearest training image", 1, 2, "as held-out"),
     "nearest_median_heldout": ("the held-out images' own", 1, 2, ""),
-    "share_closer": ("nearer than new ones, %", 100, 1, "1"),
+    **CLOSER,
 }
 
 
 def distance_title(space):
     """How the Fréchet distance in a space, as of `scores.json`, is called."""
-    return "FID" if space["is_fid"] else f"Fréchet distance in {space['name']} (not FID)"
+    return distance_name(space["name"], space["is_fid"])
 
 
 def without_folders(text):

@@ -28,7 +28,7 @@ def tune_student(subjects, comparison, nfes, count, output):
         # the same noise each time, so that the levels are what differs
         title = f"levels {_text(levels)}"
         images = sample_images(model, len(levels), count, BATCH, SEED, title, levels)
-        return comparison.distance(images, to_training=True)
+        return comparison.distance_to_training(images)
 
     for nfe in sorted(nfes):
         before = list(model.scheduler.few_step_sigmas(nfe))

@@ -2,10 +2,11 @@
 
 from metrics.frechet import feature_distance, feature_statistics, frechet_distance
 from metrics.random_features import random_feature_space
-from metrics.scoring import Scorer
+from metrics.scoring import Scorer, distance_name
 
 __all__ = [
     "Scorer",
+    "distance_name",
     "feature_distance",
     "feature_statistics",
     "frechet_distance",

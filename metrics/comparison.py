@@ -20,9 +20,9 @@ class Comparison:
     """Scores images against `heldout`, and asks whether they copy `training`.
 
     spaces: feature spaces, the first of which ranks. heldout, training: uint8 `[N, H, W, 3]`;
-    training is used for copies and `to_training` alone. mirrored: the training saw mirror images
-    too, so copies of those count. Features of both sets are kept in `cache_dir` (None: are not).
-    classify: run the two-sample test, whose training costs most.
+    training is used for copies and `distance_to_training` alone. mirrored: the training saw mirror
+    images too, so copies of those count. Features of both sets are kept in `cache_dir` (None: are
+    not). classify: run the two-sample test, whose training costs most.
     """
 
     def __init__(self, spaces, heldout, training, cache_dir, device, mirrored=True, classify=True):
@@ -86,10 +86,10 @@ class Comparison:
             pixels |= self._copies(PIXELS, thumbnails(images))
         return scores | {PIXELS: pixels}
 
-    def distance(self, images, to_training=False):
-        """Fréchet distance in the first space to the held-out or to the training images."""
-        space, part = self.spaces[0], "training" if to_training else "heldout"
-        return self._distance(space.name, self.embed(space, images), part)
+    def distance_to_training(self, images):
+        """Fréchet distance in the first space to the training images."""
+        space = self.spaces[0]
+        return self._distance(space.name, self.embed(space, images), "training")
 
     def nearest_training(self, images):
         """[(name, training image of each)]: the nearest ones in the first space and in pixels."""

@@ -3,6 +3,11 @@
 from metrics.frechet import feature_distance
 
 
+def distance_name(space_name, is_fid):
+    """What a Fréchet distance in a feature space may be called: FID in that of FID alone."""
+    return "FID" if is_fid else f"Fréchet distance in {space_name} (not FID)"
+
+
 class Scorer:
     """`scorer.distance(images)`: the Fréchet distance in `space` to the reference images.
 

@@ -180,8 +180,12 @@ def test_tuning_looks_at_training_images_and_writes_the_levels(
     subjects = subjects_of(student, tmp_path, student)
     asked = []
     monkeypatch.setattr(comparison, "heldout", None)
-    monkeypatch.setattr(comparison, "distance", lambda images, to_training: asked.append(
-        to_training) or float(np.abs(images.mean() - 90)))  # fmt: skip
+
+    def distance_to_training(images):
+        asked.append(True)
+        return float(np.abs(images.mean() - 90))
+
+    monkeypatch.setattr(comparison, "distance_to_training", distance_to_training)
     results = tune_student(subjects, comparison, [2, 1], 4, tmp_path / "out")
     assert all(asked) and len(asked) == sum(len(results[nfe]["tried"]) for nfe in (1, 2))
     tuning = read_json(tmp_path / "out" / "tuning.json")
