@@ -15,15 +15,15 @@ import sys
 from ablation.laboratory import Laboratory
 from ablation.plan import PLAN_DEFAULTS, complete_plan, make_cells, parse_pairs, read_plan
 from ablation.report import write_report
+from speed.backends import prepare_backends
 from src.utils import CommandParser, UserError, run_command
-from training.building import prepare_backends
 
 
 def main():
     args, plan = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     laboratory = Laboratory(plan, args.save_dir)
-    prepare_backends(laboratory.device)
+    prepare_backends(laboratory.device, laboratory.settings.speed.tf32)
     if not laboratory.trains_teacher and not laboratory.teacher.exists():
         raise UserError(f"base teacher_ckpt {laboratory.teacher}: no such file")
     laboratory.check_folder()

@@ -3,19 +3,21 @@
 import sys
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from custom_model import create_custom_model
+from imagesets.opening import ImageSets
+from speed.backends import is_wanted, prepare_backends
 from src.utils import UserError, load_model, pick_device, read_json, run_command, save_model
-from training.batches import StepBatches, pixel_std, to_float
+from training.batches import StepBatches, fits_on_device, pixel_std, to_float
 from training.building import (
     build_student,
     build_teacher,
     check_discriminator,
     open_images,
     phase_identity,
-    prepare_backends,
     same_weights,
     student_config,
     teacher_config,
@@ -25,56 +27,87 @@ from training.command_line import parse_settings
 from training.estimate import describe
 from training.hardware import hardware
 from training.loop import SHEET_IMAGES, Interrupted, train
+from training.parts import parts_of
+from training.processes import Processes, end_lost, from_environment, hush
 from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
 from training.sentinels import concerns
+from training.settings import Settings
 
 HELDOUT_IMAGES = 64
 
 
 def main():
+    processes = from_environment()
+    hush(processes)
+    try:
+        return run(processes)
+    except UserError:
+        if processes.is_first:
+            raise
+        return 2  # the first process has said why
+    except RuntimeError as error:
+        return end_lost(processes, error)
+    finally:
+        processes.leave()
+
+
+def run(processes):
     settings, preset, dry_run = parse_settings(sys.argv[1:])
-    device = pick_device(settings.run.device)
-    prepare_backends(device)
-    folder, teacher_path = choose_run_folder(settings)
+    device = processes.device_of(pick_device(settings.run.device))
+    prepare_backends(device, settings.speed.tf32)
+    parts = parts_of(settings.data.batch_size, settings.speed.micro_batch, processes.count)
+    processes.join(device)
+    folder, teacher_path = processes.first(lambda: choose_run_folder(settings))
     trains_teacher = settings.run.phase != "add" and teacher_path == own_teacher(folder)
     if not trains_teacher and not teacher_path.exists():
         raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
     if dry_run:
-        print(describe(settings, device))
+        processes.first(lambda: print(describe(settings, device, processes.count)))
         return 0
     check_discriminator(settings)
-    images = open_images(settings)
+    images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     stages = ["teacher"] * trains_teacher + ["student"] * (settings.run.phase != "teacher")
     digests = {"images": images.train.digest}
     identities = {stage: phase_identity(settings, stage, digests) for stage in stages}
     facts = {"preset": preset, "torch": torch.__version__, "device": hardware(device)}
-    begin_run(folder, settings, identities, teacher_path, **facts)
+    facts["processes"] = processes.count
+    processes.first(lambda: begin_run(folder, settings, identities, teacher_path, **facts))
+    job = Job(settings, images, folder, device, processes, parts)
     seconds = {}
     try:
         if "teacher" in stages:
-            seconds["teacher"] = run_teacher(
-                settings, images, folder, device, identities["teacher"]
-            )
+            seconds["teacher"] = run_teacher(job, identities["teacher"])
         if "student" in stages:
-            identity = identities["student"]
-            seconds["student"] = run_student(
-                settings, images, folder, device, identity, teacher_path
-            )
+            seconds["student"] = run_student(job, identities["student"], teacher_path)
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        if processes.is_first:
+            print(stop, file=sys.stderr)
         return stop.exit_code
     total = sum(seconds.values())
-    add_facts(folder, finished=True, training_seconds=round(total, 1))
+    finished = dict(finished=True, training_seconds=round(total, 1))
+    processes.first(lambda: add_facts(folder, **finished))
     print(f"training time in all: {total:.0f} s; everything of this run is in {folder}")
     return 0
 
 
-def run_teacher(settings, images, folder, device, identity):
+class Job(NamedTuple):
+    """What both phases of a run share."""
+
+    settings: Settings
+    images: ImageSets
+    folder: Path
+    device: torch.device
+    processes: Processes
+    parts: int  # that a process takes of each batch
+
+
+def run_teacher(job, identity):
     """Phase 1; writes the teacher's average to FOLDER/teacher/model.pt."""
+    settings, images, folder, device, processes, _ = job
     sigma_data = pixel_std(images.train)
     torch.manual_seed(settings.run.seed)  # the teacher's random weights
-    stage = build_teacher(settings, sigma_data, device)
+    stage = build_teacher(settings, sigma_data, device, processes)
     config = teacher_config(settings, sigma_data)
     heldout = _heldout(images, device)
 
@@ -95,20 +128,22 @@ def run_teacher(settings, images, folder, device, identity):
         pictures=pictures,
         extra_metrics=heldout_loss,
         on_save=lambda: save_model(stage.ema, own_teacher(folder), config),
-        **_loop_arguments(settings, images, folder, device),
+        **_loop_arguments(job),
     )
-    add_facts(folder, teacher_seconds=round(seconds, 1), sigma_data=sigma_data)
+    facts = dict(teacher_seconds=round(seconds, 1), sigma_data=sigma_data)
+    processes.first(lambda: add_facts(folder, **facts))
     print(f"teacher: {seconds:.0f} s of training; {own_teacher(folder)}")
     return seconds
 
 
-def run_student(settings, images, folder, device, identity, teacher_path):
+def run_student(job, identity, teacher_path):
     """Phase 2; writes the student's average to FOLDER/final_model.pt and to the export folder."""
+    settings, images, folder, device, processes, _ = job
     teacher = load_model(teacher_path, create_custom_model, device)
     teacher_json = read_json(teacher_path.with_name("model_config.json"))
     config = student_config(teacher_json, settings, teacher_path)
     torch.manual_seed(settings.run.seed)  # the discriminator's random weights
-    stage = build_student(settings, teacher, config, device)
+    stage = build_student(settings, teacher, config, device, processes)
     heldout = _heldout(images, device)
 
     def pictures():
@@ -130,13 +165,17 @@ def run_student(settings, images, folder, device, identity, teacher_path):
         extra_metrics=heldout_logits,
         on_save=lambda: save_student(stage.ema, folder / "final_model.pt", config),
         concerns=partial(concerns, settled=stage.settled),
-        **_loop_arguments(settings, images, folder, device),
+        **_loop_arguments(job),
     )
     best = Path(settings.run.export_dir) / "best_model.pt"
-    if best.exists():
-        print(f"{best}: the student there is replaced; each run keeps its own as final_model.pt")
-    save_student(stage.ema, best, config)
-    add_facts(folder, student_seconds=round(seconds, 1))
+
+    def export():
+        if best.exists():
+            print(f"{best}: the student there is replaced; each run keeps its own final_model.pt")
+        save_student(stage.ema, best, config)
+        add_facts(folder, student_seconds=round(seconds, 1))
+
+    processes.first(export)
     print(f"student: {seconds:.0f} s of training; python sampling.py --ckpt_path {best}")
     return seconds
 
@@ -157,11 +196,25 @@ def _heldout(images, device):
     return to_float(images.val.take(range(count))).to(device)
 
 
-def _loop_arguments(settings, images, folder, device):
-    run, data = settings.run, settings.data
+def _loop_arguments(job):
+    settings, images, folder, device, processes, parts = job
+    run, data, speed = settings.run, settings.data, settings.speed
+    batch_of = StepBatches(
+        images.train,
+        data.batch_size,
+        run.seed,
+        data.x_flip,
+        device,
+        on_device=fits_on_device(speed.data_on_device, images.train, device),
+        channels_last=is_wanted(speed.channels_last, device),
+        rank=processes.rank,
+        count=processes.count,
+    )
     return dict(
-        batch_of=StepBatches(images.train, data.batch_size, run.seed, data.x_flip, device),
+        batch_of=batch_of,
         folder=folder,
+        processes=processes,
+        parts=parts,
         seed=run.seed,
         log_interval=run.log_interval,
         save_interval=run.save_interval,

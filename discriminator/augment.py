@@ -79,8 +79,9 @@ class Augment(nn.Module):
         return x
 
     @torch.no_grad()
-    def steer(self, real_logits, target, images, speed):
-        """ADA's rule (sec. 3): r = E[sign D(real)] above `target` means that D knows the training
-        images, so p rises, else it falls, by images/speed: `speed` images take it from 0 to 1."""
-        sign = (real_logits.sign().mean() - target).sign()
+    def steer(self, mean_sign, target, images, speed):
+        """ADA's rule (sec. 3): r = E[sign D(real)], `mean_sign`, above `target` means that D knows
+        the training images, so p rises, else it falls, by images/speed: `speed` images take it from
+        0 to 1."""
+        sign = (mean_sign - target).sign()
         self.p.add_(sign * (images / speed)).clamp_(0, 1)

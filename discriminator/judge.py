@@ -47,15 +47,16 @@ class Discriminator(nn.Module):
         if spectral:
             normalise_spectrum(self)
 
-    def forward(self, x, sigma, draws=None):
-        """draws: of `self.augment.draw`, where two calls must be augmented alike."""
+    def forward(self, x, sigma, draws=None, sets=1):
+        """draws: of `self.augment.draw`, where two calls must be augmented alike. sets: how many
+        equally large batches follow one another in x, whose spreads are not mixed."""
         x = self.augment(x, draws)
         x = x * (sigma**2 + self.sigma_data**2).rsqrt()[:, None, None, None]
         told = sigma if self.condition else torch.zeros_like(sigma)
         maps = self.trunk(x, told)
         maps = [maps[place] for place in self.used]
         if self.stddev:
-            maps[-1] = minibatch_stddev(maps[-1])
+            maps[-1] = minibatch_stddev(maps[-1], sets)
         embedding = self.embedding(told)
         logits = [head(h, embedding).flatten(1) for head, h in zip(self.heads, maps)]
         return torch.cat(logits, dim=1).float()

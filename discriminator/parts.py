@@ -57,13 +57,15 @@ class Head(nn.Module):
             return self.out(h)[:, 0] + match
 
 
-def minibatch_stddev(x, group=4):
+def minibatch_stddev(x, sets=1, group=4):
     """Append one channel: the standard deviation over groups of neighbours in the batch, averaged
     over channels and places (Karras et al. 2018, arXiv:1710.10196). A batch of equal images shows
     there. Groups have `group` images where that divides the batch, else a little fewer, or they are
-    the whole batch. `[B, C, H, W]` -> `[B, C + 1, H, W]`."""
+    the whole batch. With `sets`, x is that many batches one after the other. `[B, C, H, W]` ->
+    `[B, C + 1, H, W]`."""
     batch, channels, height, width = x.shape
-    group = next((size for size in range(group, 1, -1) if batch % size == 0), batch)
+    alone = batch // sets
+    group = next((size for size in range(group, 1, -1) if alone % size == 0), alone)
     grouped = x.float().reshape(batch // group, group, channels, height, width)
     spread = (grouped.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
     plane = spread.repeat_interleave(group).reshape(batch, 1, 1, 1).expand(-1, 1, height, width)

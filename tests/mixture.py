@@ -74,7 +74,7 @@ class PointDiscriminator(nn.Module):
 
     class NoAugmentation(nn.Module):
         def draw(self, count):
-            return None
+            return torch.zeros(count, 0)
 
     def __init__(self, width=128):
         super().__init__()
@@ -87,7 +87,7 @@ class PointDiscriminator(nn.Module):
             nn.Linear(width, 1),
         )
 
-    def forward(self, x, sigma, draws=None):
+    def forward(self, x, sigma, draws=None, sets=1):
         return self.layers(torch.cat([x.flatten(1), sigma[:, None]], dim=1))
 
 

@@ -72,15 +72,15 @@ def test_each_image_is_changed_with_the_given_probability(p):
 def test_probability_rises_when_real_images_are_known_and_falls_when_not():
     augment = Augment(["color"], 0.5)
     known, unsure = torch.full((8, 5), 2.0), torch.tensor([[1.0, -1.0]])
-    augment.steer(known, target=0.6, images=8, speed=80)
+    augment.steer(known.sign().mean(), target=0.6, images=8, speed=80)
     assert augment.p.item() == pytest.approx(0.6)
     for _ in range(3):
-        augment.steer(unsure, target=0.6, images=8, speed=80)
+        augment.steer(unsure.sign().mean(), target=0.6, images=8, speed=80)
     assert augment.p.item() == pytest.approx(0.3)
     for _ in range(20):
-        augment.steer(known, target=0.6, images=8, speed=80)
+        augment.steer(known.sign().mean(), target=0.6, images=8, speed=80)
     assert augment.p.item() == 1.0
     for _ in range(20):
-        augment.steer(unsure, target=0.6, images=8, speed=80)
+        augment.steer(unsure.sign().mean(), target=0.6, images=8, speed=80)
     assert augment.p.item() == 0.0
     assert "p" in augment.state_dict(), "a resumed run goes on with the probability it had"

@@ -7,6 +7,8 @@ from custom_model import create_custom_model
 from src.utils import load_model, save_model
 from training.building import build_student, build_teacher, student_config, teacher_config
 from training.command_line import make_settings
+from training.parts import split
+from training.processes import ALONE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -28,12 +30,12 @@ def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path, flags):
     settings = make_settings({"network": "tiny", "disc_warmup": 0, **flags})
     config = teacher_config(settings, 0.5)
     x0 = torch.rand(8, 3, 64, 64, device=device) * 2 - 1
-    teacher = build_teacher(settings, 0.5, device)
+    teacher = build_teacher(settings, 0.5, device, ALONE)
     config = student_config(config, settings, "")
-    student = build_student(settings, teacher.ema, config, device)
+    student = build_student(settings, teacher.ema, config, device, ALONE)
     for step in range(2):
         for stage in (teacher, student):
-            metrics = stage.step(x0, step)
+            metrics = stage.step(split(x0, [step]), step)
             assert all(torch.as_tensor(value).isfinite() for value in metrics.values())
             assert metrics["skipped"] == 0
     save_model(student.ema, tmp_path / "model.pt", config)

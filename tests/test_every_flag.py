@@ -9,7 +9,9 @@ import torch
 from custom_model import create_custom_model
 from training.building import build_student, build_teacher, student_config, teacher_config
 from training.command_line import make_settings
+from training.parts import split
 from training.presets import PRESETS, RECIPES
+from training.processes import ALONE
 from training.settings import GROUPS
 
 STEPS = 6
@@ -28,8 +30,8 @@ BASE = dict(
     adv_ramp=2,
 )
 
-# Where runs are and what they show, not what they learn; and where the images come from.
-OTHER_GROUPS = ("run", "data")
+# Where runs are, what they show, how they are computed; and where the images come from.
+OTHER_GROUPS = ("run", "data", "speed")
 SHOWN_ONLY = {"teacher_ckpt", "teacher_steps"}
 ANOTHER_SHAPE = {"network"}  # see test_custom_model.py
 
@@ -107,7 +109,7 @@ def learnt(stage):
     images = torch.rand(STEPS, 4, 3, 32, 32) * 2 - 1
     for step in range(STEPS):
         torch.manual_seed(step)
-        stage.step(images[step], step)
+        stage.step(split(images[step], [step]), step)
     networks = [stage.model, stage.ema]  # what counts: a critic's flag has to reach the student
     return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()])
 
@@ -117,13 +119,15 @@ def weights_after(kind, flags):
     settings = make_settings({**PRESETS["tiny"], **BASE, **dict(flags)})
     torch.manual_seed(0)
     if kind == "teacher":
-        return learnt(build_teacher(settings, 0.6, CPU))
+        return learnt(build_teacher(settings, 0.6, CPU, ALONE))
     config = teacher_config(settings, 0.6)
     teacher = create_custom_model(**config)
     with torch.no_grad():  # an untrained teacher answers almost zero, which hides differences
         teacher.network.tail[2].weight.normal_(std=0.05)
     torch.manual_seed(1)
-    return learnt(build_student(settings, teacher, student_config(config, settings, ""), CPU))
+    return learnt(
+        build_student(settings, teacher, student_config(config, settings, ""), CPU, ALONE)
+    )
 
 
 def frozen(flags):

@@ -11,16 +11,17 @@ from training.loop import MOST_SKIPS, train
 class CountingStage:
     """Adds a random number each step; its state is the sum."""
 
-    name = "counting"
+    name, ema = "counting", torch.nn.Module()
 
     def __init__(self, broken_from=10**9):
         self.total, self.broken_from = torch.zeros(1), broken_from
 
-    def step(self, x0, step):
+    def step(self, parts, step):
         broken = step >= self.broken_from
         if not broken:
-            self.total = self.total + torch.rand(1) + x0.sum()
-        return {"loss": torch.tensor(float("nan") if broken else step), "skipped": float(broken)}
+            self.total = self.total + torch.rand(1) + sum(part.images.sum() for part in parts)
+        loss = float("nan") if broken else step
+        return {"loss": torch.tensor(loss), "skipped": torch.tensor(float(broken))}
 
     def state_dict(self):
         return {"total": self.total}
@@ -110,7 +111,8 @@ def test_other_settings_are_refused(tmp_path):
 
 def test_a_diverged_run_stops_and_keeps_its_last_state(tmp_path):
     stage = CountingStage(broken_from=6)
-    with pytest.raises(UserError, match=f"not finite for {MOST_SKIPS} steps"):
+    skips, last = 2 * MOST_SKIPS - 6, 2 * MOST_SKIPS
+    with pytest.raises(UserError, match=f"not finite for {skips} steps up to {last}"):
         run(tmp_path, stage, 1000)
     rows = read_rows(tmp_path / "log.jsonl")
     assert rows[1]["loss"] == 4.5 and rows[1]["skipped"] == 0.5  # means over the good steps

@@ -17,10 +17,13 @@ from tests.mixture import (
 from training.adversary import Adversary
 from training.distiller import Distiller
 from training.fake_score import FakeScore
-from training.stage import runner
+from training.learner import runner
+from training.parts import split
+from training.processes import ALONE
 from training.student import StudentStage
 
 STEPS = 600
+HOW = dict(autocast=nullcontext, processes=ALONE, kernels="fused")
 
 
 def make_stage(distill, gan_loss, **changes):
@@ -35,14 +38,16 @@ def make_stage(distill, gan_loss, **changes):
     if distill:
         fake_score = None
         if distill in ("dmd", "sid"):
-            fake_score = FakeScore(point_model(), run, noise_like, lr=2e-3, updates=3, **levels)
+            fake_score = FakeScore(point_model(), noise_like, 2e-3, 3, **levels, **HOW)
         distiller = Distiller(
             teacher, fake_score, run, noise_like, distill, "auto", sid_alpha=1.0, **levels
         )
     if gan_loss:
         adversary = Adversary(
             PointDiscriminator(),
-            run,
+            torch.device("cpu"),
+            **HOW,
+            joint=True,
             lr=2e-3,
             gan_loss=gan_loss,
             noised=True,
@@ -57,7 +62,7 @@ def make_stage(distill, gan_loss, **changes):
         )
     arguments = dict(
         total=STEPS,
-        autocast=nullcontext,
+        **HOW,
         lr=3e-3,
         warmup=10,
         ema=0.98,
@@ -83,7 +88,7 @@ def trained(distill, gan_loss):
     before = coverage(generate(stage.ema))
     for step in range(STEPS):
         torch.manual_seed(step)
-        stage.step(draw(256), step)
+        stage.step(split(draw(256), [step]), step)
     return before, coverage(generate(stage.ema))
 
 

@@ -8,8 +8,10 @@ import torch
 from custom_model import create_custom_model
 from training.building import build_student, student_config, teacher_config
 from training.command_line import make_settings
+from training.parts import split
 from training.paths import Paths
 from training.presets import PRESETS
+from training.processes import ALONE
 from training.student import StudentStage
 from training.teacher import TeacherStage
 
@@ -35,7 +37,7 @@ def make_student(**flags):
     with torch.no_grad():
         teacher.network.tail[2].weight.normal_(std=0.05)
     student_json = student_config(config, settings, "")
-    return build_student(settings, teacher, student_json, torch.device("cpu"))
+    return build_student(settings, teacher, student_json, torch.device("cpu"), ALONE)
 
 
 def snapshot(module):
@@ -46,6 +48,11 @@ def moved(before, module):
     return any(not torch.equal(a, b) for a, b in zip(before, module.parameters()))
 
 
+def one_part(x0):
+    """A step's batch in one part, seeded by torch's global generator."""
+    return split(x0, [int(torch.randint(2**31, ()))])
+
+
 def batch(count=8, size=64):
     return torch.rand(count, 3, size, size) * 2 - 1
 
@@ -53,10 +60,10 @@ def batch(count=8, size=64):
 def test_teacher_step_learns_and_its_average_follows():
     torch.manual_seed(0)
     model = create_custom_model(network="tiny", sigma_data=0.6)
-    stage = TeacherStage(model, 100, 1e-3, 0, 0.5, nullcontext)
+    stage = TeacherStage(model, 100, 1e-3, 0, 0.5, nullcontext, ALONE, "fused")
     before, average = snapshot(stage.model), snapshot(stage.ema)
     for step in range(3):
-        metrics = stage.step(batch(4, 16), step)
+        metrics = stage.step(one_part(batch(4, 16)), step)
     assert moved(before, stage.model) and moved(average, stage.ema)
     assert metrics["loss"].item() > 0 and metrics["skipped"] == 0
 
@@ -64,11 +71,11 @@ def test_teacher_step_learns_and_its_average_follows():
 def test_teacher_learns_a_constant_image():
     torch.manual_seed(0)
     model = create_custom_model(network="tiny", sigma_data=0.6)
-    stage = TeacherStage(model, 1000, 2e-3, 0, 0.1, nullcontext)
+    stage = TeacherStage(model, 1000, 2e-3, 0, 0.1, nullcontext, ALONE, "fused")
     x0 = torch.full((8, 3, 16, 16), 0.5)
-    first = stage.step(x0, 0)["loss"].item()
+    first = stage.step(one_part(x0), 0)["loss"].item()
     for step in range(1, 40):
-        last = stage.step(x0, step)["loss"].item()
+        last = stage.step(one_part(x0), step)["loss"].item()
     assert last < 0.3 * first
 
 
@@ -77,7 +84,7 @@ def test_student_step_moves_student_and_discriminator_but_never_the_teacher():
     student, disc, teacher = (
         snapshot(m) for m in (stage.model, stage.adversary.disc, stage.teacher)
     )
-    metrics = stage.step(batch(), 0)
+    metrics = stage.step(one_part(batch()), 0)
     assert moved(student, stage.model) and moved(disc, stage.adversary.disc)
     assert not moved(teacher, stage.teacher)
     assert all(torch.as_tensor(value).isfinite() for value in metrics.values())
@@ -87,10 +94,10 @@ def test_student_step_moves_student_and_discriminator_but_never_the_teacher():
 def test_discriminator_learns_alone_during_its_warmup():
     stage = make_student(disc_warmup=2)
     student, disc = snapshot(stage.model), snapshot(stage.adversary.disc)
-    stage.step(batch(), 0)
-    stage.step(batch(), 1)
+    stage.step(one_part(batch()), 0)
+    stage.step(one_part(batch()), 1)
     assert not moved(student, stage.model) and moved(disc, stage.adversary.disc)
-    stage.step(batch(), 2)
+    stage.step(one_part(batch()), 2)
     assert moved(student, stage.model)
 
 
@@ -120,24 +127,25 @@ def test_self_generated_inputs_follow_the_sampling_path():
 
 def test_paths_hold_every_level_and_what_follows():
     paths = Paths(LEVELS, "cpu", SHARES)
-    rows, places = paths.draw(500, 4000)
-    sigma, next_sigma = paths.at(rows, places)
-    assert (sigma[:500] == 5).all()
-    assert set(next_sigma[:500].tolist()) == {0.0, 1.0, 2.0}
-    pairs = set(zip(sigma[500:].tolist(), next_sigma[500:].tolist()))
+    sigma, next_sigma = paths.at(*paths.first(500))
+    assert (sigma == 5).all()
+    assert set(next_sigma.tolist()) == {0.0, 1.0, 2.0}
+    sigma, next_sigma = paths.at(*paths.later(4000))
+    pairs = set(zip(sigma.tolist(), next_sigma.tolist()))
     assert pairs == {(1.0, 0.0), (2.0, 1.0), (1.0, 0.5), (0.5, 0.0)}
 
 
 def test_levels_are_drawn_by_their_shares_and_evenly_over_the_paths_that_share_one():
     torch.manual_seed(0)
     paths = Paths(LEVELS, "cpu", [0.5, 0.1, 0.3, 0.1])
-    rows, places = paths.draw(0, 50_000)
+    rows, places = paths.later(50_000)
     sigma, _ = paths.at(rows, places)
     shares = {level: (sigma == level).float().mean().item() for level in (2.0, 1.0, 0.5)}
     assert shares == pytest.approx({2.0: 0.2, 1.0: 0.6, 0.5: 0.2}, abs=0.02)
     assert (rows[sigma == 1.0] == 1).float().mean().item() == pytest.approx(0.5, abs=0.02)
-    rows, places = paths.draw(8, 0)
+    rows, places = paths.first(8)
     assert len(rows) == 8 and not places.any()
+    assert [len(piece) for piece in paths.later(0)] == [0, 0]
 
 
 def test_first_level_takes_its_share_of_the_batch():
@@ -151,7 +159,7 @@ def test_warm_start_regresses_on_the_teachers_ode():
     stage = make_student(warm_start=60, student_lr=3e-3, student_ema_images=8.0)
     disc = snapshot(stage.adversary.disc)
     stage.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
-    losses = [stage.step(batch(4, 16), step)["warm_loss"].item() for step in range(40)]
+    losses = [stage.step(one_part(batch(4, 16)), step)["warm_loss"].item() for step in range(40)]
     assert losses[-1] < 0.2 * losses[0]
     assert not moved(disc, stage.adversary.disc), "nobody judges yet"
     images = stage.ema.sample((4, 3, 16, 16), 1)
@@ -167,7 +175,7 @@ def test_warm_start_begins_at_the_students_first_level():
         return plain(x, sigma)
 
     stage.teacher.denoise = watched
-    stage.step(batch(8, 16), 0)
+    stage.step(one_part(batch(8, 16)), 0)
     assert len(seen) == 5
     assert seen[0][0] == pytest.approx(5.0) and seen[0][1] == pytest.approx(5.0, rel=0.1)
     assert all(a >= b for (a, _), (b, _) in zip(seen, seen[1:])) and seen[-1][0] < 0.1
@@ -180,11 +188,11 @@ def test_the_fake_score_learns_alone_then_with_the_student_at_its_ratio(distill)
     calls, plain = [], fake_score.model.compute_loss
     fake_score.model.compute_loss = lambda *a: calls.append(1) or plain(*a)
     student, fake = snapshot(stage.model), snapshot(fake_score.model)
-    metrics = stage.step(batch(4), 0)
+    metrics = stage.step(one_part(batch(4)), 0)
     assert moved(fake, fake_score.model) and not moved(student, stage.model) and len(calls) == 3
     assert "fake_score_loss" in metrics and "distill_loss" not in metrics
     fake = snapshot(fake_score.model)
-    metrics = stage.step(batch(4), 1)
+    metrics = stage.step(one_part(batch(4)), 1)
     assert moved(fake, fake_score.model) and moved(student, stage.model)
     assert {"fake_score", "fake_optimizer"} <= set(stage.state_dict())
     assert all(p.grad is None for p in fake_score.model.parameters())
@@ -192,13 +200,13 @@ def test_the_fake_score_learns_alone_then_with_the_student_at_its_ratio(distill)
 
 def test_critics_take_several_steps_for_each_of_the_student():
     stage = make_student(disc_steps=3, disc_warmup=1)
-    learnt = ["grad_norm" in stage.step(batch(4), step) for step in range(8)]
+    learnt = ["grad_norm" in stage.step(one_part(batch(4)), step) for step in range(8)]
     assert learnt == [False, True, False, False, True, False, False, True]
 
 
 def test_without_critics_there_is_no_warm_up_and_every_step_counts():
     stage = make_student(disc="none", disc_steps=3, disc_warmup=5)
-    assert all("grad_norm" in stage.step(batch(4), step) for step in range(2))
+    assert all("grad_norm" in stage.step(one_part(batch(4)), step) for step in range(2))
     assert "disc" not in stage.state_dict()
 
 
@@ -206,7 +214,7 @@ def test_frozen_convolutions_stay_and_the_rest_learns():
     stage = make_student(freeze_convs=True)
     before = {name: p.clone() for name, p in stage.model.named_parameters()}
     for step in range(2):
-        stage.step(batch(4), step)
+        stage.step(one_part(batch(4)), step)
     changed = {n for n, p in stage.model.named_parameters() if not torch.equal(p, before[n])}
     inner = {n for n, p in before.items() if ".downblocks" in n or ".middle" in n or ".up" in n}
     spatial = {n for n in inner if before[n].ndim == 4 and before[n].shape[-1] == 3}
@@ -223,7 +231,7 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping():
     def take(stage, steps):
         for step in steps:
             torch.manual_seed(step)
-            stage.step(batch(4), step)
+            stage.step(one_part(batch(4)), step)
 
     take(whole, range(4))
     take(parted, range(2))
@@ -238,15 +246,15 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping():
 
 def test_a_gradient_that_is_not_finite_is_dropped():
     stage = make_student(self_input_share=0.0)
-    stage.step(batch(), 0)
+    stage.step(one_part(batch()), 0)
     parts = (stage.model, stage.ema, stage.adversary.disc)
     before = [snapshot(part) for part in parts]
     x0 = batch()
     x0[-1, 0, 0, 0] = float("nan")  # a noised real image, which student and discriminator see
-    metrics = stage.step(x0, 1)
+    metrics = stage.step(one_part(x0), 1)
     assert metrics["skipped"] == 1 and metrics["disc_skipped"] == 1
     assert not any(moved(values, part) for values, part in zip(before, parts))
-    assert stage.step(batch(), 2)["skipped"] == 0
+    assert stage.step(one_part(batch()), 2)["skipped"] == 0
     assert all(moved(values, part) for values, part in zip(before, parts))
 
 

@@ -6,23 +6,29 @@ import torch
 
 from samplers import draw_levels
 from training.adversarial import GAN_LOSSES, approximate_r1, gradient_penalty
-from training.stage import apply_gradients, moving_target_adam
+from training.learner import Learner, moving_target_adam
+from training.parts import mean_metrics
 
 
 class Adversary:
     """A discriminator, its optimiser, and what it is shown.
 
-    disc: `disc(x, sigma, draws) -> [B, N]`, see `discriminator/`. run(network, *inputs) calls it in
-    the run's precision. noised: show images with noise of ln sigma ~ N(mean, std^2), each at a
-    level of its own, else clean ones. ada_target: where above 0, E[sign D(real)] that the
-    probability of augmentation is steered to, over `ada_images` images from 0 to 1.
+    disc: `disc(x, sigma, draws, sets) -> [B, N]`, see `discriminator/`. noised: show images with
+    noise of ln sigma ~ N(mean, std^2), each at a level of its own, else clean ones. ada_target:
+    where above 0, E[sign D(real)] that the probability of augmentation is steered to, over
+    `ada_images` images from 0 to 1. joint: take real, generated and perturbed images through it in
+    one batch. autocast, processes, kernels: see `training.learner`.
     The other arguments are fields of `training.settings.Discriminator`.
     """
 
     def __init__(
         self,
         disc,
-        run,
+        device,
+        autocast,
+        processes,
+        kernels,
+        joint,
         lr,
         gan_loss,
         noised,
@@ -35,8 +41,9 @@ class Adversary:
         ada_target,
         ada_images,
     ):
-        self.disc, self.run = disc.eval(), run
-        self.optimizer = moving_target_adam(disc.parameters(), lr)
+        self.disc, self.joint, self.processes = disc.eval(), joint, processes
+        self.optimizer = moving_target_adam(disc.parameters(), lr, kernels)
+        self.learner = Learner(disc, "forward", self.optimizer, autocast, processes, device)
         self.loss = GAN_LOSSES[gan_loss]
         self.is_noised, self.mean, self.std = noised, mean, std
         self.penalty, self.penalty_weight = penalty, penalty_weight
@@ -54,56 +61,80 @@ class Adversary:
             x = x + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x)
         return x, sigma, self.disc.augment.draw(len(x))
 
-    def learn(self, real, fake, step):
-        """One update on images `[B, 3, H, W]`. Returns scalar tensors by name."""
-        real_view, fake_view = self.shown(real), self.shown(fake)
+    def learn(self, shown, step):
+        """One update on a list of `Shown`. Returns scalar tensors by name."""
+        penalised = self.penalty != "none" and self.penalty_weight > 0
+        penalised = penalised and step % self.penalty_interval == 0
         # Spectral normalisation goes on with its iteration in training mode: once a step, so that
         # all calls of a step, whose logits are compared, are of the same network.
         self.disc.train()
-        real_logits = self.run(self.disc, *real_view)
-        self.disc.eval()
-        fake_logits = self.run(self.disc, *fake_view)
+        backward = partial(self._backward, penalised=penalised, count=len(shown))
+        metrics = mean_metrics(self.learner.gather(shown, backward))
+        norm, dropped = self.learner.apply()
+        signs = metrics.pop("signs")
+        if self.ada_target:
+            signs = self.processes.mean_of(signs)
+            seen = len(shown) * len(shown[0].fake) * self.processes.count
+            self.disc.augment.steer(signs, self.ada_target, seen, self.ada_images)
+            metrics["ada_p"] = self.disc.augment.p.clone()
+        return metrics | {"disc_grad_norm": norm, "disc_skipped": dropped}
+
+    def _backward(self, show, penalised, count):
+        show.part.begin("critics")
+        real_view, fake_view = self.shown(show.part.images), self.shown(show.fake)
+        views = [real_view, fake_view]
+        if penalised and self.penalty == "approx_r1":
+            x, sigma, draws = real_view
+            views.append((x + self.penalty_sigma * torch.randn_like(x), sigma, draws))
+        real_logits, fake_logits, *nearby_logits = self._logits(views)
         loss = self.loss.discriminator(real_logits, fake_logits).mean()
-        metrics = {"disc_loss": loss.detach()}
-        if self.penalty != "none" and self.penalty_weight and step % self.penalty_interval == 0:
-            penalty = self._penalty(real_view, real_logits, fake_view).mean()
+        metrics = {
+            "disc_loss": loss.detach(),
+            "logits_real": real_logits.detach().mean(),
+            "logits_fake": fake_logits.detach().mean(),
+            "signs": real_logits.detach().sign().mean(),
+        }
+        if penalised:
+            if nearby_logits:
+                penalty = approximate_r1(real_logits, *nearby_logits).mean()
+            else:
+                which = [real_view] if self.penalty == "r1" else [real_view, fake_view]
+                penalty = sum(self._gradient_penalty(*view) for view in which).mean()
             # Lazy regularisation: rarer, and as much stronger (StyleGAN2, arXiv:1912.04958).
             loss = loss + self.penalty_interval * self.penalty_weight * penalty
             metrics["penalty"] = penalty.detach()
-        loss.backward()
-        norm, applied = apply_gradients(self.optimizer, self.disc)
-        if self.ada_target:
-            augment = self.disc.augment
-            augment.steer(real_logits.detach(), self.ada_target, len(real), self.ada_images)
-            metrics["ada_p"] = augment.p.clone()
-        return metrics | {
-            "logits_real": real_logits.detach().mean(),
-            "logits_fake": fake_logits.detach().mean(),
-            "disc_grad_norm": norm,
-            "disc_skipped": float(not applied),
-        }
+        (loss / count).backward()
+        return metrics
+
+    def _logits(self, views):
+        """The logits of each view, while learning."""
+        if self.joint:
+            together = [torch.cat(tensors) for tensors in zip(*views)]
+            logits = self.learner(*together, len(views)).chunk(len(views))
+            self.disc.eval()
+            return logits
+        logits = []
+        for view in views:
+            logits.append(self.learner(*view))
+            self.disc.eval()
+        return logits
 
     def loss_of(self, fake, real):
         """The student's adversarial loss `(B,)` of its outputs; `real` serves relative losses."""
         real_logits = None
         if self.loss.relative:
             with torch.no_grad():
-                real_logits = self.run(self.disc, *self.shown(real))
-        return self.loss.generator(self.run(self.disc, *self.shown(fake)), real_logits)
+                real_logits = self.learner.run(self.disc, *self.shown(real))
+        return self.loss.generator(self.learner.run(self.disc, *self.shown(fake)), real_logits)
 
     @torch.no_grad()
     def mean_logit(self, x):
         """The mean logit of clean images `[B, 3, H, W]`, a float; leaves no trace in its state."""
-        return self.run(self.disc, *self.shown(x)).mean().item()
-
-    def _penalty(self, real_view, real_logits, fake_view):
-        if self.penalty == "approx_r1":
-            x, sigma, draws = real_view
-            nearby = x + self.penalty_sigma * torch.randn_like(x)
-            return approximate_r1(real_logits, self.run(self.disc, nearby, sigma, draws))
-        views = [real_view] if self.penalty == "r1" else [real_view, fake_view]
-        return sum(self._gradient_penalty(*view) for view in views)
+        return self.learner.run(self.disc, *self.shown(x)).mean().item()
 
     def _gradient_penalty(self, x, sigma, draws):
-        # In fp32: a squared gradient in bf16 is mostly rounding.
-        return gradient_penalty(partial(self.disc, sigma=sigma, draws=draws), x, self.penalty_sigma)
+        judge = partial(self.disc, sigma=sigma, draws=draws)
+        # In fp32: a squared gradient in bf16 is mostly rounding. Not compiled: what is compiled
+        # has no second derivative.
+        with torch.compiler.set_stance("force_eager"):
+            return gradient_penalty(judge, x, self.penalty_sigma)

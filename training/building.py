@@ -2,18 +2,24 @@
 
 import hashlib
 from dataclasses import asdict
-from functools import partial
+from pathlib import Path
 
 import torch
 
 from custom_model import MODEL_DEFAULTS, NETWORKS, create_custom_model
 from discriminator import build_discriminator
 from imagesets import open_image_sets
+from samplers import IMAGE_SHAPE
+from speed.attention import fuse_attention
+from speed.backends import autocast_for, lay_out
+from speed.checkpointing import recompute_activations
+from speed.compiling import compile_in_place, compile_mode, keep_compiled
 from src.utils import UserError, torch_load
 from training.adversary import Adversary
 from training.distillation import NEEDS_FAKE_SCORE
 from training.distiller import Distiller
 from training.fake_score import FakeScore
+from training.learner import runner
 from training.settings import (
     NOT_IDENTITY,
     PHASE_GROUPS,
@@ -22,7 +28,6 @@ from training.settings import (
     policy_names,
     student_sigmas,
 )
-from training.stage import runner
 from training.student import StudentStage
 from training.teacher import TeacherStage
 
@@ -68,48 +73,40 @@ def phase_identity(settings, stage_name, digests):
     return values
 
 
-def autocast_for(device):
-    """bf16 on CUDA, where its range makes loss scaling needless; fp32 elsewhere. A factory."""
-    return partial(torch.autocast, device.type, torch.bfloat16, enabled=device.type == "cuda")
-
-
-def prepare_backends(device):
-    """Fast defaults of a CUDA device: TF32 for what stays fp32, tuned convolutions."""
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True
-
-
-def build_teacher(settings, sigma_data, device):
+def build_teacher(settings, sigma_data, device, processes):
     """The stage of phase 1, from random weights."""
     model = create_custom_model(device, **teacher_config(settings, sigma_data))
-    teacher = settings.teacher
-    return TeacherStage(
-        _laid_out(model, device),
+    teacher, speed = settings.teacher, settings.speed
+    stage = TeacherStage(
+        prepare_network(model, speed, device),
         total=teacher.num_iterations,
         lr=teacher.lr,
         warmup=teacher.warmup,
         ema_share=teacher.ema_share,
-        autocast=autocast_for(device),
+        **_how_to_learn(speed, device, processes),
     )
+    compile_networks({"the teacher": stage.model.network}, settings, device)
+    return stage
 
 
-def build_student(settings, teacher, config, device):
+def build_student(settings, teacher, config, device, processes):
     """The stage of phase 2: a student of `config` that starts with the weights of `teacher`, what
     distils it, and its adversary with random weights."""
+    student, loss, speed = settings.student, settings.distillation, settings.speed
     model = _copy_of(teacher, config, device)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = settings.student.student_dropout
-    student, loss = settings.student, settings.distillation
+            module.p = student.student_dropout
+    how = _how_to_learn(speed, device, processes)
+    teacher = prepare_network(teacher.eval().requires_grad_(False), speed, device)
     half_life = student.student_ema_images / settings.data.batch_size
-    return StudentStage(
-        _laid_out(model, device),
-        teacher=_laid_out(teacher.eval().requires_grad_(False), device),
-        distiller=_build_distiller(loss, teacher, config, device),
-        adversary=_build_adversary(settings.discriminator, teacher, config, device),
+    stage = StudentStage(
+        prepare_network(model, speed, device),
+        teacher=teacher,
+        distiller=_build_distiller(settings, teacher, config, device, how),
+        adversary=_build_adversary(settings, teacher, config, device, how),
         total=student.student_iterations,
-        autocast=autocast_for(device),
+        **how,
         lr=student.student_lr,
         warmup=student.student_warmup,
         ema=0.5 ** (1 / half_life) if half_life else 0.0,
@@ -126,6 +123,37 @@ def build_student(settings, teacher, config, device):
         disc_warmup=settings.discriminator.disc_warmup,
         disc_steps=settings.discriminator.disc_steps,
     )
+    networks = {"the student": stage.model.network, "the teacher": teacher.network}
+    if stage.distiller and stage.distiller.fake_score:
+        networks["the fake score"] = stage.distiller.fake_score.model.network
+    if stage.adversary:
+        networks["the discriminator"] = stage.adversary.disc.trunk
+    compile_networks(networks, settings, device)
+    return stage
+
+
+def prepare_network(model, speed, device):
+    """A model whose U-Net computes as `speed` says; not compiled yet."""
+    # Each block has one forward pass, so the two replace different blocks.
+    if speed.attention == "fused":
+        fuse_attention(model)
+    if speed.checkpointing:
+        recompute_activations(model)
+    return lay_out(model, device, speed.channels_last)
+
+
+def compile_networks(networks, settings, device):
+    """Compile {name: module} where --compile says so; the last step, after all copies are made."""
+    mode = compile_mode(settings.speed.compile, device)
+    if mode:
+        keep_compiled(Path(settings.data.cache_dir) / "compiled")
+        for name, module in networks.items():
+            compile_in_place(module, mode, name)
+
+
+def _how_to_learn(speed, device, processes):
+    autocast = autocast_for(device, speed.precision)
+    return dict(autocast=autocast, processes=processes, kernels=speed.updates)
 
 
 def _copy_of(teacher, config, device):
@@ -135,20 +163,21 @@ def _copy_of(teacher, config, device):
     return model
 
 
-def _build_distiller(loss, teacher, config, device):
+def _build_distiller(settings, teacher, config, device, how):
+    loss = settings.distillation
     if loss.distill == "none":
         return None
-    run, noise_like = runner(autocast_for(device)), teacher.scheduler.noise_like
+    noise_like = teacher.scheduler.noise_like
     levels = dict(mean=loss.distill_mean, std=loss.distill_std)
     fake_score = None
     if loss.distill in NEEDS_FAKE_SCORE:
-        model = _copy_of(teacher, config, device)
+        model = prepare_network(_copy_of(teacher, config, device), settings.speed, device)
         updates = dict(lr=loss.fake_lr, updates=loss.fake_steps)
-        fake_score = FakeScore(_laid_out(model, device), run, noise_like, **updates, **levels)
+        fake_score = FakeScore(model, noise_like, **updates, **levels, **how)
     return Distiller(
         teacher,
         fake_score,
-        run,
+        runner(how["autocast"]),
         noise_like,
         kind=loss.distill,
         weighting=loss.distill_weighting,
@@ -157,7 +186,8 @@ def _build_distiller(loss, teacher, config, device):
     )
 
 
-def _build_adversary(disc, teacher, config, device):
+def _build_adversary(settings, teacher, config, device, how):
+    disc, speed = settings.discriminator, settings.speed
     if disc.disc == "none":
         return None
     start = teacher if disc.disc_start == "teacher" else None
@@ -167,9 +197,13 @@ def _build_adversary(disc, teacher, config, device):
             f"--disc {disc.disc}: {network.replaced_norms} batch normalisations replaced by group"
             " normalisation (batch statistics would tell real from generated)"
         )
+    network = prepare_network(network.to(device), speed, device)
+    leave_unused(network, device)
     return Adversary(
-        _laid_out(network.to(device), device),
-        run=runner(autocast_for(device)),
+        network,
+        device,
+        **how,
+        joint=speed.joint_disc,
         lr=disc.disc_lr,
         gan_loss=disc.gan_loss,
         noised=disc.disc_noise,
@@ -182,6 +216,17 @@ def _build_adversary(disc, teacher, config, device):
         ada_target=disc.ada_target,
         ada_images=disc.ada_images,
     )
+
+
+def leave_unused(disc, device):
+    """Let parameters that no logit depends on (behind the last head that was asked for, say) not
+    learn: DDP would wait for their gradients for ever."""
+    disc.eval()
+    images, sigma = torch.zeros(2, *IMAGE_SHAPE, device=device), torch.ones(2, device=device)
+    disc(images, sigma).sum().backward()
+    for parameter in disc.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    disc.zero_grad(set_to_none=True)
 
 
 def check_discriminator(settings):
@@ -249,9 +294,3 @@ def weights_digest(model):
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _laid_out(module, device):
-    if device.type == "cuda":
-        return module.to(memory_format=torch.channels_last)
-    return module

@@ -29,9 +29,9 @@ class Distiller:
     def kept(self):
         return self.fake_score.kept() if self.fake_score else {}
 
-    def learn(self, fake):
-        """Let the fake score follow images `[B, 3, H, W]`. Returns scalar tensors by name."""
-        return self.fake_score.learn(fake) if self.fake_score else {}
+    def learn(self, shown):
+        """Let the fake score follow a list of `Shown`. Returns scalar tensors by name."""
+        return self.fake_score.learn(shown) if self.fake_score else {}
 
     def loss_of(self, x):
         """The distillation loss `(B,)` of the student's outputs `[B, 3, H, W]`."""

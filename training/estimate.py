@@ -2,11 +2,17 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
+from samplers import IMAGE_SHAPE
+from speed.backends import is_wanted
+from speed.compiling import compile_mode
 from training.building import build_student, build_teacher, student_config, teacher_config
+from training.parts import parts_of, split
+from training.processes import ALONE
 from training.settings import alone_steps
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
@@ -15,33 +21,39 @@ LEAST_SECONDS = 2.0  # of timing each kind of step
 CHECKPOINT_COPIES = 4  # weights, average, and Adam's two moments
 
 
-def describe(settings, device):
+def describe(settings, device, processes=1):
     """A text of the resolved settings, parameter counts, disk need and estimated time.
 
-    Times a few real steps on random images; writes nothing.
+    Times a few real steps on random images, those of one of so many processes; writes nothing.
     """
+    told = settings.as_dict()
+    is_compiled = compile_mode(settings.speed.compile, device) is not None
+    # Compiling would take minutes and leave files.
+    settings = replace(settings, speed=replace(settings.speed, compile="off"))
     teacher, student = _stages(settings, device)
     unet, critic = _parameters(student.model), sum(map(_parameters, student.critics))
     keep = settings.run.keep_checkpoints
     # One more than is kept stands on the disk while the newest is written.
     teacher_disk = 4 * unet * (CHECKPOINT_COPIES * (keep + 1) + 1)
     student_disk = teacher_disk + 4 * critic * 3 * (keep + 1)
-    lines = [json.dumps(settings.as_dict(), indent=2)]
+    lines = [json.dumps(told, indent=2)]
     lines.append(f"parameters: U-Net {unet:,}; what judges it {critic:,}")
-    batch, run = settings.data.batch_size, settings.run
+    run, where = settings.run, f"{device}{', not compiled' * is_compiled}"
+    if processes > 1:
+        where += f", {processes} processes"
     steps = {
         "teacher": settings.teacher.num_iterations,
         "student": settings.student.student_iterations,
     }
     seconds = {
-        "teacher": steps["teacher"] * _teacher_seconds(teacher, batch, device),
-        "student": phase_seconds(settings, _student_seconds(student, batch, device)),
+        "teacher": steps["teacher"] * _teacher_seconds(settings, teacher, device, processes),
+        "student": phase_seconds(settings, _student_seconds(settings, student, device, processes)),
     }
     disk = {"teacher": teacher_disk, "student": student_disk}
     wanted = {"teacher": ["teacher"], "add": ["student"], "all": list(disk)}[run.phase]
     for name in wanted:
         lines.append(
-            f"{name}: {steps[name]:,} steps, about {_clock(seconds[name])} on {device};"
+            f"{name}: {steps[name]:,} steps, about {_clock(seconds[name])} on {where};"
             f" checkpoints up to {disk[name] / 2**20:,.0f} MiB"
         )
     lines.append("dry run: nothing was read, trained or written")
@@ -58,7 +70,7 @@ class StepSeconds(NamedTuple):
 
 def student_seconds(settings, device):
     """`StepSeconds`, measured on this device."""
-    return _student_seconds(_stages(settings, device)[1], settings.data.batch_size, device)
+    return _student_seconds(settings, _stages(settings, device)[1], device, 1)
 
 
 def phase_seconds(settings, times):
@@ -77,27 +89,35 @@ def fitting_steps(settings, times, seconds):
 
 def _stages(settings, device):
     config = teacher_config(settings, SIGMA_DATA)
-    teacher = build_teacher(settings, SIGMA_DATA, device)
+    teacher = build_teacher(settings, SIGMA_DATA, device, ALONE)
     student_json = student_config(config, settings, "")
-    return teacher, build_student(settings, teacher.ema, student_json, device)
+    return teacher, build_student(settings, teacher.ema, student_json, device, ALONE)
 
 
-def _images(batch_size, device):
-    """Random images, on a CPU a few of them, and the factor to the whole batch."""
-    batch = batch_size if device.type == "cuda" else min(batch_size, 8)
-    return torch.rand(batch, 3, 64, 64, device=device) * 2 - 1, batch_size / batch
+def _part(settings, device, processes):
+    """One part of random images, on a CPU a few of them, and the factor to the whole step of one of
+    so many processes."""
+    batch, micro = settings.data.batch_size, settings.speed.micro_batch
+    share = batch // processes
+    size = share // parts_of(batch, micro, processes)
+    if device.type == "cpu":
+        size = min(size, 8)
+    images = torch.rand(size, *IMAGE_SHAPE, device=device) * 2 - 1
+    if is_wanted(settings.speed.channels_last, device):
+        images = images.contiguous(memory_format=torch.channels_last)
+    return split(images, [0]), share / size
 
 
-def _teacher_seconds(teacher, batch_size, device):
-    x0, scale = _images(batch_size, device)
-    return scale * _seconds(lambda step: teacher.step(x0, 0), device, 1)
+def _teacher_seconds(settings, teacher, device, processes):
+    part, scale = _part(settings, device, processes)
+    return scale * _seconds(lambda step: teacher.step(part, 0), device, 1)
 
 
-def _student_seconds(student, batch_size, device):
-    x0, scale = _images(batch_size, device)
+def _student_seconds(settings, student, device, processes):
+    part, scale = _part(settings, device, processes)
 
     def measured(first, rounds):
-        return scale * _seconds(lambda step: student.step(x0, first + step), device, rounds)
+        return scale * _seconds(lambda step: student.step(part, first + step), device, rounds)
 
     begin = student.warm_start
     warm = measured(0, 1) if begin else 0.0

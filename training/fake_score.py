@@ -3,7 +3,7 @@
 import torch
 
 from samplers import draw_levels
-from training.stage import apply_gradients, moving_target_adam
+from training.learner import Learner, moving_target_adam
 
 
 class FakeScore:
@@ -11,28 +11,40 @@ class FakeScore:
 
     updates: steps on each batch, with fresh levels and noise (the ratio of updates that DMD2 found
     to matter, arXiv:2405.14867, sec. 4.2). mean, std: of ln sigma, where the distillation asks.
+    The rest: `training.learner.Learner`.
     """
 
-    def __init__(self, model, run, noise_like, lr, updates, mean, std):
+    def __init__(self, model, noise_like, lr, updates, mean, std, autocast, processes, kernels):
         # In evaluation mode: dropout would blur the score that the student follows.
-        self.model, self.run, self.noise_like = model.eval(), run, noise_like
-        self.optimizer = moving_target_adam(model.parameters(), lr)
+        self.model, self.noise_like = model.eval().requires_grad_(True), noise_like
+        self.optimizer = moving_target_adam(model.parameters(), lr, kernels)
+        self.learner = Learner(
+            model, "compute_loss", self.optimizer, autocast, processes, model.device
+        )
         self.updates, self.mean, self.std = updates, mean, std
 
     def kept(self):
         return {"fake_score": self.model, "fake_optimizer": self.optimizer}
 
-    def learn(self, fake):
-        """Denoising steps on images `[B, 3, H, W]`. Returns scalar tensors by name."""
-        losses, skipped = [], 0.0
+    def learn(self, shown):
+        """Denoising steps on the images of a list of `Shown`. Returns scalar tensors by name."""
+        losses, skipped = [], []
         self.model.requires_grad_(True)
-        for _ in range(self.updates):
-            sigma = draw_levels(len(fake), self.mean, self.std, fake.device)
-            loss = self.run(self.model.compute_loss, fake, self.noise_like(fake), sigma)
-            loss.backward()
-            _, applied = apply_gradients(self.optimizer, self.model)
-            skipped += float(not applied)
-            losses.append(loss.detach())
+        for update in range(self.updates):
+
+            def backward(show, turn=f"fake score {update}"):
+                fake = show.fake
+                show.part.begin(turn)
+                sigma = draw_levels(len(fake), self.mean, self.std, fake.device)
+                loss = self.learner(fake, self.noise_like(fake), sigma)
+                (loss / len(shown)).backward()
+                losses.append(loss.detach())
+
+            self.learner.gather(shown, backward)
+            skipped.append(self.learner.apply()[1])
         # SiD differentiates through it with respect to the image; its weights want none of that.
         self.model.requires_grad_(False)
-        return {"fake_score_loss": torch.stack(losses).mean(), "fake_score_skipped": skipped}
+        return {
+            "fake_score_loss": torch.stack(losses).mean(),
+            "fake_score_skipped": torch.stack(skipped).sum(),
+        }

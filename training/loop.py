@@ -1,16 +1,19 @@
 """The one training loop, for any stage: batches in, steps, logs, pictures, checkpoints."""
 
-import hashlib
 import signal
 import sys
 import time
+from functools import partial
 
 from tqdm import tqdm
 
 from src.utils import UserError, picture_sheet, save_picture, seed_everything, to_uint8
 from training.checkpoints import check_identity, load_newest, save_checkpoint, sweep_temporaries
 from training.logbook import append_row, draw_curves, drop_rows_after, read_rows
+from training.parts import hashed_seed, split
+from training.processes import ALONE
 from training.schedules import is_picture_step
+from training.window import Window
 
 SHEET_IMAGES = 8  # the write-up wants about eight
 SECONDS_BETWEEN_LINES = 30
@@ -32,78 +35,90 @@ def train(
     keep_checkpoints,
     on_save,
     concerns=lambda row: {},
+    processes=ALONE,
+    parts=1,
 ):
     """Take `stage` to `total` steps, going on from the newest checkpoint in `folder`/NAME.
 
-    batch_of(step) -> images `[B, 3, H, W]` on the device, a function of the step alone.
+    batch_of(step) -> images `[B, 3, H, W]` on the device, a function of the step alone: this
+    process's, which are taken in `parts`.
     identity: plain dict that a checkpoint must share to be gone on from.
     pictures() -> images in [-1, 1] of the stage's EMA; extra_metrics() -> dict; both at picture
     steps. on_save() is called after each checkpoint. concerns(row) -> {name: line} is asked about
-    each row of the log; a line is said and logged once a run.
+    each row of the log; a line is said and logged once a run. processes: the job's; the first of
+    them logs, draws and saves.
     Returns the seconds trained in all. Raises `Interrupted` after saving on SIGINT or SIGTERM.
     """
     own_folder, log = folder / stage.name, folder / "log.jsonl"
-    own_folder.mkdir(parents=True, exist_ok=True)
-    sweep_temporaries(own_folder)
-    start, seconds, window = _resume(stage, own_folder, identity, total)
-    drop_rows_after(log, stage.name, start)
-    said = {
-        row["concern"] for row in read_rows(log) if row["phase"] == stage.name and "concern" in row
-    }
+    start, seconds, window = processes.first_then_all(
+        lambda: _resume(stage, own_folder, identity, total)
+    )
+    said = processes.first(lambda: _prepare_log(log, stage.name, start))
 
     def publish():
         on_save()
         draw_curves(read_rows(log), folder / "training_curves.png")
-
-    if start == total:
-        publish()  # a kill after the last checkpoint must not leave older files
 
     def save(step):
         state = {"identity": identity, "seconds": seconds, "window": window.state()}
         save_checkpoint(own_folder, step, state | {"stage": stage.state_dict()}, keep_checkpoints)
         publish()
 
-    stop, skips = _StopFlag(), 0
-    bar = tqdm(total=total, initial=start, desc=stage.name, unit="step", smoothing=0.05)
+    if start == total:
+        processes.first(publish)  # a kill after the last checkpoint must not leave older files
+
+    own_parts = range(processes.rank * parts, (processes.rank + 1) * parts)
+    stop = _StopFlag()
+    bar = tqdm(
+        total=total,
+        initial=start,
+        desc=stage.name,
+        unit="step",
+        smoothing=0.05,
+        disable=not processes.is_first,
+    )
     if not sys.stderr.isatty():
         bar.mininterval = SECONDS_BETWEEN_LINES  # in a file, each refresh stays
     with stop, bar:
         for step in range(start, total):
-            began = time.perf_counter()
+            began, done = time.perf_counter(), step + 1
             # Nothing random survives from one step to the next, so a resumed run draws the same.
-            seed_everything(_step_seed(seed, stage.name, step))
-            x0 = batch_of(step)
-            metrics = stage.step(x0, step)
-            window.add(metrics, len(x0))
-            skips = skips + 1 if was_skipped(metrics) else 0
-            if skips == MOST_SKIPS:
+            seed_everything(hashed_seed(seed, stage.name, step))
+            seeds = [hashed_seed(seed, stage.name, step, part) for part in own_parts]
+            images = batch_of(step)
+            window.add(stage.step(split(images, seeds), step), len(images) * processes.count)
+            if done % MOST_SKIPS == 0 and window.skips >= MOST_SKIPS:
                 raise UserError(
-                    f"{stage.name}: gradients were not finite for {skips} steps up to {step + 1};"
-                    f" the checkpoints in {own_folder} are kept; lower the learning rate"
+                    f"{stage.name}: gradients were not finite for {int(window.skips)} steps up to"
+                    f" {done}; the checkpoints in {own_folder} are kept; lower the learning rate"
                 )
-            done = step + 1
-            extras, pictured = {}, is_picture_step(done, sample_interval) or done == total
-            if pictured:
+            signalled = processes.largest(stop.signal)
+            pictured = is_picture_step(done, sample_interval) or done == total
+            row_due = done % log_interval == 0 or pictured
+            save_due = done % save_interval == 0 or done == total or signalled
+            extras = {}
+            if row_due or save_due:
+                window.settle()  # waits for the device, so that its time counts
+            if pictured and processes.is_first:
                 sheet = picture_sheet(to_uint8(pictures()), columns=SHEET_IMAGES)
                 save_picture(sheet, folder / "samples" / f"{stage.name}_{done:07d}.png")
                 extras = extra_metrics()
             seconds += time.perf_counter() - began
             window.seconds += time.perf_counter() - began
-            if done % log_interval == 0 or pictured:
-                place = {"phase": stage.name, "step": done}
-                row = place | window.close() | extras
-                append_row(log, row | {"seconds": round(seconds, 2)})
-                for name, line in concerns(row).items():
-                    if name not in said:
-                        said.add(name)
-                        bar.write(f"warning: {stage.name}, step {done}: {line}", file=sys.stderr)
-                        append_row(log, place | {"concern": name, "text": line})
+            if row_due or save_due:
+                window.join(processes)
+            if row_due:
+                row = {"phase": stage.name, "step": done} | window.close() | extras
                 bar.set_postfix_str(f"{row['images_per_second']:.0f} images/s", refresh=False)
-            if done % save_interval == 0 or done == total or stop.signal:
-                save(done)
+                if processes.is_first:
+                    append_row(log, row | {"seconds": round(seconds, 2)})
+                    _say_concerns(concerns(row), row, said, log, bar)
+            if save_due:
+                processes.agree_on(stage.ema, f"the {stage.name}'s average")
+                processes.first(partial(save, done))
             bar.update()
-            if stop.signal:
-                raise Interrupted(stop.signal, stage.name, done, total)
+            if signalled:
+                raise Interrupted(signalled, stage.name, done, total)
     return seconds
 
 
@@ -131,51 +146,33 @@ class _StopFlag:
         self.signal = number
 
 
-def was_skipped(metrics):
-    """Whether a network's update was dropped in this step."""
-    return any(value for key, value in metrics.items() if "skipped" in key)
-
-
-class _Window:
-    """Means of the metrics since the last log row; sums stay on the device until a row is due."""
-
-    def __init__(self, sums=None, counts=None, images=0, seconds=0.0):
-        self.sums, self.counts = sums or {}, counts or {}
-        self.images, self.seconds = images, seconds
-
-    def add(self, metrics, images):
-        self.images += images
-        skipped = was_skipped(metrics)
-        for key, value in metrics.items():
-            if skipped and "skipped" not in key:
-                continue  # one value that is not finite would hide the others of the window
-            self.sums[key] = self.sums.get(key, 0.0) + value
-            self.counts[key] = self.counts.get(key, 0) + 1
-
-    def state(self):
-        sums = {key: float(value) for key, value in self.sums.items()}
-        return dict(sums=sums, counts=self.counts, images=self.images, seconds=self.seconds)
-
-    def close(self):
-        row = {key: float(value) / self.counts[key] for key, value in self.sums.items()}
-        row["images_per_second"] = self.images / max(self.seconds, 1e-9)
-        self.sums, self.counts, self.images, self.seconds = {}, {}, 0, 0.0
-        return row
-
-
 def _resume(stage, folder, identity, total):
     """(step, seconds, window) of the newest checkpoint, its state loaded; or a fresh start."""
+    folder.mkdir(parents=True, exist_ok=True)
     checkpoint = load_newest(folder)
     if checkpoint is None:
-        return 0, 0.0, _Window()
+        return 0, 0.0, Window()
     check_identity(folder, checkpoint["identity"], identity)
     stage.load_state_dict(checkpoint["stage"])
     step = checkpoint["step"]
     said = f"going on with the {stage.name} at step {step}"
     print(said if step < total else f"the {stage.name} has had its {total} steps")
-    return checkpoint["step"], checkpoint["seconds"], _Window(**checkpoint["window"])
+    return checkpoint["step"], checkpoint["seconds"], Window(**checkpoint["window"])
 
 
-def _step_seed(seed, name, step):
-    digest = hashlib.sha256(f"{seed} {name} {step}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
+def _prepare_log(log, name, start):
+    """Undo what a killed run left beyond its checkpoint. Returns the concerns already said."""
+    sweep_temporaries(log.parent / name)
+    drop_rows_after(log, name, start)
+    rows = [row for row in read_rows(log) if row["phase"] == name]
+    return {row["concern"] for row in rows if "concern" in row}
+
+
+def _say_concerns(found, row, said, log, bar):
+    """Say and log each of {name: line} that has not been said; adds it to `said`."""
+    place = {"phase": row["phase"], "step": row["step"]}
+    for name, line in found.items():
+        if name not in said:
+            said.add(name)
+            bar.write(f"warning: {row['phase']}, step {row['step']}: {line}", file=sys.stderr)
+            append_row(log, place | {"concern": name, "text": line})

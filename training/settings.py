@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from custom_model import MODEL_DEFAULTS, NETWORKS
 from discriminator import known_names
 from discriminator.augment import POLICIES
+from speed.compiling import MODES
 from src.utils import UserError
 from training.adversarial import GAN_LOSSES, PENALTIES
 from training.distillation import DISTILLATIONS, NEEDS_FAKE_SCORE, WEIGHTINGS
@@ -180,6 +181,42 @@ class Discriminator:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How it is computed; what is learnt stays the same up to rounding."""
+
+    precision: str = setting(
+        "auto", "of the networks; auto: bf16 on a GPU", ["auto", "bf16", "fp32"]
+    )
+    tf32: bool = setting(True, "TF32 for what stays fp32 on a GPU")
+    compile: str = setting(
+        "auto",
+        "mode of torch.compile for U-Net and discriminator; auto: default on a GPU",
+        ["auto", "off", *MODES],
+    )
+    attention: str = setting(
+        "fused", "torch's fused kernel, or the U-Net's own matrices", ["fused", "explicit"]
+    )
+    channels_last: str = setting(
+        "auto", "memory layout of images; auto: on a GPU", ["auto", "on", "off"]
+    )
+    data_on_device: str = setting(
+        "auto",
+        "decoded images in the GPU's memory; auto: where a quarter of it is enough",
+        ["auto", "on", "off"],
+    )
+    updates: str = setting(
+        "fused", "kernels of Adam and the average, fewest first", ["fused", "foreach", "loop"]
+    )
+    joint_disc: bool = setting(True, "real and generated images in one discriminator batch")
+    micro_batch: int = setting(
+        0, "images a process takes at once, gradients add up; 0: all of its share", low=0
+    )
+    checkpointing: bool = setting(
+        False, "recompute the U-Net's activations: less memory, more time"
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All groups of one run."""
 
@@ -190,6 +227,7 @@ class Settings:
     student: Student = field(default_factory=Student)
     distillation: Distillation = field(default_factory=Distillation)
     discriminator: Discriminator = field(default_factory=Discriminator)
+    speed: Speed = field(default_factory=Speed)
 
     def as_dict(self):
         """Nested plain values, as written to `training_config.json`."""

@@ -1,13 +1,28 @@
 """Phase 2: the few-step student, distilled from the teacher against a discriminator."""
 
+from functools import partial
+from typing import NamedTuple
+
 import torch
 
 from samplers import ode_plan, ode_states
 from training.distillation import combined_gradient
+from training.learner import Learner, moving_target_adam
+from training.parts import Part, mean_metrics
 from training.schedules import late_decay, ramp, warmed_decay, warmup_cosine
 from training.sentinels import measure
-from training.stage import Stage, apply_gradients, moving_target_adam, set_lr
+from training.stage import Stage
 from training.student_inputs import StudentInputs
+
+
+class Shown(NamedTuple):
+    """What the student was shown for a part, and what it made of it: `output` with its graph, or
+    None where that is made again when it is needed; `fake` without."""
+
+    part: Part
+    inputs: tuple
+    output: torch.Tensor
+    fake: torch.Tensor
 
 
 class StudentStage(Stage):
@@ -32,6 +47,8 @@ class StudentStage(Stage):
         adversary,
         total,
         autocast,
+        processes,
+        kernels,
         lr,
         warmup,
         ema,
@@ -48,14 +65,15 @@ class StudentStage(Stage):
         disc_warmup,
         disc_steps,
     ):
-        super().__init__(model, lambda step: warmed_decay(step, ema), autocast)
+        super().__init__(model, lambda step: warmed_decay(step, ema), kernels)
         self.teacher = teacher.eval().requires_grad_(False)
         self.distiller, self.adversary = distiller, adversary
         if freeze_convs:
             freeze_convolutions(model.network)
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = moving_target_adam(trained, lr)
         levels, device = model.scheduler.few_step_table, model.device
+        optimizer = moving_target_adam(trained, lr, kernels)
+        self.learner = Learner(model, "denoise", optimizer, autocast, processes, device)
         noise_like = model.scheduler.noise_like
         self.inputs = StudentInputs(
             levels, device, self._denoise, noise_like, level_shares, self_input_share
@@ -83,64 +101,90 @@ class StudentStage(Stage):
         return max(full_weight, self.total // 3)
 
     def _kept(self):
-        parts = {"model": self.model, "average": self.average, "optimizer": self.optimizer}
+        parts = {"model": self.model, "average": self.average, "optimizer": self.learner.optimizer}
         for part in (self.distiller, self.adversary):
             parts |= part.kept() if part else {}
         return parts
 
     def _denoise(self, x, sigma, next_sigma):
-        return self._run(self.model.denoise, x, sigma, next_sigma)
+        return self.learner.run(self.model.denoise, x, sigma, next_sigma)
 
-    def step(self, x0, step):
-        """One update of everyone whose turn it is. Returns scalar tensors by name."""
+    def step(self, parts, step):
+        """One update of everyone whose turn it is, on a list of `Part`. Returns scalar tensors by
+        name."""
         if step < self.warm_start:
-            return self._warm_step(x0, step)
+            return self._warm_step(parts, step)
         learnt = step - self.warm_start - self.alone
         learning = learnt >= 0 and learnt % self.disc_steps == 0
-        x, sigma, next_sigma = self.inputs.draw(x0)
-        with torch.set_grad_enabled(learning):
-            fake = self._denoise(x, sigma, next_sigma)
-        shown = fake.detach()
-        metrics = measure(shown[: self.inputs.count_first(len(x0))], x0)
+        # Graphs of several parts would fill the memory that parts are there to save.
+        shown = [self._show(part, keep_graph=learning and len(parts) == 1) for part in parts]
+        metrics = mean_metrics([self._sentinels(show) for show in shown])
         if self.distiller:
             metrics |= self.distiller.learn(shown)
         if self.adversary:
-            metrics |= self.adversary.learn(x0, shown, step)
+            metrics |= self.adversary.learn(shown, step)
         if learning:
-            metrics |= self._student_step(fake, x0, step, learnt)
+            metrics |= self._student_step(shown, step, learnt)
         return metrics
 
-    def _student_step(self, fake, real, step, learnt):
+    def _show(self, part, keep_graph):
+        part.begin("inputs")
+        inputs = self.inputs.draw(part.images)
+        if keep_graph:
+            output = self._output(part, inputs)
+            return Shown(part, inputs, output, output.detach())
+        part.begin("output")
+        with torch.no_grad():
+            return Shown(part, inputs, None, self._denoise(*inputs))
+
+    def _output(self, part, inputs):
+        part.begin("output")  # dropout, if any, draws the same each time
+        return self.learner(*inputs)
+
+    def _sentinels(self, show):
+        return measure(show.fake[: self.inputs.count_first(len(show.fake))], show.part.images)
+
+    def _student_step(self, shown, step, learnt):
+        late = late_decay(step, self.total, self.distill_final, self.distill_decay_from)
+        weights = late, self.adv_weight * ramp(learnt, 0, self.adv_ramp)
+        backward = partial(self._backward, weights=weights, count=len(shown))
+        rows = self.learner.gather(shown, backward)
+        return mean_metrics(rows) | self._update(self.warm_start + learnt)
+
+    def _backward(self, show, weights, count):
+        output = show.output
+        if output is None:
+            output = self._output(show.part, show.inputs)
+        show.part.begin("student")
         # Gradients at the image are cheap and tell both losses apart; the student is walked once.
-        leaf, metrics = fake.detach().requires_grad_(), {}
+        leaf, metrics = output.detach().requires_grad_(), {}
         distill_grad = adv_grad = None
         if self.distiller:
             loss = self.distiller.loss_of(leaf).mean()
             (distill_grad,) = torch.autograd.grad(loss, leaf)
             metrics["distill_loss"] = loss.detach()
         if self.adversary:
-            loss = self.adversary.loss_of(leaf, real).mean()
+            loss = self.adversary.loss_of(leaf, show.part.images).mean()
             (adv_grad,) = torch.autograd.grad(loss, leaf)
             metrics["adv_loss"] = loss.detach()
-        grad, ratio = combined_gradient(
-            distill_grad,
-            adv_grad,
-            late_decay(step, self.total, self.distill_final, self.distill_decay_from),
-            self.adv_weight * ramp(learnt, 0, self.adv_ramp),
-            self.balance,
-        )
+        grad, ratio = combined_gradient(distill_grad, adv_grad, *weights, self.balance)
         if ratio is not None:
             metrics["grad_ratio"] = ratio
-        return metrics | self._update(fake, grad, self.warm_start + learnt)
+        output.backward(grad / count)
+        return metrics
 
-    def _warm_step(self, x0, step):
+    def _warm_step(self, parts, step):
         """Regress on what the teacher's ODE makes of the same noise, from the first level on."""
-        x, sigma, next_sigma = self.inputs.draw_first(x0)
-        target = self._ode_images(x)
-        output = self._denoise(x, sigma, next_sigma)
-        error = output - target
-        metrics = {"warm_loss": error.detach().square().mean()}
-        return metrics | self._update(output, 2 * error.detach() / error.numel(), step)
+
+        def backward(part):
+            part.begin("inputs")
+            x, sigma, next_sigma = self.inputs.draw_first(part.images)
+            target = self._ode_images(x)
+            loss = (self._output(part, (x, sigma, next_sigma)) - target).square().mean()
+            (loss / len(parts)).backward()
+            return {"warm_loss": loss.detach()}
+
+        return mean_metrics(self.learner.gather(parts, backward)) | self._update(step)
 
     @torch.no_grad()
     def _ode_images(self, x):
@@ -150,21 +194,19 @@ class StudentStage(Stage):
         levels = scheduler.ode_sigmas(len(plan), sigma_max=sigma)
 
         def denoise(x, level):
-            return self._run(self.teacher.denoise, x, level)
+            return self.learner.run(self.teacher.denoise, x, level)
 
         step = scheduler.reverse_process_step
         *_, images = ode_states(denoise, step, levels, plan, lambda: x / sigma)
         return images
 
-    def _update(self, output, grad, learnt):
-        """Send the image gradient back through the student and step."""
+    def _update(self, learnt):
+        """Step with the gradients that are there."""
         length = self.total - self.alone
-        set_lr(self.optimizer, self.lr * warmup_cosine(learnt, length, self.warmup))
-        output.backward(grad)
-        norm, applied = apply_gradients(self.optimizer, self.model)
-        if applied:
-            self.average.update_parameters(self.model)
-        return {"grad_norm": norm, "skipped": float(not applied)}
+        self.learner.optimizer.set_lr(self.lr * warmup_cosine(learnt, length, self.warmup))
+        norm, dropped = self.learner.apply()
+        self.follow()
+        return {"grad_norm": norm, "skipped": dropped}
 
 
 def freeze_convolutions(network):

@@ -33,7 +33,9 @@ class StudentInputs:
         batch = len(x0)
         first = self.count_first(batch)
         own = round((batch - first) * self.self_input_share)
-        rows, places = self.paths.draw(first, batch - first)
+        later = self.paths.later
+        drawn = self.paths.first(first), later(own), later(batch - first - own)
+        rows, places = (torch.cat(pieces) for pieces in zip(*drawn))
         sigma, next_sigma = self.paths.at(rows, places)
         noise = self.noise_like(x0)
         x = x0 + sigma.reshape(-1, 1, 1, 1) * noise
@@ -45,7 +47,7 @@ class StudentInputs:
 
     def draw_first(self, x0):
         """The same with all inputs pure noise at the first level."""
-        sigma, next_sigma = self.paths.at(*self.paths.draw(len(x0), 0))
+        sigma, next_sigma = self.paths.at(*self.paths.first(len(x0)))
         return sigma.reshape(-1, 1, 1, 1) * self.noise_like(x0), sigma, next_sigma
 
     def _simulate(self, rows, places, noise):
@@ -53,9 +55,14 @@ class StudentInputs:
         start, _ = self.paths.at(rows, torch.zeros_like(places))
         x = start.reshape(-1, 1, 1, 1) * noise
         for hop in range(self.paths.longest - 1):
-            active = (places > hop).reshape(-1, 1, 1, 1)
-            sigma, next_sigma = self.paths.at(rows, (places - 1).clamp(max=hop))
-            denoised = self.denoise(x, sigma, next_sigma)
-            renoised = denoised + next_sigma.reshape(-1, 1, 1, 1) * self.noise_like(x)
-            x = torch.where(active, renoised, x)
+            # Rows come with the farthest places first: the others have arrived.
+            count = self.paths.most_beyond(hop, len(rows))
+            if not count:
+                break
+            active = (places[:count] > hop).reshape(-1, 1, 1, 1)
+            before = (places[:count] - 1).clamp(max=hop)
+            sigma, next_sigma = self.paths.at(rows[:count], before)
+            denoised = self.denoise(x[:count], sigma, next_sigma)
+            renoised = denoised + next_sigma.reshape(-1, 1, 1, 1) * self.noise_like(denoised)
+            x[:count] = torch.where(active, renoised, x[:count])
         return x

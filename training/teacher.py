@@ -2,8 +2,9 @@
 
 import torch
 
+from training.learner import Adam, Learner
 from training.schedules import ema_decay, warmup_cosine
-from training.stage import Stage, apply_gradients, set_lr
+from training.stage import Stage
 
 
 class TeacherStage(Stage):
@@ -11,20 +12,31 @@ class TeacherStage(Stage):
 
     name = "teacher"
 
-    def __init__(self, model, total, lr, warmup, ema_share, autocast):
-        super().__init__(model, lambda step: ema_decay(step, ema_share), autocast)
+    def __init__(self, model, total, lr, warmup, ema_share, autocast, processes, kernels):
+        super().__init__(model, lambda step: ema_decay(step, ema_share), kernels)
         self.total, self.lr, self.warmup = total, lr, warmup
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.99))
+        optimizer = Adam(model.parameters(), lr, (0.9, 0.99), kernels)
+        self.learner = Learner(model, "compute_loss", optimizer, autocast, processes, model.device)
 
     def _kept(self):
-        return {"model": self.model, "average": self.average, "optimizer": self.optimizer}
+        return {
+            "model": self.model,
+            "average": self.average,
+            "optimizer": self.learner.optimizer,
+        }
 
-    def step(self, x0, step):
-        """One update on images `[B, 3, H, W]` in [-1, 1]. Returns scalar tensors by name."""
-        set_lr(self.optimizer, self.lr * warmup_cosine(step, self.total, self.warmup))
-        loss = self._run(self.model.compute_loss, x0, self.model.scheduler.noise_like(x0))
-        loss.backward()
-        norm, applied = apply_gradients(self.optimizer, self.model)
-        if applied:
-            self.average.update_parameters(self.model)
-        return {"loss": loss.detach(), "grad_norm": norm, "skipped": float(not applied)}
+    def step(self, parts, step):
+        """One update on a list of `Part`. Returns scalar tensors by name."""
+        noise_like = self.model.scheduler.noise_like
+
+        def backward(part):
+            part.begin("teacher")
+            loss = self.learner(part.images, noise_like(part.images))
+            (loss / len(parts)).backward()
+            return loss.detach()
+
+        self.learner.optimizer.set_lr(self.lr * warmup_cosine(step, self.total, self.warmup))
+        loss = torch.stack(self.learner.gather(parts, backward)).mean()
+        norm, dropped = self.learner.apply()
+        self.follow()
+        return {"loss": loss, "grad_norm": norm, "skipped": dropped}

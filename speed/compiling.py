@@ -1,0 +1,60 @@
+"""torch.compile in place, its cache on disk, and plain running where it fails."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from src.utils import reason_of
+
+# Batches with and without gradients, of whole size and of self-generated inputs: each is a graph.
+MOST_GRAPHS = 32
+MODES = ("default", "max-autotune-no-cudagraphs")
+
+
+def compile_mode(choice, device):
+    """The mode of `torch.compile` that --compile means on this device, or None for none."""
+    if choice == "auto":
+        return "default" if device.type == "cuda" else None
+    return None if choice == "off" else choice
+
+
+def keep_compiled(folder):
+    """Keep compiled code in `folder` for later runs, unless the environment names a place."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(folder).resolve()))
+    config = torch._dynamo.config
+    name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    setattr(config, name, max(MOST_GRAPHS, getattr(config, name)))
+
+
+def compile_in_place(module, mode, name):
+    """Compile the forward pass of `module`, called `name` in messages; keys of its state stay.
+
+    Do this last: a copy of a compiled module would run the original's weights.
+    """
+    module.forward = CompiledForward(module.forward, mode, name)
+
+
+class CompiledForward:
+    """A compiled function that becomes the plain one, with one line, when compiling it fails."""
+
+    def __init__(self, plain, mode, name):
+        self.plain, self.name = plain, name
+        # One graph for each shape: shapes are few, and fixed ones run faster.
+        self.compiled = torch.compile(plain, mode=mode, dynamic=False)
+
+    def __call__(self, *inputs):
+        if self.compiled is None:
+            return self.plain(*inputs)
+        try:
+            return self.compiled(*inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler, its tools or its cache run into
+            output = self.plain(*inputs)  # raises what is wrong without compiling as well
+            self.compiled = None
+            print(f"--compile: {self.name} runs uncompiled ({reason_of(error)})")
+            return output
+
+    def __deepcopy__(self, memo):
+        raise TypeError(f"{self.name} is compiled; copy it before")

@@ -1,0 +1,24 @@
+"""Everything that makes sampling faster, at once."""
+
+from speed.attention import fuse_attention
+from speed.backends import autocast_for, lay_out, prepare_backends
+from speed.compiling import compile_in_place, compile_mode, keep_compiled
+
+COMPILED = "data/cache/compiled"
+
+
+def make_fast(model, device):
+    """Let a model sample fast on `device`; returns a factory of contexts to sample in.
+
+    Fused attention everywhere; on a GPU also bf16, TF32, channels-last and compilation, for which
+    each batch size is compiled once. Images differ from plain ones by rounding: in bf16 by a few
+    grey levels.
+    """
+    prepare_backends(device, tf32=True)
+    fuse_attention(model)
+    lay_out(model, device, "auto")
+    mode = compile_mode("auto", device)
+    if mode:
+        keep_compiled(COMPILED)
+        compile_in_place(model.network, mode, "the network")
+    return autocast_for(device, "auto")

@@ -1,0 +1,169 @@
+"""The processes of one training job: torchrun starts them, DDP joins their gradients.
+
+Without torchrun there is one process, and nothing here communicates.
+"""
+
+import os
+import sys
+from contextlib import nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from src.utils import UserError
+
+
+class Processes:
+    """This process among `count`: `rank` 0 speaks, draws and writes; all of them train.
+
+    What passes between them on the host goes through gloo, gradients through NCCL on GPUs.
+    """
+
+    def __init__(self, rank=0, count=1, local_rank=0):
+        self.rank, self.count, self.local_rank = rank, count, local_rank
+        self.host = None  # the group for what is not gradients
+
+    @property
+    def is_first(self):
+        return self.rank == 0
+
+    def join(self, device):
+        """Meet the other processes. Raises `UserError` where a GPU is missing."""
+        if self.count == 1:
+            return
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        self.host = dist.new_group(backend="gloo")
+
+    def leave(self):
+        if self.count > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    def device_of(self, device):
+        """The device of this process, given that of the whole job: a GPU each."""
+        if self.count == 1 or device.type != "cuda":
+            return device
+        if self.local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"--nproc_per_node: process {self.local_rank + 1} of this machine has no GPU; there"
+                f" are {torch.cuda.device_count()}"
+            )
+        torch.cuda.set_device(self.local_rank)
+        return torch.device("cuda", self.local_rank)
+
+    def shared(self, module, device):
+        """`module`, or in a job of several processes its DDP: called with gradients, it makes the
+        next backward pass leave the mean of all processes' gradients."""
+        if self.count == 1:
+            return Alone(module)
+        devices = [device.index] if device.type == "cuda" else None
+        # Buffers follow from the weights or the seeds, which are the same everywhere.
+        return DistributedDataParallel(
+            module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
+    def first(self, work):
+        """The result of `work()` on the first process, everywhere. Its `UserError` ends all."""
+        if self.count == 1:
+            return work()
+        outcome = [None, None]
+        if self.is_first:
+            try:
+                outcome[0] = work()
+            except UserError as error:
+                outcome[1] = str(error)
+        dist.broadcast_object_list(outcome, src=0, group=self.host)
+        if outcome[1] is not None:
+            raise UserError(outcome[1])
+        return outcome[0]
+
+    def first_then_all(self, work):
+        """The result of `work()` here, after the first process has done it: for work that leaves
+        files behind which the others then find."""
+        kept = []
+        self.first(lambda: kept.append(work()))
+        return kept[0] if kept else work()
+
+    def mean(self, numbers):
+        """Floats -> their means over all processes, a list."""
+        if self.count == 1 or not numbers:
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(values, group=self.host)
+        return (values / self.count).tolist()
+
+    def largest(self, number):
+        """The largest of an integer over all processes."""
+        if self.count == 1:
+            return number
+        value = torch.tensor(number)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self.host)
+        return int(value)
+
+    def mean_of(self, tensor):
+        """A tensor on the device -> its mean over all processes; waits for nobody on the host."""
+        if self.count == 1:
+            return tensor
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total / self.count
+
+    def agree_on(self, module, name):
+        """Raise `RuntimeError` unless all processes have the same values in `module`."""
+        if self.count == 1:
+            return
+        with torch.no_grad():
+            own = torch.stack([p.double().sum() for p in module.parameters()]).cpu()
+        theirs = own.clone()
+        dist.broadcast(theirs, src=0, group=self.host)
+        if self.largest(int(not torch.equal(own, theirs))):
+            raise RuntimeError(f"processes have come to differ in {name}; their results are mixed")
+
+
+class Alone(nn.Module):
+    """A module of one process with DDP's face."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs):
+        return self.module(*inputs)
+
+    def no_sync(self):
+        return nullcontext()
+
+
+ALONE = Processes()
+
+
+def from_environment():
+    """The `Processes` that torchrun's environment variables describe; one where there are none."""
+    rank, count, local = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
+    return Processes(rank, count, local) if count > 1 else ALONE
+
+
+def end_lost(processes, error):
+    """The exit code after a `RuntimeError` of a job whose processes have lost one another, which is
+    said in one line; any other error is raised again."""
+    text = str(error).lower()
+    lost = any(sign in text for sign in ("connection closed", "connection reset", "gloo", "nccl"))
+    if processes.count == 1 or not lost:
+        raise error
+    print(
+        f"error: process {processes.rank} of {processes.count} has lost another one, which was"
+        " killed or has failed (its own message, if any, is above); run the same command again to"
+        " go on from the newest checkpoint",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def hush(processes):
+    """Let only the first process speak on stdout and draw bars."""
+    if not processes.is_first:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -1,0 +1,58 @@
+"""Means of the metrics since the last row of the log; the device is read when a row is due."""
+
+import torch
+
+
+class Window:
+    """Sums of metrics over steps, kept on the device until `settle` reads them.
+
+    A step in which a network's update was dropped counts for the metrics with "skipped" in their
+    name alone: one value that is not finite would hide the others of the window.
+    """
+
+    def __init__(self, sums=None, counts=None, images=0, seconds=0.0):
+        self.sums, self.counts = sums or {}, counts or {}
+        self.images, self.seconds = images, seconds
+        self.pending = {}  # keys of a kind of step -> (sums, counts, which say "skipped")
+        self.skips = 0.0  # steps up to now, without a break, in which an update was dropped
+
+    def add(self, metrics, images):
+        """Take in {name: scalar tensor} of a step of so many images."""
+        self.images += images
+        values = torch.stack([value.float() for value in metrics.values()])
+        keys = tuple(metrics)
+        if keys not in self.pending:
+            asks = torch.tensor(["skipped" in key for key in keys], device=values.device)
+            self.pending[keys] = torch.zeros_like(values), torch.zeros_like(values), asks
+        sums, counts, asks = self.pending[keys]
+        skipped = ((values != 0) & asks).any()
+        counted = asks | ~skipped
+        sums += torch.where(counted, values, 0.0)
+        counts += counted
+        self.skips = (self.skips + 1.0) * skipped
+
+    def settle(self):
+        """Wait for the device and bring its sums here."""
+        for keys, (sums, counts, _) in self.pending.items():
+            for key, total, count in zip(keys, sums.tolist(), counts.tolist()):
+                if count:
+                    self.sums[key] = self.sums.get(key, 0.0) + total
+                    self.counts[key] = self.counts.get(key, 0) + int(count)
+            sums.zero_()
+            counts.zero_()
+
+    def join(self, processes):
+        """Make the settled sums the means over all processes, which count the same steps."""
+        keys = sorted(self.sums)
+        self.sums = dict(zip(keys, processes.mean([self.sums[key] for key in keys])))
+
+    def state(self):
+        """The settled content as plain values, arguments of a `Window` that goes on with it."""
+        return dict(sums=self.sums, counts=self.counts, images=self.images, seconds=self.seconds)
+
+    def close(self):
+        """The settled means as a row of the log; begins anew."""
+        row = {key: value / self.counts[key] for key, value in self.sums.items()}
+        row["images_per_second"] = self.images / max(self.seconds, 1e-9)
+        self.sums, self.counts, self.images, self.seconds = {}, {}, 0, 0.0
+        return row
