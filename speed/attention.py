@@ -25,8 +25,9 @@ def _fused_forward(self, x):
     """`[B, C, H, W]` -> `x + proj(softmax(q k^T / sqrt(C)) v)`, one head over all pixels."""
     batch, channels, height, width = x.shape
     h = self.group_norm(x)
+    # Contiguous, as the kernels demand: else torch falls back to the matrices in silence.
     q, k, v = (
-        proj(h).flatten(2).transpose(1, 2).unsqueeze(1)  # [B, 1, HW, C]
+        proj(h).flatten(2).transpose(1, 2).contiguous().unsqueeze(1)  # [B, 1, HW, C]
         for proj in (self.proj_q, self.proj_k, self.proj_v)
     )
     h = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2)  # [B, C, HW]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from imagesets.cache import cached_images
-from training.batches import StepBatches, pixel_std, to_float
+from training.batches import StepBatches, fits_on_device, pixel_std, to_float
 
 
 def numbered(tmp_path, count=10):
@@ -50,3 +50,34 @@ def test_range_layout_and_mirroring(tmp_path):
     assert torch.equal(
         to_float(torch.tensor([[[[0, 0, 0]]]], dtype=torch.uint8)), -torch.ones(1, 3, 1, 1)
     )
+
+
+def test_images_on_the_device_give_the_same_batches(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), dtype=np.uint8)
+    cache = cached_images(tmp_path, "2" * 64, 10, lambda: iter(pixels))
+    arguments = dict(batch_size=4, seed=1, x_flip=True, device=torch.device("cpu"))
+    read, stored = (StepBatches(cache, **arguments, on_device=on) for on in (False, True))
+    for step in range(6):
+        assert torch.equal(read(step), stored(step))
+    moved = StepBatches(cache, **arguments, channels_last=True)(0)
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(moved, read(0))
+
+
+def test_processes_share_a_batch_without_overlap(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), dtype=np.uint8)
+    cache = cached_images(tmp_path, "3" * 64, 10, lambda: iter(pixels))
+    arguments = dict(batch_size=6, seed=1, x_flip=True, device=torch.device("cpu"))
+    whole = StepBatches(cache, **arguments)
+    shares = [StepBatches(cache, **arguments, rank=rank, count=3) for rank in range(3)]
+    for step in range(6):
+        assert torch.equal(torch.cat([share(step) for share in shares]), whole(step))
+
+
+def test_auto_keeps_images_where_they_fit(tmp_path, monkeypatch):
+    cache, cuda = numbered(tmp_path), torch.device("cuda")
+    assert not fits_on_device("auto", cache, torch.device("cpu"))
+    for free, fits in ((10**9, True), (4 * cache.images.nbytes, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**12))
+        assert fits_on_device("auto", cache, cuda) is fits
+    assert fits_on_device("on", cache, cuda) and not fits_on_device("off", cache, cuda)

@@ -145,7 +145,7 @@ def test_a_full_student_passes_and_the_archive_works(tmp_path, capsys):
     assert os.listdir("out") == ["hand_in.zip"]
 
     names = unpack("out/hand_in.zip", "unpacked")
-    packages = ("src", "training", "discriminator", "imagesets", "metrics")
+    packages = ("src", "training", "discriminator", "imagesets", "metrics", "speed")
     code = {name for package in packages for name in module_files(package, ROOT)}
     scripts = {"custom_model.py", "samplers.py", *PROVIDED, "train.py"}
     splits = {name for name in collect(ROOT, checkpoint, checkpoint) if name.startswith("data/")}

@@ -81,7 +81,8 @@ def make_settings(values):
 def settings_from_json(content):
     """The `Settings` of a `training_config.json`. Raises `UserError` when it holds none."""
     groups = content.get("settings")
-    if not isinstance(groups, dict) or set(groups) != set(GROUPS):
+    # A run of an earlier version may lack a group; it had what are the defaults now.
+    if not isinstance(groups, dict) or not groups or set(groups) - set(GROUPS):
         raise UserError("training_config.json: it does not hold the settings of a run")
     return make_settings(flat(groups))
 

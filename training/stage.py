@@ -20,6 +20,7 @@ class Stage:
         # The average is a network of its own, exported as it is and never swapped in.
         self.average = AveragedModel(model)
         self.average.eval().requires_grad_(False)
+        self.updates = 0  # of the average
         self.in_one_kernel = kernels != "loop"
 
     @property
@@ -32,22 +33,23 @@ class Stage:
         raise NotImplementedError
 
     def state_dict(self):
+        self.average.n_averaged.fill_(self.updates)
         return {name: part.state_dict() for name, part in self._kept().items()}
 
     def load_state_dict(self, state):
         for name, part in self._kept().items():
             part.load_state_dict(state[name])
+        self.updates = int(self.average.n_averaged)
 
     @torch.no_grad()
     def follow(self):
         """Move the average towards the model. After a dropped update the model is as it was, and
         one step more towards it does no harm; asking first would wait for the device."""
-        count = int(self.average.n_averaged)  # lies on the CPU
-        rate = 1 - self.decay(count) if count else 1.0
+        rate = 1 - self.decay(self.updates) if self.updates else 1.0
         averaged, current = list(self.ema.parameters()), list(self.model.parameters())
         if self.in_one_kernel:
             torch._foreach_lerp_(averaged, current, rate)
         else:
             for mean, value in zip(averaged, current):
                 mean.lerp_(value, rate)
-        self.average.n_averaged += 1
+        self.updates += 1

@@ -1,0 +1,222 @@
+"""Fused attention, recomputed activations, layouts, compilation: the same results, names and
+weights."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from custom_model import create_custom_model
+from speed.attention import fuse_attention
+from speed.backends import autocast_for, is_wanted, lay_out
+from speed.checkpointing import recompute_activations
+from speed.compiling import compile_in_place, compile_mode
+from speed.sampling import make_fast
+from src.network import UNet
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+SMALL = dict(ch=32, ch_mult=[1, 2], attn=[1], num_res_blocks=1, dropout=0.1)
+
+
+def small_network():
+    """In double precision, so that what differs by rounding alone is told from what differs."""
+    torch.manual_seed(0)
+    network = UNet(**SMALL)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network.double()
+
+
+def pass_through(network):
+    """(output, gradient of the input and of every weight), dropout drawn from a fixed seed."""
+    torch.manual_seed(1)
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    output = network(x, torch.tensor([10.0, 500.0]))
+    network.zero_grad()
+    output.square().sum().backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    return [output.detach(), x.grad, *gradients]
+
+
+def agree(network, changed):
+    pairs = zip(pass_through(network), pass_through(changed))
+    return all(torch.allclose(a, b, rtol=1e-7, atol=1e-9) for a, b in pairs)
+
+
+def test_fused_attention_gives_the_same_and_leaves_weights_and_names():
+    network = small_network()
+    fused = copy.deepcopy(network)
+    assert fuse_attention(fused) == 4  # one down, two up, one in the middle
+    assert list(fused.state_dict()) == list(network.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(fused.parameters(), network.parameters()))
+    assert agree(network, fused)
+    assert network.middleblocks[0].attn.forward.__func__ is type(fused.middleblocks[0].attn).forward
+
+
+def test_fused_attention_never_writes_out_the_matrix():
+    """No tensor of HW x HW values is kept for the backward pass."""
+    network, shapes = small_network().float(), []  # the precisions with fused kernels
+    fuse_attention(network)
+
+    def keep(tensor):
+        shapes.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(torch.randn(2, 3, 24, 24), torch.tensor([1.0, 2.0]))
+    assert shapes and not any(shape[-2:] == (144, 144) for shape in shapes)
+
+
+def test_a_copy_of_a_changed_network_has_weights_of_its_own():
+    network = small_network().eval()
+    fuse_attention(network)
+    recompute_activations(network)
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    x, t = torch.randn(1, 3, 16, 16).double(), torch.tensor([5.0])
+    before = network(x, t)
+    assert not torch.allclose(before, other(x, t))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert other(x, t).abs().max() > 0
+
+
+def test_recomputing_gives_the_same_bits_with_a_fraction_of_the_memory():
+    network = small_network().train()  # dropout draws the same again
+    recomputed = copy.deepcopy(network)
+    assert recompute_activations(recomputed) == 8
+    pairs = zip(pass_through(network), pass_through(recomputed))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert kept_bytes(recomputed) < 0.5 * kept_bytes(network)
+
+
+def kept_bytes(network):
+    """Bytes of activations that the backward pass will need."""
+    weights = {parameter.data_ptr() for parameter in network.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        if tensor.data_ptr() not in weights:
+            kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = network(torch.randn(4, 3, 32, 32).double(), torch.rand(4))
+    del output
+    return sum(kept.values())
+
+
+def test_channels_last_and_bf16_stay_close():
+    network = small_network()
+    moved = lay_out(copy.deepcopy(network), CPU, "on")
+    assert moved.head.weight.is_contiguous(memory_format=torch.channels_last)
+    assert agree(network, moved)
+    network = network.float().eval()
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([10.0, 500.0])
+    with torch.no_grad(), autocast_for(CPU, "bf16")():
+        rough = network(x, t)
+    exact = network(x, t)
+    assert rough.dtype == torch.bfloat16
+    assert (rough - exact).std() < 0.05 * exact.std()
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "wanted"),
+    [("auto", CPU, False), ("auto", CUDA, True), ("on", CPU, True), ("off", CUDA, False)],
+)
+def test_levers_on_auto_follow_the_device(choice, device, wanted):
+    assert is_wanted(choice, device) is wanted
+    modes = {"on": "default"}
+    expected = "default" if wanted else None
+    assert compile_mode(modes.get(choice, choice), device) == expected
+
+
+class Small(nn.Module):
+    """Compiles in seconds."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.relu(self.layer(x)) + 1
+
+
+def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(capsys, monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here\nwith a long story")
+
+    plain_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **more: plain_compile(f, backend=broken))
+    module = Small()
+    x = torch.randn(2, 4)
+    expected = module(x)
+    compile_in_place(module, "default", "the network")
+    assert torch.equal(module(x), expected) and torch.equal(module(x), expected)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and said[0].startswith("--compile: the network runs uncompiled (")
+    assert list(module.state_dict()) == ["layer.weight", "layer.bias"]
+
+
+def test_an_error_of_the_network_itself_is_no_failure_of_compiling(capsys):
+    module = Small()
+    compile_in_place(module, "default", "the network")
+    with pytest.raises(RuntimeError):
+        module(torch.randn(2, 5))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(TypeError, match="the network is compiled"):
+        copy.deepcopy(module)
+
+
+COMPILED_RUN = """
+import sys, torch
+from torch._dynamo.utils import counters
+from speed.compiling import compile_in_place, keep_compiled
+from tests.test_speed import Small
+keep_compiled(sys.argv[1])
+torch.manual_seed(0)
+module, x = Small(), torch.randn(2, 4)
+expected = module(x)
+compile_in_place(module, "default", "the network")
+output = module(x)
+output.sum().backward()
+assert torch.allclose(output, expected) and module.layer.weight.grad is not None
+found = counters["inductor"]
+print(found["fxgraph_cache_hit"], found["fxgraph_cache_miss"])
+"""
+
+
+def test_compiled_code_is_kept_for_the_next_run(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
+    said = []
+    for _ in range(2):
+        command = [sys.executable, "-c", COMPILED_RUN, str(tmp_path / "compiled")]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+        assert result.returncode == 0, result.stderr[-2000:]
+        said.append([int(word) for word in result.stdout.split()[-2:]])
+    if said[0] == [0, 0]:
+        pytest.skip(f"nothing can be compiled here: {result.stdout}")
+    (_, first_misses), (second_hits, second_misses) = said
+    assert first_misses > 0 and second_hits > 0 and second_misses == 0
+
+
+def test_fast_sampling_gives_the_same_images():
+    model = create_custom_model(network="tiny", sampler="few_step")
+    with torch.no_grad():
+        model.network.tail[2].weight.normal_(std=0.05)
+    model.eval()
+    plain = model.sample((2, 3, 64, 64), 2, seeds=[1, 2])
+    context = make_fast(model, CPU)
+    with context():
+        fast = model.sample((2, 3, 64, 64), 2, seeds=[1, 2])
+    assert torch.allclose(plain, fast, atol=1e-4)
