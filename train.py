@@ -17,15 +17,13 @@ from training.building import (
     build_teacher,
     check_discriminator,
     open_images,
-    phase_identity,
-    same_weights,
     student_config,
     teacher_config,
-    weights_digest,
 )
 from training.command_line import parse_settings
 from training.estimate import describe
 from training.hardware import hardware
+from training.identity import phase_identity, same_weights, weights_digest
 from training.loop import SHEET_IMAGES, Interrupted, train
 from training.parts import parts_of
 from training.processes import Processes, end_lost, from_environment, hush

@@ -15,9 +15,10 @@ from custom_model import create_custom_model
 from evaluation.pictures import real_images, sample_images, strip_of
 from metrics import Scorer, random_feature_space
 from src.utils import UserError, load_model, pick_device, read_json, save_picture, write_json
-from training.building import open_images, phase_identity, weights_digest
+from training.building import open_images
 from training.command_line import parse_settings
 from training.estimate import fitting_steps, phase_seconds, student_seconds
+from training.identity import phase_identity, weights_digest
 from training.logbook import read_rows
 from training.run_folder import own_teacher
 from training.settings import flat

@@ -5,7 +5,7 @@ from pathlib import Path
 from evaluation.level_search import search_levels
 from evaluation.pictures import sample_images
 from src.utils import UserError, read_json, write_json
-from training.building import same_weights
+from training.identity import same_weights
 
 SEED = 1_000_003  # apart from any that scores are given for
 BATCH = 50

@@ -1,14 +1,19 @@
-"""Both phases on a GPU, where there is one: bf16, channels-last, saved and loaded on the CPU."""
+"""Both phases on a GPU, where there is one: bf16, channels-last, compiled, without waiting for the
+device, saved and loaded on the CPU."""
 
+import numpy as np
 import pytest
 import torch
 
 from custom_model import create_custom_model
+from imagesets.cache import cached_images
 from src.utils import load_model, save_model
+from training.batches import StepBatches
 from training.building import build_student, build_teacher, student_config, teacher_config
 from training.command_line import make_settings
 from training.parts import split
 from training.processes import ALONE
+from training.window import Window
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -27,7 +32,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 )
 def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path, flags):
     device = torch.device("cuda")
-    settings = make_settings({"network": "tiny", "disc_warmup": 0, **flags})
+    settings = make_settings({"network": "tiny", "disc_warmup": 0, "compile": "off", **flags})
     config = teacher_config(settings, 0.5)
     x0 = torch.rand(8, 3, 64, 64, device=device) * 2 - 1
     teacher = build_teacher(settings, 0.5, device, ALONE)
@@ -43,3 +48,47 @@ def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path, flags):
     shape, seeds = (2, 3, 64, 64), [1, 2]
     there = student.ema.sample(shape, 2, seeds=seeds).cpu()
     assert torch.allclose(loaded.sample(shape, 2, seeds=seeds), there, atol=0.02)
+
+
+@pytest.fixture
+def batches(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
+    cache = cached_images(tmp_path, "4" * 64, 16, lambda: iter(pixels))
+    return [
+        StepBatches(cache, 8, 0, True, torch.device("cuda"), on_device, channels_last=True)
+        for on_device in (True, False)
+    ]
+
+
+def both_stages(**flags):
+    device = torch.device("cuda")
+    settings = make_settings({"network": "tiny", "disc_warmup": 0, **flags})
+    teacher = build_teacher(settings, 0.5, device, ALONE)
+    config = student_config(teacher_config(settings, 0.5), settings, "")
+    return teacher, build_student(settings, teacher.ema, config, device, ALONE)
+
+
+def test_no_step_waits_for_the_device(batches):
+    for stage in both_stages(compile="off", augment="color", ada_target=0.6, augment_p=0.5):
+        window = Window()
+        for step in range(5):
+            if step == 3:  # states and sums are made, kernels chosen
+                torch.cuda.set_sync_debug_mode("error")
+            try:
+                for batch_of in batches:
+                    window.add(stage.step(split(batch_of(step), [step, step + 1]), step), 8)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def test_compiled_and_plain_steps_agree(batches, capsys):
+    images = batches[0](0)
+    for plain, compiled in zip(both_stages(compile="off"), both_stages(compile="default")):
+        for stage in (plain, compiled):
+            torch.manual_seed(0)
+            for parameter in stage.model.parameters():
+                torch.nn.init.normal_(parameter, std=0.02)
+        metrics = [stage.step(split(images, [1]), 0) for stage in (plain, compiled)]
+        first = next(iter(metrics[0]))
+        assert torch.allclose(metrics[0][first], metrics[1][first], rtol=0.05)
+    assert "runs uncompiled" not in capsys.readouterr().out

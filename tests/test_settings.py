@@ -7,16 +7,10 @@ import pytest
 
 from src.utils import UserError, read_json
 from training.command_line import make_settings, parse_settings, settings_from_json
+from training.derived import head_resolutions, nfe_table, policy_names, student_sigmas
 from training.presets import PRESETS, RECIPES
 from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
-from training.settings import (
-    GROUPS,
-    Settings,
-    head_resolutions,
-    nfe_table,
-    policy_names,
-    student_sigmas,
-)
+from training.settings import GROUPS, Settings
 
 OFFICIAL = {
     "batch_size": 32,
@@ -90,8 +84,11 @@ def test_first_sigma_replaces_the_first_level():
 def test_settings_survive_json():
     settings, _, _ = parse_settings(["--preset", "tiny", "--data", "synthetic", "--seed", "7"])
     assert settings_from_json({"settings": settings.as_dict()}) == settings
-    with pytest.raises(UserError, match="does not hold the settings"):
-        settings_from_json({})
+    older = {key: group for key, group in settings.as_dict().items() if key != "speed"}
+    assert settings_from_json({"settings": older}) == settings
+    for content in ({}, {"settings": {}}, {"settings": older | {"spede": {}}}):
+        with pytest.raises(UserError, match="does not hold the settings"):
+            settings_from_json(content)
     with pytest.raises(UserError, match="unknown setting 'speed'"):
         make_settings({"speed": 1})
 

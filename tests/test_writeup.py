@@ -14,8 +14,8 @@ from custom_model import MODEL_DEFAULTS
 from evaluation.subjects import fingerprint
 from src.utils import UserError, picture_sheet, read_json, save_picture, write_json
 from training.command_line import make_settings
+from training.derived import nfe_table, student_sigmas
 from training.presets import PRESETS, RECIPES
-from training.settings import nfe_table, student_sigmas
 from writeup.citations import SOURCES, Citations
 from writeup.document import make_writeup
 from writeup.geometry import width_of

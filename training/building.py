@@ -1,33 +1,21 @@
 """From `Settings` to models and stages, the one place that knows both."""
 
-import hashlib
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
 from custom_model import MODEL_DEFAULTS, NETWORKS, create_custom_model
 from discriminator import build_discriminator
 from imagesets import open_image_sets
-from samplers import IMAGE_SHAPE
-from speed.attention import fuse_attention
-from speed.backends import autocast_for, lay_out
-from speed.checkpointing import recompute_activations
-from speed.compiling import compile_in_place, compile_mode, keep_compiled
-from src.utils import UserError, torch_load
+from speed.backends import autocast_for
+from src.utils import UserError
 from training.adversary import Adversary
+from training.derived import head_resolutions, nfe_table, policy_names, student_sigmas
 from training.distillation import NEEDS_FAKE_SCORE
 from training.distiller import Distiller
 from training.fake_score import FakeScore
 from training.learner import runner
-from training.settings import (
-    NOT_IDENTITY,
-    PHASE_GROUPS,
-    head_resolutions,
-    nfe_table,
-    policy_names,
-    student_sigmas,
-)
+from training.networks import compile_networks, leave_unused, prepare_network
 from training.student import StudentStage
 from training.teacher import TeacherStage
 
@@ -61,16 +49,6 @@ def teacher_config(settings, sigma_data):
         noise_offset=settings.teacher.noise_offset,
         sampler="heun",
     )
-
-
-def phase_identity(settings, stage_name, digests):
-    """What a checkpoint must share with the present settings to be gone on from, flat and plain."""
-    values = {"seed": settings.run.seed, **digests}
-    for group in PHASE_GROUPS[stage_name]:
-        for key, value in asdict(getattr(settings, group)).items():
-            if key not in NOT_IDENTITY:
-                values[key] = value
-    return values
 
 
 def build_teacher(settings, sigma_data, device, processes):
@@ -130,25 +108,6 @@ def build_student(settings, teacher, config, device, processes):
         networks["the discriminator"] = stage.adversary.disc.trunk
     compile_networks(networks, settings, device)
     return stage
-
-
-def prepare_network(model, speed, device):
-    """A model whose U-Net computes as `speed` says; not compiled yet."""
-    # Each block has one forward pass, so the two replace different blocks.
-    if speed.attention == "fused":
-        fuse_attention(model)
-    if speed.checkpointing:
-        recompute_activations(model)
-    return lay_out(model, device, speed.channels_last)
-
-
-def compile_networks(networks, settings, device):
-    """Compile {name: module} where --compile says so; the last step, after all copies are made."""
-    mode = compile_mode(settings.speed.compile, device)
-    if mode:
-        keep_compiled(Path(settings.data.cache_dir) / "compiled")
-        for name, module in networks.items():
-            compile_in_place(module, mode, name)
 
 
 def _how_to_learn(speed, device, processes):
@@ -218,17 +177,6 @@ def _build_adversary(settings, teacher, config, device, how):
     )
 
 
-def leave_unused(disc, device):
-    """Let parameters that no logit depends on (behind the last head that was asked for, say) not
-    learn: DDP would wait for their gradients for ever."""
-    disc.eval()
-    images, sigma = torch.zeros(2, *IMAGE_SHAPE, device=device), torch.ones(2, device=device)
-    disc(images, sigma).sum().backward()
-    for parameter in disc.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-    disc.zero_grad(set_to_none=True)
-
-
 def check_discriminator(settings):
     """Raise `UserError` now for a discriminator that could not be built when its turn comes."""
     disc, network = settings.discriminator, settings.network
@@ -273,24 +221,3 @@ def student_config(teacher_config, settings, path):
         raise UserError(f"--teacher_ckpt {path}: it is a student; name a teacher's model.pt")
     levels = nfe_table(student_sigmas(settings.student))
     return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
-
-
-def same_weights(path, model):
-    """Whether the saved model at `path` has exactly the weights of `model`; False where it cannot
-    be read."""
-    try:
-        stored = torch_load(path).get("state_dict", {})
-    except UserError:
-        return False
-    own = model.state_dict()
-    same_names = stored.keys() == own.keys()
-    return same_names and all(torch.equal(stored[key], own[key].cpu()) for key in own)
-
-
-def weights_digest(model):
-    """SHA-256 over names and values of a model's weights, hexadecimal."""
-    digest = hashlib.sha256()
-    for key, value in model.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -6,16 +6,9 @@ from dataclasses import MISSING, fields
 
 from discriminator import check_name
 from src.utils import CommandParser, UserError, did_you_mean
+from training.derived import alone_steps, head_resolutions, policy_names, student_sigmas
 from training.presets import PRESETS, RECIPES
-from training.settings import (
-    GROUPS,
-    Settings,
-    alone_steps,
-    flat,
-    head_resolutions,
-    policy_names,
-    student_sigmas,
-)
+from training.settings import GROUPS, Settings, flat
 
 
 def build_parser(prog="train.py"):

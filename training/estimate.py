@@ -11,9 +11,9 @@ from samplers import IMAGE_SHAPE
 from speed.backends import is_wanted
 from speed.compiling import compile_mode
 from training.building import build_student, build_teacher, student_config, teacher_config
+from training.derived import alone_steps
 from training.parts import parts_of, split
 from training.processes import ALONE
-from training.settings import alone_steps
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
 MOST_ROUNDS = 16

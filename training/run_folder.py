@@ -66,7 +66,8 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
     for stage, identity in identities.items():
         if stage in recorded:
             check_identity(folder, recorded[stage], identity)
-    used = {group for stage in identities for group in PHASE_GROUPS[stage]} | {"run"}
+    used = {group for stage in identities for group in PHASE_GROUPS[stage]}
+    used |= {"run", "speed"}
     groups = now | before.get("settings", {}) | {group: now[group] for group in used}
     foreign = Path(teacher_path) != own_teacher(folder)
     teacher = {"teacher_file": str(Path(teacher_path).resolve())} if foreign else {}

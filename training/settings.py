@@ -6,9 +6,8 @@ from custom_model import MODEL_DEFAULTS, NETWORKS
 from discriminator import known_names
 from discriminator.augment import POLICIES
 from speed.compiling import MODES
-from src.utils import UserError
 from training.adversarial import GAN_LOSSES, PENALTIES
-from training.distillation import DISTILLATIONS, NEEDS_FAKE_SCORE, WEIGHTINGS
+from training.distillation import DISTILLATIONS, WEIGHTINGS
 
 
 def setting(default, text, choices=None, low=None, high=None):
@@ -250,42 +249,3 @@ PHASE_GROUPS = {
 # Where the data lies may change between runs; which images it holds is checked by their digest.
 NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir", "teacher_ckpt")
 NOT_IDENTITY += ("teacher_steps",)  # of pictures only
-
-
-def nfe_table(sigmas):
-    """The levels of each number of evaluations, from the four: {"1": [s0], "2": [s0, s2], ...}."""
-    return {"1": [sigmas[0]], "2": [sigmas[0], sigmas[2]], "4": list(sigmas)}
-
-
-def alone_steps(settings):
-    """Steps in which the critics learn without the student: none where there are no critics."""
-    has_fake_score = settings.distillation.distill in NEEDS_FAKE_SCORE
-    has_critics = has_fake_score or settings.discriminator.disc != "none"
-    return settings.discriminator.disc_warmup if has_critics else 0
-
-
-def student_sigmas(student):
-    """The four levels, `first_sigma` considered."""
-    return [student.first_sigma or student.sigmas[0], *student.sigmas[1:]]
-
-
-def head_resolutions(text):
-    """`--disc_heads "16,8"` -> [16, 8]. Raises `UserError`."""
-    try:
-        return [int(part) for part in _parts(text)]
-    except ValueError:
-        raise UserError(f"--disc_heads {text}: give resolutions, e.g. 16,8,4") from None
-
-
-def _parts(text):
-    """At commas or plus signs: where commas part other things, as in a grid, the latter serve."""
-    return [part.strip() for part in text.replace("+", ",").split(",") if part.strip()]
-
-
-def policy_names(text):
-    """`--augment "translation,color"` -> the names. Raises `UserError` for an unknown one."""
-    names = _parts(text)
-    for name in names:
-        if name not in POLICIES:
-            raise UserError(f"--augment {name}: use some of {','.join(POLICIES)}")
-    return names

@@ -1,7 +1,7 @@
 """The discriminator's part of the write-up's technical details."""
 
 from discriminator import check_name
-from training.settings import alone_steps, head_resolutions, policy_names
+from training.derived import alone_steps, head_resolutions, policy_names
 from writeup.wording import listed, normal, number, percent, plural
 
 # name in the settings -> (name in the text, its sources)

@@ -4,8 +4,8 @@ Every function takes `cite` (a `Citations`) and returns sentences; what was not 
 docs/method.md has the same method with its equations.
 """
 
+from training.derived import alone_steps, nfe_table, student_sigmas
 from training.distillation import NEEDS_FAKE_SCORE
-from training.settings import alone_steps, nfe_table, student_sigmas
 from writeup.adversary_text import adversary_sentences
 from writeup.distillation_text import distillation_sentences
 from writeup.wording import listed, normal, number, percent, plural

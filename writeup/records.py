@@ -8,9 +8,10 @@ from PIL import Image
 from evaluation.subjects import fingerprint
 from src.utils import UserError, read_json
 from training.command_line import settings_from_json
+from training.derived import alone_steps
 from training.logbook import read_rows
 from training.run_folder import CONFIG_NAME
-from training.settings import Settings, alone_steps
+from training.settings import Settings
 
 STUDENT_NFE = (1, 2, 4)
 EARLY_STEP = 200  # sheets before it show hardly more than noise

@@ -1,0 +1,44 @@
+"""What follows from settings: levels by NFE, warm-up steps, lists given as text."""
+
+from discriminator.augment import POLICIES
+from src.utils import UserError
+from training.distillation import NEEDS_FAKE_SCORE
+
+
+def nfe_table(sigmas):
+    """The levels of each number of evaluations, from the four: {"1": [s0], "2": [s0, s2], ...}."""
+    return {"1": [sigmas[0]], "2": [sigmas[0], sigmas[2]], "4": list(sigmas)}
+
+
+def alone_steps(settings):
+    """Steps in which the critics learn without the student: none where there are no critics."""
+    has_fake_score = settings.distillation.distill in NEEDS_FAKE_SCORE
+    has_critics = has_fake_score or settings.discriminator.disc != "none"
+    return settings.discriminator.disc_warmup if has_critics else 0
+
+
+def student_sigmas(student):
+    """The four levels, `first_sigma` considered."""
+    return [student.first_sigma or student.sigmas[0], *student.sigmas[1:]]
+
+
+def head_resolutions(text):
+    """`--disc_heads "16,8"` -> [16, 8]. Raises `UserError`."""
+    try:
+        return [int(part) for part in _parts(text)]
+    except ValueError:
+        raise UserError(f"--disc_heads {text}: give resolutions, e.g. 16,8,4") from None
+
+
+def _parts(text):
+    """At commas or plus signs: where commas part other things, as in a grid, the latter serve."""
+    return [part.strip() for part in text.replace("+", ",").split(",") if part.strip()]
+
+
+def policy_names(text):
+    """`--augment "translation,color"` -> the names. Raises `UserError` for an unknown one."""
+    names = _parts(text)
+    for name in names:
+        if name not in POLICIES:
+            raise UserError(f"--augment {name}: use some of {','.join(POLICIES)}")
+    return names

@@ -1,0 +1,41 @@
+"""Networks made ready to learn as the speed settings say; see `speed/`."""
+
+from pathlib import Path
+
+import torch
+
+from samplers import IMAGE_SHAPE
+from speed.attention import fuse_attention
+from speed.backends import lay_out
+from speed.checkpointing import recompute_activations
+from speed.compiling import compile_in_place, compile_mode, keep_compiled
+
+
+def prepare_network(model, speed, device):
+    """A model whose U-Net computes as `speed` says; not compiled yet."""
+    # Each block has one forward pass, so the two replace different blocks.
+    if speed.attention == "fused":
+        fuse_attention(model)
+    if speed.checkpointing:
+        recompute_activations(model)
+    return lay_out(model, device, speed.channels_last)
+
+
+def compile_networks(networks, settings, device):
+    """Compile {name: module} where --compile says so; the last step, after all copies are made."""
+    mode = compile_mode(settings.speed.compile, device)
+    if mode:
+        keep_compiled(Path(settings.data.cache_dir) / "compiled")
+        for name, module in networks.items():
+            compile_in_place(module, mode, name)
+
+
+def leave_unused(disc, device):
+    """Let parameters that no logit depends on (behind the last head that was asked for, say) not
+    learn: DDP would wait for their gradients for ever."""
+    disc.eval()
+    images, sigma = torch.zeros(2, *IMAGE_SHAPE, device=device), torch.ones(2, device=device)
+    disc(images, sigma).sum().backward()
+    for parameter in disc.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    disc.zero_grad(set_to_none=True)
