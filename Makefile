@@ -1,4 +1,4 @@
-# make demo [DATA=DIR] | test | lint. Each sets up .venv by itself.
+# make demo [DATA=DIR] | test | lint | bench. Each sets up .venv by itself.
 PYTHON ?= python3
 # The grading environment's versions; CONSTRAINTS= takes the newest that requirements.txt allows.
 CONSTRAINTS ?= -c constraints.txt
@@ -10,7 +10,7 @@ DATA_FLAGS := $(if $(DATA),--data_root $(DATA),--data synthetic)
 DEMO_FLAGS ?=
 EVALUATE_FLAGS ?= --num_samples 128 --teacher_nfe_list 15 1 --seeds 42
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/installed
 	$(PY) train.py --preset tiny --device cpu --save_dir $(RUN) --export_dir $(RUN)/checkpoints \
@@ -25,6 +25,13 @@ test: .venv/installed
 lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+# Ratios of our step to the plain one, of sampling to the bare network, of the cache to decoding.
+BENCH_FLAGS ?= --preset tiny --device cpu
+bench: .venv/installed
+	$(PY) -m benchmarks.bench_train $(BENCH_FLAGS)
+	$(PY) -m benchmarks.bench_sample $(BENCH_FLAGS)
+	$(PY) -m benchmarks.bench_data $(filter-out --preset tiny full,$(BENCH_FLAGS))
 
 clean:
 	rm -rf .venv results/demo*

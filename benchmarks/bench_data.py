@@ -1,0 +1,114 @@
+"""Batches from the decoded cache against a torch DataLoader that decodes PNG files one by one.
+
+    python -m benchmarks.bench_data --device cpu
+    python -m benchmarks.bench_data --counts 1000 10000 100000    # memory and time over the size
+
+A turn is a pass over all images. Files and caches are drawn to a temporary folder.
+"""
+
+import itertools
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from benchmarks.cache_growth import growth_line, measure_growth
+from benchmarks.device import cores, waiter
+from benchmarks.pictures import decoded, draw_files, file_loader
+from benchmarks.report import add_common_flags, begin, check_at_least, finish
+from benchmarks.turns import in_turns, ratio_line, ratios, seconds_of
+from src.utils import CommandParser, UserError, pick_device, run_command
+from training.batches import StepBatches
+
+
+def parse_arguments(argv=None):
+    parser = CommandParser(prog="-m benchmarks.bench_data", description=__doc__)
+    parser.add_argument("--images", type=int, default=2000, help="PNG files (%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="(%(default)s)")
+    parser.add_argument(
+        "--counts", type=int, nargs="+", help="measure caches of these sizes instead"
+    )
+    add_common_flags(parser, rounds=6)
+    args = parser.parse_args(argv)
+    check_at_least(args, images=1, batch_size=1, counts=1, rounds=1)
+    if args.images < args.batch_size:
+        raise UserError(f"--images {args.images}: fewer than --batch_size {args.batch_size}")
+    return args
+
+
+def cache_pass(cache, batch_size, device, on_device):
+    """A function that takes one epoch of whole batches from the cache, the next at each call."""
+    batches = StepBatches(cache, batch_size, 0, True, device, on_device=on_device)
+    steps = itertools.count()
+
+    def take():
+        for _ in range(len(cache) // batch_size):
+            batches(next(steps))
+
+    return take
+
+
+def loader_pass(paths, batch_size, workers, device):
+    """A function that takes one epoch from a `DataLoader`, whose workers stay for the next."""
+    loader = file_loader(paths, batch_size, workers)
+
+    def take():
+        for x in loader:
+            x.to(device)
+
+    return take
+
+
+def compare(images, batch_size, rounds, device, folder):
+    """Print a ratio for each number of workers and way of keeping the cache; a dict of them."""
+    paths = draw_files(folder / "files", images)
+    wait = waiter(device)
+    opened = []
+    seconds = seconds_of(lambda: opened.append(decoded(paths, folder / "cache")), wait)
+    cache = opened[0]
+    print(f"decoding {images} files once: {images / seconds:.0f} images/s")
+    taken = images // batch_size * batch_size
+    results = {"decoded_images_per_second": images / seconds, "comparisons": []}
+    for on_device in [False, True] if device.type == "cuda" else [False]:
+        place = "in the GPU's memory" if on_device else "on disk"
+        for workers in sorted({0, min(4, cores())}):
+            name = f"cache {place} against a DataLoader, workers {workers}"
+            turns = in_turns(
+                cache_pass(cache, batch_size, device, on_device),
+                loader_pass(paths, batch_size, workers, device),
+                rounds,
+                wait,
+            )
+            print(ratio_line(name, turns.first, turns.second))
+            rates = [taken / median(s) for s in (turns.first, turns.second)]
+            print(f"  {rates[0]:.0f} against {rates[1]:.0f} images/s", flush=True)
+            results["comparisons"].append(
+                {
+                    "name": name,
+                    "on_device": on_device,
+                    "workers": workers,
+                    "ratios": ratios(turns.first, turns.second),
+                    "cache_images_per_second": rates[0],
+                    "loader_images_per_second": rates[1],
+                }
+            )
+    return results
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    device = pick_device(args.device)
+    results = begin(device)
+    if args.counts:
+        results["growth"] = []
+        for count in args.counts:
+            row = measure_growth(count, args.batch_size)
+            results["growth"].append(row)
+            print(growth_line(row, args.batch_size), flush=True)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            results |= compare(args.images, args.batch_size, args.rounds, device, Path(folder))
+    finish(args.json, results)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,136 @@
+"""Ways of taking a training step, each built from settings: ours, the plain one, one lever off."""
+
+import itertools
+from dataclasses import fields
+from typing import NamedTuple
+
+import torch
+
+from benchmarks.device import cores, held_bytes, peak_bytes, waiter
+from benchmarks.pictures import file_loader
+from benchmarks.turns import seconds_of
+from custom_model import create_custom_model
+from dataset import get_data_iterator
+from speed.backends import is_wanted, prepare_backends
+from src.utils import UserError, did_you_mean
+from training.batches import StepBatches, fits_on_device
+from training.building import build_student, build_teacher, student_config, teacher_config
+from training.command_line import make_settings
+from training.parts import parts_of, split
+from training.presets import PRESETS
+from training.processes import ALONE
+from training.settings import GROUPS
+
+SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
+# What a step was before any of the levers.
+PLAIN = dict(
+    compile="off",
+    precision="fp32",
+    tf32=False,
+    channels_last="off",
+    attention="explicit",
+    data_on_device="off",
+    updates="loop",
+    joint_disc=False,
+)
+
+
+class Contender(NamedTuple):
+    """A way of training, warmed up: run() takes one turn of steps; seconds of the first turn
+    (compilation included); most bytes of device memory that it needs for itself, or None."""
+
+    run: callable
+    warmup: float
+    peak: int
+
+
+def parse_lever(text):
+    """The lever "compile=off" -> ("compile", "off"), the value as that setting's type.
+
+    Raises `UserError` for an unknown name or a value that cannot be.
+    """
+    known = {item.name: item for item in fields(GROUPS["speed"])}
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--lever {text}: write NAME=VALUE")
+    if name not in known:
+        raise UserError(f"--lever {name}: unknown{did_you_mean(name, known)}")
+    value = _typed(known[name], value)
+    make_settings({name: value})  # knows the range
+    return name, value
+
+
+def _typed(item, value):
+    choices = item.metadata["choices"]
+    if isinstance(item.default, bool):
+        choices = ["on", "off"]
+    if choices and value not in choices:
+        raise UserError(f"--lever {item.name}={value}: use one of {', '.join(choices)}")
+    if isinstance(item.default, bool):
+        return value == "on"
+    try:
+        return type(item.default)(value)
+    except ValueError:
+        raise UserError(f"--lever {item.name}={value}: a number is needed") from None
+
+
+def settings_of(preset, batch_size, speed, cache_dir):
+    """The `Settings` of a preset with these values of the group `speed`. Raises `UserError`."""
+    values = {**PRESETS[preset], "batch_size": batch_size, "cache_dir": str(cache_dir), **speed}
+    return make_settings(values)
+
+
+def cache_batches(settings, cache, device):
+    """step -> images `[B, 3, 64, 64]` on the device, as training takes them from the cache."""
+    data, speed = settings.data, settings.speed
+    return StepBatches(
+        cache,
+        data.batch_size,
+        settings.run.seed,
+        data.x_flip,
+        device,
+        on_device=fits_on_device(speed.data_on_device, cache, device),
+        channels_last=is_wanted(speed.channels_last, device),
+    )
+
+
+def file_batches(settings, paths, device):
+    """The same from a `DataLoader` that decodes file after file; the step does not matter."""
+    loader = file_loader(paths, settings.data.batch_size, min(4, cores()))
+    batches = get_data_iterator(loader)
+    return lambda step: next(batches).to(device)
+
+
+def new_stage(phase, settings, device):
+    """A stage with random weights, and the first of its steps in which everyone learns."""
+    torch.manual_seed(0)
+    if phase == "teacher":
+        return build_teacher(settings, SIGMA_DATA, device, ALONE), 0
+    config = teacher_config(settings, SIGMA_DATA)
+    teacher = create_custom_model(device, **config)
+    student_json = student_config(config, settings, "")
+    stage = build_student(settings, teacher, student_json, device, ALONE)
+    return stage, stage.warm_start + stage.alone
+
+
+def turn_of(phase, settings, batches, device, steps):
+    """A function that takes `steps` steps, the next ones at each call, fetching included."""
+    stage, first = new_stage(phase, settings, device)
+    seeds = range(parts_of(settings.data.batch_size, settings.speed.micro_batch, ALONE.count))
+    counter = itertools.count(first)
+
+    def turn():
+        prepare_backends(device, settings.speed.tf32)  # the other contender may have changed them
+        for _, step in zip(range(steps), counter):
+            stage.step(split(batches(step), seeds), step)
+
+    return turn
+
+
+def prepare(phase, settings, batches, device, steps):
+    """Build a `Contender`: take one turn to compile and tune, and another to see the memory it
+    takes beside what was there before."""
+    wait, held = waiter(device), held_bytes(device)
+    turn = turn_of(phase, settings, batches(), device, steps)
+    warmup = seconds_of(turn, wait)
+    return Contender(turn, warmup, peak_bytes(turn, device, held))
