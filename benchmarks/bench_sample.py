@@ -9,7 +9,6 @@ another.
 """
 
 import copy
-import os
 import tempfile
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -43,12 +42,12 @@ def random_model(preset, device):
     return create_custom_model(device, network=network, sampler="few_step").eval()
 
 
-def both_ways(model, device):
+def both_ways(model, device, folder):
     """{"plain": ..., "fast": ...} of one model. Each has torch's switches as they are with it
-    alone: `make_fast` turns some that hold for the whole process."""
+    alone: `make_fast` turns some that hold for the whole process. folder: for compiled code."""
     before = _switches()
     fast = copy.deepcopy(model)
-    context = make_fast(fast, device)
+    context = make_fast(fast, device, folder)
     return {
         "plain": Way(model, partial(_switched, before, nullcontext)),
         "fast": Way(fast, partial(_switched, _switches(), context)),
@@ -177,8 +176,7 @@ def main(argv=None):
     device = pick_device(args.device)
     results = begin(device) | {"preset": args.preset, "batch_size": args.batch_size}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
-        ways = both_ways(random_model(args.preset, device), device)
+        ways = both_ways(random_model(args.preset, device), device, folder)
         results["comparisons"] = []
         for nfe in dict.fromkeys(args.nfe_list):
             with memory_named():

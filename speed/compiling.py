@@ -9,6 +9,9 @@ from src.utils import reason_of
 
 # Batches with and without gradients, of whole size and of self-generated inputs: each is a graph.
 MOST_GRAPHS = 32
+# Read now: torch fills in a place of its own once its compiler is imported.
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+NAMED_CACHE = os.environ.get(CACHE)
 MODES = ("default", "max-autotune-no-cudagraphs")
 
 
@@ -21,7 +24,7 @@ def compile_mode(choice, device):
 
 def keep_compiled(folder):
     """Keep compiled code in `folder` for later runs, unless the environment names a place."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(folder).resolve()))
+    os.environ[CACHE] = NAMED_CACHE or str(Path(folder).resolve())
     config = torch._dynamo.config
     name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
     setattr(config, name, max(MOST_GRAPHS, getattr(config, name)))

@@ -7,8 +7,9 @@ from speed.compiling import compile_in_place, compile_mode, keep_compiled
 COMPILED = "data/cache/compiled"
 
 
-def make_fast(model, device):
-    """Let a model sample fast on `device`; returns a factory of contexts to sample in.
+def make_fast(model, device, cache=COMPILED):
+    """Let a model sample fast on `device`; returns a factory of contexts to sample in. cache: the
+    folder where compiled code is kept.
 
     Fused attention everywhere; on a GPU also bf16, TF32, channels-last and compilation, for which
     each batch size is compiled once. Images differ from plain ones by rounding: in bf16 by a few
@@ -19,6 +20,6 @@ def make_fast(model, device):
     lay_out(model, device, "auto")
     mode = compile_mode("auto", device)
     if mode:
-        keep_compiled(COMPILED)
+        keep_compiled(cache)
         compile_in_place(model.network, mode, "the network")
     return autocast_for(device, "auto")

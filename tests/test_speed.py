@@ -117,11 +117,11 @@ def kept_bytes(network):
 
 
 def test_channels_last_and_bf16_stay_close():
-    network = small_network()
+    network = small_network().eval()  # dropout draws in the order of the memory
     moved = lay_out(copy.deepcopy(network), CPU, "on")
     assert moved.head.weight.is_contiguous(memory_format=torch.channels_last)
     assert agree(network, moved)
-    network = network.float().eval()
+    network = network.float()
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([10.0, 500.0])
     with torch.no_grad(), autocast_for(CPU, "bf16")():
         rough = network(x, t)
@@ -180,8 +180,8 @@ def test_an_error_of_the_network_itself_is_no_failure_of_compiling(capsys):
 
 COMPILED_RUN = """
 import sys, torch
-from torch._dynamo.utils import counters
 from speed.compiling import compile_in_place, keep_compiled
+from torch._dynamo.utils import counters
 from tests.test_speed import Small
 keep_compiled(sys.argv[1])
 torch.manual_seed(0)
