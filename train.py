@@ -39,10 +39,10 @@ def main():
     hush(processes)
     try:
         return run(processes)
-    except UserError:
-        if processes.is_first:
-            raise
-        return 2  # the first process has said why
+    except UserError as error:
+        if processes.leaves_saying_to_first(error):
+            return 2
+        raise
     except RuntimeError as error:
         return end_lost(processes, error)
     finally:
@@ -68,8 +68,8 @@ def run(processes):
     stages = ["teacher"] * trains_teacher + ["student"] * (settings.run.phase != "teacher")
     digests = {"images": images.train.digest}
     identities = {stage: phase_identity(settings, stage, digests) for stage in stages}
-    facts = {"preset": preset, "torch": torch.__version__, "device": hardware(device)}
-    facts["processes"] = processes.count
+    facts = {"preset": preset, "torch": torch.__version__, "processes": processes.count}
+    facts["device"] = hardware(device, processes.count)
     processes.first(lambda: begin_run(folder, settings, identities, teacher_path, **facts))
     job = Job(settings, images, folder, device, processes, parts)
     seconds = {}

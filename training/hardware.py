@@ -6,12 +6,15 @@ from pathlib import Path
 import torch
 
 
-def hardware(device):
-    """The name of a torch device: the GPU's own, or the processor's with the threads in use."""
+def hardware(device, processes=1):
+    """The name of the torch device of each of so many processes: the GPU's own, or the processor's
+    with the threads in use."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        name = torch.cuda.get_device_name(device)
+        return f"{processes} x {name}" if processes > 1 else name
     threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+    name = f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+    return f"{name}, {processes} processes" if processes > 1 else name
 
 
 def _processor():

@@ -15,6 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from src.utils import UserError
 
 
+class SaidByFirst(UserError):
+    """A mistake that the first process has found, and says."""
+
+
 class Processes:
     """This process among `count`: `rank` 0 speaks, draws and writes; all of them train.
 
@@ -75,8 +79,13 @@ class Processes:
                 outcome[1] = str(error)
         dist.broadcast_object_list(outcome, src=0, group=self.host)
         if outcome[1] is not None:
-            raise UserError(outcome[1])
+            raise UserError(outcome[1]) if self.is_first else SaidByFirst(outcome[1])
         return outcome[0]
+
+    def leaves_saying_to_first(self, error):
+        """Whether a `UserError` here is one that the first process says as well."""
+        # Before they have met, all processes check the same flags.
+        return not self.is_first and (self.host is None or isinstance(error, SaidByFirst))
 
     def first_then_all(self, work):
         """The result of `work()` here, after the first process has done it: for work that leaves
