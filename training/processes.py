@@ -5,6 +5,7 @@ Without torchrun there is one process, and nothing here communicates.
 
 import os
 import sys
+import time
 from contextlib import nullcontext
 
 import torch
@@ -14,9 +15,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from src.utils import UserError
 
+SECONDS_TO_SPEAK = 10  # of the first process, which may still be importing torch
+
 
 class SaidByFirst(UserError):
     """A mistake that the first process has found, and says."""
+
+
+class OwnMistake(UserError):
+    """A mistake that other processes may not see."""
 
 
 class Processes:
@@ -42,6 +49,10 @@ class Processes:
 
     def leave(self):
         if self.count > 1 and dist.is_initialized():
+            # Gloo's threads let go of their last tensors under the interpreter's lock. Whoever ends
+            # a group holds that lock and waits for those threads: too early, and it is for ever.
+            time.sleep(0.5)
+            self.host = None
             dist.destroy_process_group()
 
     def device_of(self, device):
@@ -49,7 +60,7 @@ class Processes:
         if self.count == 1 or device.type != "cuda":
             return device
         if self.local_rank >= torch.cuda.device_count():
-            raise UserError(
+            raise OwnMistake(
                 f"--nproc_per_node: process {self.local_rank + 1} of this machine has no GPU; there"
                 f" are {torch.cuda.device_count()}"
             )
@@ -83,9 +94,15 @@ class Processes:
         return outcome[0]
 
     def leaves_saying_to_first(self, error):
-        """Whether a `UserError` here is one that the first process says as well."""
+        """Whether a `UserError` here is one that the first process says as well; if so, waits until
+        it has had the time, since torchrun ends all processes with the first that ends."""
+        if self.is_first or isinstance(error, OwnMistake):
+            return False
         # Before they have met, all processes check the same flags.
-        return not self.is_first and (self.host is None or isinstance(error, SaidByFirst))
+        is_said = self.host is None or isinstance(error, SaidByFirst)
+        if is_said:
+            time.sleep(SECONDS_TO_SPEAK)
+        return is_said
 
     def first_then_all(self, work):
         """The result of `work()` here, after the first process has done it: for work that leaves
