@@ -85,8 +85,9 @@ class CustomScheduler(BaseScheduler):
         return noise
 
     def noise_like(self, x):
-        """Noise of the shape of images `x`, on their device."""
-        return self.draw_noise(x.shape, x.device)
+        """Noise of the shape of images `x`, on their device and in their memory layout."""
+        noise = self.draw_noise(x.shape, x.device)
+        return noise if noise.stride() == x.stride() else torch.empty_like(x).copy_(noise)
 
     def forward_process(self, data, noise, t):
         """x_t = data + t * noise. Images `[B, C, H, W]`, `t` a number or `(B,)`."""

@@ -99,8 +99,8 @@ def parse_arguments(argv=None):
     parser.add_argument(
         "--fast",
         action="store_true",
-        help="fused attention; on a GPU also bf16 and compilation (a --batch_size that divides"
-        " --num_samples is compiled once)",
+        help="fused attention; on a GPU also bf16, channels-last and compilation (a --batch_size"
+        " that divides --num_samples is compiled once)",
     )
     args = parser.parse_args(argv)
     for flag, value in (("batch_size", args.batch_size), ("num_samples", args.num_samples)):

@@ -21,6 +21,7 @@ from training.building import (
     teacher_config,
 )
 from training.command_line import parse_settings
+from training.derived import check_part_size
 from training.estimate import describe
 from training.hardware import hardware
 from training.identity import phase_identity, same_weights, weights_digest
@@ -38,27 +39,36 @@ def main():
     processes = from_environment()
     hush(processes)
     try:
-        return run(processes)
+        code = run(processes)
     except UserError as error:
-        if processes.leaves_saying_to_first(error):
-            return 2
-        raise
+        if not processes.leaves_saying_to_first(error):
+            raise
+        code = 2
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "out of GPU memory; checkpoints are kept: give a smaller --micro_batch, --checkpointing"
+            " or --data_on_device off"
+        ) from error
     except RuntimeError as error:
-        return end_lost(processes, error)
-    finally:
-        processes.leave()
+        return end_lost(processes, error)  # who leaves now would wait for the others
+    processes.leave()
+    return code
 
 
 def run(processes):
     settings, preset, dry_run = parse_settings(sys.argv[1:])
     device = processes.device_of(pick_device(settings.run.device))
     prepare_backends(device, settings.speed.tf32)
-    parts = parts_of(settings.data.batch_size, settings.speed.micro_batch, processes.count)
+    batch = settings.data.batch_size
+    parts = parts_of(batch, settings.speed.micro_batch, processes.count)
+    part_images = batch // processes.count // parts
+    check_part_size(settings, part_images)
     processes.join(device)
     folder, teacher_path = processes.first(lambda: choose_run_folder(settings))
     trains_teacher = settings.run.phase != "add" and teacher_path == own_teacher(folder)
-    if not trains_teacher and not teacher_path.exists():
-        raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
+    if not trains_teacher and not processes.first(teacher_path.exists):
+        mistake = f"--teacher_ckpt {teacher_path}: no such file; train it, or name another"
+        processes.first(partial(_refuse, mistake))
     if dry_run:
         processes.first(lambda: print(describe(settings, device, processes.count)))
         return 0
@@ -69,7 +79,7 @@ def run(processes):
     digests = {"images": images.train.digest}
     identities = {stage: phase_identity(settings, stage, digests) for stage in stages}
     facts = {"preset": preset, "torch": torch.__version__, "processes": processes.count}
-    facts["device"] = hardware(device, processes.count)
+    facts |= {"part_images": part_images, "device": hardware(device, processes.count)}
     processes.first(lambda: begin_run(folder, settings, identities, teacher_path, **facts))
     job = Job(settings, images, folder, device, processes, parts)
     seconds = {}
@@ -87,6 +97,10 @@ def run(processes):
     processes.first(lambda: add_facts(folder, **finished))
     print(f"training time in all: {total:.0f} s; everything of this run is in {folder}")
     return 0
+
+
+def _refuse(mistake):
+    raise UserError(mistake)
 
 
 class Job(NamedTuple):

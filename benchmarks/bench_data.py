@@ -21,7 +21,7 @@ from training.batches import StepBatches
 
 
 def parse_arguments(argv=None):
-    parser = CommandParser(prog="-m benchmarks.bench_data", description=__doc__)
+    parser = CommandParser(prog="python -m benchmarks.bench_data", description=__doc__)
     parser.add_argument("--images", type=int, default=2000, help="PNG files (%(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="(%(default)s)")
     parser.add_argument(

@@ -154,7 +154,7 @@ def _weight_bytes(model):
 
 
 def parse_arguments(argv=None):
-    parser = CommandParser(prog="-m benchmarks.bench_sample", description=__doc__)
+    parser = CommandParser(prog="python -m benchmarks.bench_sample", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="(%(default)s)")
     parser.add_argument("--nfe_list", type=int, nargs="+", default=[1, 2, 4], help="(1 2 4)")

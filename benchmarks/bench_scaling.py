@@ -18,7 +18,7 @@ from benchmarks.flops import flops_of, model_dtype, peak_flops, utilisation
 from benchmarks.report import add_common_flags, begin, check_at_least, finish
 from benchmarks.turns import in_turns, ratio_line, ratios, seconds_of
 from custom_model import NETWORKS
-from speed.backends import prepare_backends
+from speed.backends import is_wanted, prepare_backends
 from src.utils import CommandParser, UserError, pick_device, run_command
 from training.building import build_teacher
 from training.parts import split
@@ -32,7 +32,10 @@ def teacher_steps(settings, device, processes, size):
     torch.manual_seed(0)
     stage = build_teacher(settings, SIGMA_DATA, device, processes)
     share = settings.data.batch_size // processes.count
-    parts = split(torch.rand(share, 3, size, size, device=device) * 2 - 1, [processes.rank])
+    images = torch.rand(share, 3, size, size, device=device) * 2 - 1
+    if is_wanted(settings.speed.channels_last, device):
+        images = images.contiguous(memory_format=torch.channels_last)
+    parts = split(images, [processes.rank])
 
     def step():
         stage.step(parts, 0)
@@ -77,7 +80,7 @@ def over_processes(args, settings, device, processes):
 
 
 def parse_arguments(argv=None):
-    parser = CommandParser(prog="-m benchmarks.bench_scaling", description=__doc__)
+    parser = CommandParser(prog="python -m benchmarks.bench_scaling", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
     parser.add_argument(
         "--batch_size", type=int, default=32, help="of all processes together (%(default)s)"

@@ -27,7 +27,7 @@ PHASES = {"teacher": ["teacher"], "add": ["add"], "both": ["teacher", "add"]}
 
 
 def parse_arguments(argv=None):
-    parser = CommandParser(prog="-m benchmarks.bench_train", description=__doc__)
+    parser = CommandParser(prog="python -m benchmarks.bench_train", description=__doc__)
     parser.add_argument("--phase", choices=list(PHASES), default="both", help="(%(default)s)")
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
     parser.add_argument("--batch_size", type=int, help="images a step (the preset's)")

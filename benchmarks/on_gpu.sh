@@ -6,8 +6,11 @@
 # A trial on a CPU: DEVICE=cpu PRESET=tiny BATCH=4 SIZES="2 4" ROUNDS=2 benchmarks/on_gpu.sh steps /tmp/out
 set -uo pipefail
 cd "$(dirname "$0")/.."
-part=${1:?steps or more}
-out=${2:?a folder for the results}
+if [ $# -ne 2 ]; then
+  echo "error: benchmarks/on_gpu.sh steps|more DIR" >&2
+  exit 2
+fi
+part=$1 out=$2 failed=""
 python=${PYTHON:-python}
 device=${DEVICE:-cuda} preset=${PRESET:-full} batch=${BATCH:-128} rounds=${ROUNDS:-6}
 sizes=${SIZES:-32 128 512}
@@ -20,7 +23,7 @@ try() {
   local seconds=$1 name=$2
   shift 2
   echo "== $name"
-  timeout "$seconds" "$@" 2>&1 | tee "$out/$name.log"
+  timeout "$seconds" "$@" 2>&1 | tee "$out/$name.log" || failed="$failed $name"
 }
 
 bench() {
@@ -47,3 +50,7 @@ case $part in
     exit 2
     ;;
 esac
+if [ -n "$failed" ]; then
+  echo "failed or ran out of time:$failed" >&2
+  exit 1
+fi

@@ -12,9 +12,11 @@ def is_wanted(choice, device):
 
 
 def autocast_for(device, precision):
-    """A factory of contexts that run a network in "bf16" or "fp32"; "auto" is bf16 on a GPU. bf16
-    has fp32's range, so no loss is scaled; weights stay in fp32."""
-    enabled = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    """A factory of contexts that run a network in "bf16" or "fp32"; "auto" is bf16 on a GPU that
+    has it. bf16 has fp32's range, so no loss is scaled; weights stay in fp32."""
+    enabled = precision == "bf16"
+    if precision == "auto" and device.type == "cuda":
+        enabled = torch.cuda.is_bf16_supported(including_emulation=False)
     return partial(torch.autocast, device.type, torch.bfloat16, enabled=enabled)
 
 

@@ -28,6 +28,8 @@ def keep_compiled(folder):
     config = torch._dynamo.config
     name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
     setattr(config, name, max(MOST_GRAPHS, getattr(config, name)))
+    # It cuts graphs at DDP's buckets, and cannot where activations are recomputed.
+    config.optimize_ddp = False
 
 
 def compile_in_place(module, mode, name):
@@ -38,11 +40,16 @@ def compile_in_place(module, mode, name):
     module.forward = CompiledForward(module.forward, mode, name)
 
 
+def _cause(error):
+    # Dynamo's own first line names the compiler alone.
+    return reason_of(getattr(error, "inner_exception", None) or error).strip()
+
+
 class CompiledForward:
     """A compiled function that becomes the plain one, with one line, when compiling it fails."""
 
     def __init__(self, plain, mode, name):
-        self.plain, self.name = plain, name
+        self.plain, self.name, self.has_tried = plain, name, False
         # One graph for each shape: shapes are few, and fixed ones run faster.
         self.compiled = torch.compile(plain, mode=mode, dynamic=False)
 
@@ -50,14 +57,28 @@ class CompiledForward:
         if self.compiled is None:
             return self.plain(*inputs)
         try:
+            if torch.is_grad_enabled() and not self.has_tried:
+                self._try(inputs)
             return self.compiled(*inputs)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a compiler, its tools or its cache run into
             output = self.plain(*inputs)  # raises what is wrong without compiling as well
             self.compiled = None
-            print(f"--compile: {self.name} runs uncompiled ({reason_of(error)})")
+            print(f"--compile: {self.name} runs uncompiled ({_cause(error)})")
             return output
+
+    def _try(self, inputs):
+        """Compile the backward pass too, here, where its failure can be caught."""
+        self.has_tried = True
+        wanted = [p for p in self.plain.__self__.parameters() if p.requires_grad]
+        wanted += [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad]
+        with torch.random.fork_rng():
+            output = self.compiled(*inputs)
+            maps = output if isinstance(output, (list, tuple)) else [output]
+            if wanted:
+                total = sum(h.float().sum() for h in maps)
+                torch.autograd.grad(total, wanted[:1], allow_unused=True)
 
     def __deepcopy__(self, memo):
         raise TypeError(f"{self.name} is compiled; copy it before")

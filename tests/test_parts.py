@@ -10,6 +10,7 @@ from custom_model import create_custom_model
 from src.utils import UserError
 from training.building import build_student, build_teacher, student_config, teacher_config
 from training.command_line import make_settings
+from training.derived import check_part_size
 from training.learner import Adam, Learner
 from training.parts import Part, hashed_seed, mean_metrics, parts_of, split
 from training.presets import PRESETS
@@ -89,11 +90,11 @@ def test_a_turn_draws_the_same_whatever_came_before():
 
 def test_parts_are_equal_shares():
     assert parts_of(32, 0, 1) == 1 and parts_of(32, 8, 1) == 4 and parts_of(32, 8, 2) == 2
-    assert parts_of(32, 64, 1) == 1  # all there are
     with pytest.raises(UserError, match="--batch_size 32: 3 processes"):
         parts_of(32, 0, 3)
-    with pytest.raises(UserError, match="--micro_batch 5"):
-        parts_of(32, 5, 1)
+    for size in (5, 64):
+        with pytest.raises(UserError, match=f"--micro_batch {size}"):
+            parts_of(32, size, 1)
     pieces = split(torch.arange(6.0), [7, 8, 9])
     assert [part.images.tolist() for part in pieces] == [[0, 1], [2, 3], [4, 5]]
     assert [part.seed for part in pieces] == [7, 8, 9]
@@ -176,3 +177,39 @@ def test_the_average_follows_alike_with_any_kernels():
         averages.append([p.clone() for p in stage.ema.parameters()])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*averages))
     assert not torch.allclose(averages[0][0], next(stage.model.parameters()))
+
+
+@pytest.mark.parametrize("kernels", ["fused", "foreach", "loop"])
+def test_moments_of_another_layout_are_laid_out_anew(kernels):
+    """A run whose weights lay otherwise goes on as it would have."""
+    learners = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=layout)
+        adam = Adam(layer.parameters(), 1e-2, (0.9, 0.99), kernels)
+        learners.append(Learner(layer, "forward", adam, nullcontext, ALONE, CPU))
+
+    def update(learner, seed):
+        torch.manual_seed(seed)
+        learner(torch.randn(2, 3, 8, 8)).square().sum().backward()
+        learner.apply()
+
+    first, other = learners
+    update(first, 1)
+    other.module.load_state_dict(first.module.state_dict())
+    other.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
+    for learner in learners:
+        update(learner, 2)
+    for a, b in zip(first.parameters, other.parameters):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_parts_too_small_for_their_shares_are_refused():
+    settings = make_settings({})
+    for size in (4, 8, 32):
+        check_part_size(settings, size)
+    for size in (1, 2, 3):
+        with pytest.raises(UserError, match=f"parts of {size} images are too small"):
+            check_part_size(settings, size)
+    check_part_size(make_settings({"phase": "teacher"}), 1)
+    check_part_size(make_settings({"self_input_share": 0.0}), 2)

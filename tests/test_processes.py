@@ -24,8 +24,10 @@ from training.processes import ALONE, from_environment
 COUNT, STEPS, CPU = 2, 4, torch.device("cpu")
 BASE = dict(data="synthetic", batch_size=4, student_iterations=STEPS, student_warmup=0)
 BASE |= dict(student_ema_images=20.0, disc_channels=8, disc_warmup=0, adv_ramp=0)
+BASE |= dict(self_input_share=1.0)  # parts of two images have no room for a third kind of input
 SID = dict(distill="sid", disc="unet", penalty="r1r2", penalty_interval=2, disc_steps=2)
-ADA = dict(augment="color,translation", augment_p=0.2, ada_target=0.6, ada_images=100.0)
+# The target lies between what the two processes find by themselves.
+ADA = dict(augment="color,translation", augment_p=0.2, ada_target=0.75, ada_images=100.0)
 FLAGS = {
     "sid": SID | dict(joint_disc=False, disc_channels=32),
     "patch": dict(disc="patch", joint_disc=False, gan_loss="relativistic", warm_start=1),
@@ -305,7 +307,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step(together):
 
 def test_all_give_up_a_diverged_run(together):
     for _, ending in (x["broken"] for x in together[1]):
-        assert ending.startswith("UserError: ranks: gradients were not finite for 50 steps")
+        assert ": ranks: gradients were not finite for 50 steps up to 50" in ending
 
 
 def test_averages_that_differ_are_not_saved(together):

@@ -44,6 +44,9 @@ class Adversary:
         self.disc, self.joint, self.processes = disc.eval(), joint, processes
         self.optimizer = moving_target_adam(disc.parameters(), lr, kernels)
         self.learner = Learner(disc, "forward", self.optimizer, autocast, processes, device)
+        # While others learn from it, its weights want no gradients, which compiled code would
+        # compute all the same.
+        self._let_learn(False)
         self.loss = GAN_LOSSES[gan_loss]
         self.is_noised, self.mean, self.std = noised, mean, std
         self.penalty, self.penalty_weight = penalty, penalty_weight
@@ -68,9 +71,11 @@ class Adversary:
         # Spectral normalisation goes on with its iteration in training mode: once a step, so that
         # all calls of a step, whose logits are compared, are of the same network.
         self.disc.train()
+        self._let_learn(True)
         backward = partial(self._backward, penalised=penalised, count=len(shown))
         metrics = mean_metrics(self.learner.gather(shown, backward))
         norm, dropped = self.learner.apply()
+        self._let_learn(False)
         signs = metrics.pop("signs")
         if self.ada_target:
             signs = self.processes.mean_of(signs)
@@ -78,6 +83,10 @@ class Adversary:
             self.disc.augment.steer(signs, self.ada_target, seen, self.ada_images)
             metrics["ada_p"] = self.disc.augment.p.clone()
         return metrics | {"disc_grad_norm": norm, "disc_skipped": dropped}
+
+    def _let_learn(self, learns):
+        for parameter in self.learner.parameters:
+            parameter.requires_grad_(learns)
 
     def _backward(self, show, penalised, count):
         show.part.begin("critics")

@@ -1,6 +1,6 @@
 """From `Settings` to models and stages, the one place that knows both."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
@@ -156,7 +156,9 @@ def _build_adversary(settings, teacher, config, device, how):
             f"--disc {disc.disc}: {network.replaced_norms} batch normalisations replaced by group"
             " normalisation (batch statistics would tell real from generated)"
         )
-    network = prepare_network(network.to(device), speed, device)
+    # Its passes are short, and penalties differentiate them twice, which recomputing does not bear.
+    plain = replace(speed, checkpointing=False)
+    network = prepare_network(network.to(device), plain, device)
     leave_unused(network, device)
     return Adversary(
         network,

@@ -22,6 +22,21 @@ def student_sigmas(student):
     return [student.first_sigma or student.sigmas[0], *student.sigmas[1:]]
 
 
+def check_part_size(settings, size):
+    """Raise `UserError` where parts of `size` images would lose a kind of the student's inputs to
+    rounding: shares are of each part."""
+    student = settings.student
+    share = student.level_shares[0] / sum(student.level_shares)
+    first = round(size * share)
+    own = round((size - first) * student.self_input_share)
+    lost = (share and not first) or (student.self_input_share and first < size and not own)
+    if lost and settings.run.phase != "teacher":
+        raise UserError(
+            f"--batch_size, --micro_batch: parts of {size} images are too small for the student's"
+            " --level_shares and --self_input_share; give larger ones"
+        )
+
+
 def head_resolutions(text):
     """`--disc_heads "16,8"` -> [16, 8]. Raises `UserError`."""
     try:

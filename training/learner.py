@@ -22,6 +22,11 @@ class Adam(torch.optim.Adam):
         own = {key: self.defaults[key] for key in ("fused", "foreach")}
         groups = [group | own for group in state["param_groups"]]
         super().load_state_dict(state | {"param_groups": groups})
+        # Fused kernels walk through memory, so moments must lie as their weights do now.
+        for parameter, moments in self.state.items():
+            for key, value in moments.items():
+                if value.shape == parameter.shape and value.stride() != parameter.stride():
+                    moments[key] = torch.empty_like(parameter).copy_(value)
 
     def set_lr(self, lr):
         for group in self.param_groups:

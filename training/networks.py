@@ -32,7 +32,7 @@ def compile_networks(networks, settings, device):
 
 def leave_unused(disc, device):
     """Let parameters that no logit depends on (behind the last head that was asked for, say) not
-    learn: DDP would wait for their gradients for ever."""
+    learn: DDP demands the gradient of every parameter that does."""
     disc.eval()
     images, sigma = torch.zeros(2, *IMAGE_SHAPE, device=device), torch.ones(2, device=device)
     disc(images, sigma).sum().backward()

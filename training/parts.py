@@ -32,8 +32,8 @@ def parts_of(batch_size, micro_batch, processes):
     share, left = divmod(batch_size, processes)
     if left or not share:
         raise UserError(f"--batch_size {batch_size}: {processes} processes need a multiple of that")
-    size = min(micro_batch, share) or share
-    if share % size:
+    size = micro_batch or share
+    if size > share or share % size:
         raise UserError(
             f"--micro_batch {micro_batch}: must divide the {share} images of a process's batch"
         )

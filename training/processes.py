@@ -7,14 +7,16 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from src.utils import UserError
+from src.utils import UserError, reason_of
 
+COMPILING, DECODING = timedelta(hours=1), timedelta(days=2)  # patience with other processes
 SECONDS_TO_SPEAK = 10  # of the first process, which may still be importing torch
 
 
@@ -41,11 +43,13 @@ class Processes:
         return self.rank == 0
 
     def join(self, device):
-        """Meet the other processes. Raises `UserError` where a GPU is missing."""
+        """Meet the other processes."""
         if self.count == 1:
             return
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        self.host = dist.new_group(backend="gloo")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=COMPILING)
+        # Here the others wait while the first decodes a data set.
+        self.host = dist.new_group(backend="gloo", timeout=DECODING)
 
     def leave(self):
         if self.count > 1 and dist.is_initialized():
@@ -56,8 +60,13 @@ class Processes:
             dist.destroy_process_group()
 
     def device_of(self, device):
-        """The device of this process, given that of the whole job: a GPU each."""
-        if self.count == 1 or device.type != "cuda":
+        """The device of this process, given that of the whole job: a GPU each. Raises `UserError`
+        where there is none left."""
+        if device.type != "cuda":
+            return device
+        if self.count == 1:
+            if device.index is not None:
+                torch.cuda.set_device(device)  # what has no device of its own goes there too
             return device
         if self.local_rank >= torch.cuda.device_count():
             raise OwnMistake(
@@ -165,12 +174,19 @@ ALONE = Processes()
 
 
 def from_environment():
-    """The `Processes` that torchrun's environment variables describe; one where there are none."""
-    rank, count, local = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    )
-    return Processes(rank, count, local) if count > 1 else ALONE
+    """The `Processes` that torchrun's environment variables describe; one where there are none.
+    Raises `UserError` where some are there and others are not."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return ALONE
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    values = [os.environ.get(name, "") for name in names]
+    if "MASTER_ADDR" not in os.environ or not all(value.isdecimal() for value in values):
+        raise UserError(
+            "WORLD_SIZE is set, but not all that torchrun sets with it; start with torchrun, or"
+            " unset it to train with one process"
+        )
+    rank, count, local = map(int, values)
+    return Processes(rank, count, local)
 
 
 def end_lost(processes, error):
@@ -183,7 +199,7 @@ def end_lost(processes, error):
     print(
         f"error: process {processes.rank} of {processes.count} has lost another one, which was"
         " killed or has failed (its own message, if any, is above); run the same command again to"
-        " go on from the newest checkpoint",
+        f" go on from the newest checkpoint ({reason_of(error)})",
         file=sys.stderr,
     )
     return 1

@@ -66,6 +66,11 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
     for stage, identity in identities.items():
         if stage in recorded:
             check_identity(folder, recorded[stage], identity)
+    if before.get("part_images") not in (None, facts.get("part_images")):
+        print(
+            f"parts of {facts['part_images']} images now, {before['part_images']} before: from here"
+            " on other random numbers are drawn (see --micro_batch)"
+        )
     used = {group for stage in identities for group in PHASE_GROUPS[stage]}
     used |= {"run", "speed"}
     groups = now | before.get("settings", {}) | {group: now[group] for group in used}

@@ -44,7 +44,7 @@ class Data:
     cache_dir: str = setting("./data/cache", "where decoded images are kept")
     synthetic_count: int = setting(4000, "training images of --data synthetic", low=16)
     data_seed: int = setting(42, "seed of drawn faces and of the part held out", low=0)
-    batch_size: int = setting(32, "images a step, both phases", low=2)
+    batch_size: int = setting(32, "images a step, of all processes, both phases", low=2)
     x_flip: bool = setting(True, "mirror half of the training images")
 
 
@@ -181,7 +181,7 @@ class Discriminator:
 
 @dataclass(frozen=True)
 class Speed:
-    """How it is computed; what is learnt stays the same up to rounding."""
+    """How it is computed: changes rounding, and --micro_batch which random numbers are drawn."""
 
     precision: str = setting(
         "auto", "of the networks; auto: bf16 on a GPU", ["auto", "bf16", "fp32"]
@@ -206,9 +206,9 @@ class Speed:
     updates: str = setting(
         "fused", "kernels of Adam and the average, fewest first", ["fused", "foreach", "loop"]
     )
-    joint_disc: bool = setting(True, "real and generated images in one discriminator batch")
+    joint_disc: bool = setting(True, "real, generated and perturbed images in one batch")
     micro_batch: int = setting(
-        0, "images a process takes at once, gradients add up; 0: all of its share", low=0
+        0, "images taken at once, a divisor of a process's share of the batch; 0: all", low=0
     )
     checkpointing: bool = setting(
         False, "recompute the U-Net's activations: less memory, more time"
