@@ -72,7 +72,7 @@ def run(processes):
     if dry_run:
         processes.first(lambda: print(describe(settings, device, processes.count)))
         return 0
-    check_discriminator(settings)
+    processes.first(lambda: check_discriminator(settings))
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     stages = ["teacher"] * trains_teacher + ["student"] * (settings.run.phase != "teacher")

@@ -211,6 +211,15 @@ def work(rank, port, folder):
     processes.leave()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums in the order of the other processes: of what is nothing but rounding, Adam makes more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     """(folder, what each of the processes found)."""

@@ -160,7 +160,8 @@ def _resume(stage, folder, identity, total):
 
 def _prepare_log(log, name, start):
     """Undo what a killed run left beyond its checkpoint. Returns the concerns already said."""
-    sweep_temporaries(log.parent / name)
+    for folder in (log.parent, log.parent / name, log.parent / "samples"):
+        sweep_temporaries(folder)
     drop_rows_after(log, name, start)
     rows = [row for row in read_rows(log) if row["phase"] == name]
     return {row["concern"] for row in rows if "concern" in row}
