@@ -213,7 +213,7 @@ def work(rank, port, folder):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Sums in the order of the other processes: of what is nothing but rounding, Adam makes more."""
+    """Sums in the order of the other processes: what is nothing but rounding, Adam enlarges."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
