@@ -9,10 +9,11 @@ import torch
 
 from custom_model import create_custom_model
 from imagesets.opening import ImageSets
-from speed.backends import is_wanted, prepare_backends
+from speed.backends import prepare_backends
 from src.utils import UserError, load_model, pick_device, read_json, run_command, save_model
-from training.batches import StepBatches, fits_on_device, pixel_std, to_float
+from training.batches import pixel_std, to_float
 from training.building import (
+    build_batches,
     build_student,
     build_teacher,
     check_discriminator,
@@ -40,10 +41,9 @@ def main():
     hush(processes)
     try:
         code = run(processes)
-    except UserError as error:
-        if not processes.leaves_saying_to_first(error):
-            raise
-        code = 2
+    except UserError:
+        processes.let_first_speak()
+        raise
     except torch.OutOfMemoryError as error:
         raise UserError(
             "out of GPU memory; checkpoints are kept: give a smaller --micro_batch, --checkpointing"
@@ -66,13 +66,12 @@ def run(processes):
     processes.join(device)
     folder, teacher_path = processes.first(lambda: choose_run_folder(settings))
     trains_teacher = settings.run.phase != "add" and teacher_path == own_teacher(folder)
-    if not trains_teacher and not processes.first(teacher_path.exists):
-        mistake = f"--teacher_ckpt {teacher_path}: no such file; train it, or name another"
-        processes.first(partial(_refuse, mistake))
+    if not trains_teacher and not teacher_path.exists():
+        raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
     if dry_run:
         processes.first(lambda: print(describe(settings, device, processes.count)))
         return 0
-    processes.first(lambda: check_discriminator(settings))
+    check_discriminator(settings)
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     stages = ["teacher"] * trains_teacher + ["student"] * (settings.run.phase != "teacher")
@@ -97,10 +96,6 @@ def run(processes):
     processes.first(lambda: add_facts(folder, **finished))
     print(f"training time in all: {total:.0f} s; everything of this run is in {folder}")
     return 0
-
-
-def _refuse(mistake):
-    raise UserError(mistake)
 
 
 class Job(NamedTuple):
@@ -210,20 +205,9 @@ def _heldout(images, device):
 
 def _loop_arguments(job):
     settings, images, folder, device, processes, parts = job
-    run, data, speed = settings.run, settings.data, settings.speed
-    batch_of = StepBatches(
-        images.train,
-        data.batch_size,
-        run.seed,
-        data.x_flip,
-        device,
-        on_device=fits_on_device(speed.data_on_device, images.train, device),
-        channels_last=is_wanted(speed.channels_last, device),
-        rank=processes.rank,
-        count=processes.count,
-    )
+    run = settings.run
     return dict(
-        batch_of=batch_of,
+        batch_of=build_batches(settings, images.train, device, processes),
         folder=folder,
         processes=processes,
         parts=parts,

@@ -12,15 +12,16 @@ from statistics import median
 
 import torch
 
-from benchmarks.contenders import PLAIN, SIGMA_DATA, settings_of
+from benchmarks.contenders import PLAIN, settings_of
 from benchmarks.device import waiter
 from benchmarks.flops import flops_of, model_dtype, peak_flops, utilisation
 from benchmarks.report import add_common_flags, begin, check_at_least, finish
 from benchmarks.turns import in_turns, ratio_line, ratios, seconds_of
 from custom_model import NETWORKS
-from speed.backends import is_wanted, prepare_backends
+from speed.backends import lay_out, prepare_backends
 from src.utils import CommandParser, UserError, pick_device, run_command
 from training.building import build_teacher
+from training.estimate import SIGMA_DATA
 from training.parts import split
 from training.presets import PRESETS
 from training.processes import ALONE, from_environment, hush
@@ -33,9 +34,7 @@ def teacher_steps(settings, device, processes, size):
     stage = build_teacher(settings, SIGMA_DATA, device, processes)
     share = settings.data.batch_size // processes.count
     images = torch.rand(share, 3, size, size, device=device) * 2 - 1
-    if is_wanted(settings.speed.channels_last, device):
-        images = images.contiguous(memory_format=torch.channels_last)
-    parts = split(images, [processes.rank])
+    parts = split(lay_out(images, device, settings.speed.channels_last), [processes.rank])
 
     def step():
         stage.step(parts, 0)

@@ -11,17 +11,16 @@ from benchmarks.pictures import file_loader
 from benchmarks.turns import seconds_of
 from custom_model import create_custom_model
 from dataset import get_data_iterator
-from speed.backends import is_wanted, prepare_backends
+from speed.backends import prepare_backends
 from src.utils import UserError, did_you_mean
-from training.batches import StepBatches, fits_on_device
 from training.building import build_student, build_teacher, student_config, teacher_config
 from training.command_line import make_settings
+from training.estimate import SIGMA_DATA
 from training.parts import parts_of, split
 from training.presets import PRESETS
 from training.processes import ALONE
 from training.settings import GROUPS
 
-SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
 # What a step was before any of the levers.
 PLAIN = dict(
     compile="off",
@@ -80,22 +79,9 @@ def settings_of(preset, batch_size, speed, cache_dir):
     return make_settings(values)
 
 
-def cache_batches(settings, cache, device):
-    """step -> images `[B, 3, 64, 64]` on the device, as training takes them from the cache."""
-    data, speed = settings.data, settings.speed
-    return StepBatches(
-        cache,
-        data.batch_size,
-        settings.run.seed,
-        data.x_flip,
-        device,
-        on_device=fits_on_device(speed.data_on_device, cache, device),
-        channels_last=is_wanted(speed.channels_last, device),
-    )
-
-
 def file_batches(settings, paths, device):
-    """The same from a `DataLoader` that decodes file after file; the step does not matter."""
+    """step -> images `[B, 3, 64, 64]` on the device, from a `DataLoader` that decodes file after
+    file; the step does not matter."""
     loader = file_loader(paths, settings.data.batch_size, min(4, cores()))
     batches = get_data_iterator(loader)
     return lambda step: next(batches).to(device)

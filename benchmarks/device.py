@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 
 from src.utils import UserError
+from training.hardware import wait_for
 
 
 def waiter(device):
     """wait(): blocks until `device` has done all that it was given."""
-    if device.type == "cuda":
-        return partial(torch.cuda.synchronize, device)
-    return lambda: None
+    return partial(wait_for, device)
 
 
 def held_bytes(device):

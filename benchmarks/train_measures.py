@@ -5,7 +5,6 @@ from statistics import median
 
 from benchmarks.contenders import (
     PLAIN,
-    cache_batches,
     file_batches,
     prepare,
     settings_of,
@@ -17,6 +16,8 @@ from benchmarks.pictures import decoded, draw_files
 from benchmarks.profiling import profile_lines, profiled
 from benchmarks.report import memory_text
 from benchmarks.turns import in_turns, ratio_line, ratios, seconds_of
+from training.building import build_batches
+from training.processes import ALONE
 
 COUNTED_IMAGES = 8  # operations are counted on this many: each image has the same
 MOST_FILES = 4096
@@ -42,14 +43,16 @@ class Bench:
     def contender(self, phase, speed, from_files=False, batch_size=None):
         """A `Contender` with these values of the group `speed`."""
         settings = self.settings(batch_size or self.batch_size, speed)
-        source = (file_batches, self.files) if from_files else (cache_batches, self.cache)
-        batches = partial(source[0], settings, source[1], self.device)
+        if from_files:
+            batches = partial(file_batches, settings, self.files, self.device)
+        else:
+            batches = partial(build_batches, settings, self.cache, self.device, ALONE)
         return prepare(phase, settings, batches, self.device, self.steps)
 
     def flops_per_image(self, phase):
         """Floating-point operations of a step, an image, counted on the plain form."""
         settings = self.settings(min(self.batch_size, COUNTED_IMAGES), PLAIN)
-        batches = cache_batches(settings, self.cache, self.device)
+        batches = build_batches(settings, self.cache, self.device, ALONE)
         turn = turn_of(phase, settings, batches, self.device, steps=1)
         return flops_of(turn) / settings.data.batch_size
 

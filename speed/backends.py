@@ -29,8 +29,9 @@ def prepare_backends(device, tf32):
         torch.backends.cudnn.benchmark = True
 
 
-def lay_out(module, device, channels_last):
-    """The module with its convolutions' weights channels-last where that is wanted."""
+def lay_out(what, device, channels_last):
+    """A module (the weights of its convolutions) or a batch of images, channels-last where that is
+    wanted, else as it is."""
     if is_wanted(channels_last, device):
-        return module.to(memory_format=torch.channels_last)
-    return module
+        return what.to(memory_format=torch.channels_last)
+    return what

@@ -32,6 +32,16 @@ def keep_compiled(folder):
     config.optimize_ddp = False
 
 
+def compile_networks(networks, choice, device, folder):
+    """Compile {name: module} where --compile `choice` says so, and keep the code in `folder`; the
+    last step, after all copies are made."""
+    mode = compile_mode(choice, device)
+    if mode:
+        keep_compiled(folder)
+        for name, module in networks.items():
+            compile_in_place(module, mode, name)
+
+
 def compile_in_place(module, mode, name):
     """Compile the forward pass of `module`, called `name` in messages; keys of its state stay.
 

@@ -2,7 +2,7 @@
 
 from speed.attention import fuse_attention
 from speed.backends import autocast_for, lay_out, prepare_backends
-from speed.compiling import compile_in_place, compile_mode, keep_compiled
+from speed.compiling import compile_networks
 
 COMPILED = "data/cache/compiled"
 
@@ -18,8 +18,5 @@ def make_fast(model, device, cache=COMPILED):
     prepare_backends(device, tf32=True)
     fuse_attention(model)
     lay_out(model, device, "auto")
-    mode = compile_mode("auto", device)
-    if mode:
-        keep_compiled(cache)
-        compile_in_place(model.network, mode, "the network")
+    compile_networks({"the network": model.network}, "auto", device, cache)
     return autocast_for(device, "auto")

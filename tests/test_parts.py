@@ -6,32 +6,24 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from custom_model import create_custom_model
 from src.utils import UserError
-from training.building import build_student, build_teacher, student_config, teacher_config
+from tests.students import SIGMA_DATA, student_of, tiny_settings
+from training.building import build_teacher
 from training.command_line import make_settings
 from training.derived import check_part_size
 from training.learner import Adam, Learner
 from training.parts import Part, hashed_seed, mean_metrics, parts_of, split
-from training.presets import PRESETS
 from training.processes import ALONE
 
 CPU = torch.device("cpu")
 
 
 def stages(**flags):
-    chosen = dict(
-        data="synthetic", batch_size=8, disc_channels=8, disc_warmup=0, adv_ramp=0, warmup=0
-    )
-    settings = make_settings({**PRESETS["tiny"], **chosen, **flags})
+    """(teacher's stage, student's stage), the same weights each time."""
+    chosen = dict(batch_size=8, disc_channels=8, disc_warmup=0, adv_ramp=0, warmup=0)
+    settings = tiny_settings(chosen, flags)
     torch.manual_seed(0)
-    config = teacher_config(settings, 0.6)
-    teacher = create_custom_model(**config)
-    with torch.no_grad():
-        teacher.network.tail[2].weight.normal_(std=0.05)
-    first = build_teacher(settings, 0.6, CPU, ALONE)
-    student = build_student(settings, teacher, student_config(config, settings, ""), CPU, ALONE)
-    return first, student
+    return build_teacher(settings, SIGMA_DATA, CPU, ALONE), student_of(settings)
 
 
 def images(count=8):

@@ -11,18 +11,16 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from custom_model import create_custom_model
 from src.utils import UserError
-from training.building import build_student, build_teacher, student_config, teacher_config
-from training.command_line import make_settings
+from tests.students import SIGMA_DATA, student_of, tiny_settings
+from training.building import build_teacher
 from training.logbook import read_rows
 from training.loop import Interrupted, train
 from training.parts import split
-from training.presets import PRESETS
 from training.processes import ALONE, from_environment
 
 COUNT, STEPS, CPU = 2, 4, torch.device("cpu")
-BASE = dict(data="synthetic", batch_size=4, student_iterations=STEPS, student_warmup=0)
+BASE = dict(batch_size=4, student_iterations=STEPS, student_warmup=0)
 BASE |= dict(student_ema_images=20.0, disc_channels=8, disc_warmup=0, adv_ramp=0)
 BASE |= dict(self_input_share=1.0)  # parts of two images have no room for a third kind of input
 SID = dict(distill="sid", disc="unet", penalty="r1r2", penalty_interval=2, disc_steps=2)
@@ -40,13 +38,7 @@ FLAGS = {
 
 
 def make_student(flags, processes):
-    settings = make_settings({**PRESETS["tiny"], **BASE, **flags})
-    torch.manual_seed(0)
-    config = teacher_config(settings, 0.6)
-    teacher = create_custom_model(**config)
-    with torch.no_grad():
-        teacher.network.tail[2].weight.normal_(std=0.05)
-    return build_student(settings, teacher, student_config(config, settings, ""), CPU, processes)
+    return student_of(tiny_settings(BASE, flags), processes)
 
 
 def own_parts(step, processes, each=1):
@@ -98,8 +90,7 @@ def gradients_of_parts(processes):
 
 def exchanges(processes):
     """The order of parts and exchanges of gradients in a step of three parts a process."""
-    settings = make_settings({**PRESETS["tiny"], "data": "synthetic"})
-    stage, events = build_teacher(settings, 0.6, CPU, processes), []
+    stage, events = build_teacher(tiny_settings(), SIGMA_DATA, CPU, processes), []
 
     def exchange(state, bucket):
         events.append("exchange")

@@ -6,11 +6,9 @@ import pytest
 import torch
 
 from custom_model import create_custom_model
-from training.building import build_student, student_config, teacher_config
-from training.command_line import make_settings
+from tests.students import student_of, tiny_settings
 from training.parts import split
 from training.paths import Paths
-from training.presets import PRESETS
 from training.processes import ALONE
 from training.student import StudentStage
 from training.teacher import TeacherStage
@@ -22,7 +20,6 @@ SHARES = [0.5, 0.125, 0.25, 0.125]
 def make_student(**flags):
     """The stage as train.py builds it, tiny, with every network learning from the first step."""
     chosen = dict(
-        data="synthetic",
         student_iterations=100,
         student_warmup=0,
         student_ema_images=50.0,
@@ -30,14 +27,7 @@ def make_student(**flags):
         disc_warmup=0,
         adv_ramp=0,
     )
-    settings = make_settings({**PRESETS["tiny"], **chosen, **flags})
-    torch.manual_seed(0)
-    config = teacher_config(settings, 0.6)
-    teacher = create_custom_model(**config)
-    with torch.no_grad():
-        teacher.network.tail[2].weight.normal_(std=0.05)
-    student_json = student_config(config, settings, "")
-    return build_student(settings, teacher, student_json, torch.device("cpu"), ALONE)
+    return student_of(tiny_settings(chosen, flags))
 
 
 def snapshot(module):

@@ -1,21 +1,24 @@
 """From `Settings` to models and stages, the one place that knows both."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 
 from custom_model import MODEL_DEFAULTS, NETWORKS, create_custom_model
 from discriminator import build_discriminator
 from imagesets import open_image_sets
-from speed.backends import autocast_for
+from speed.backends import autocast_for, is_wanted
+from speed.compiling import compile_networks
 from src.utils import UserError
 from training.adversary import Adversary
+from training.batches import StepBatches, fits_on_device
 from training.derived import head_resolutions, nfe_table, policy_names, student_sigmas
 from training.distillation import NEEDS_FAKE_SCORE
 from training.distiller import Distiller
 from training.fake_score import FakeScore
 from training.learner import runner
-from training.networks import compile_networks, leave_unused, prepare_network
+from training.networks import leave_unused, prepare_network
 from training.student import StudentStage
 from training.teacher import TeacherStage
 
@@ -51,6 +54,22 @@ def teacher_config(settings, sigma_data):
     )
 
 
+def build_batches(settings, cache, device, processes):
+    """step -> images of this process, see `StepBatches`."""
+    data, speed = settings.data, settings.speed
+    return StepBatches(
+        cache,
+        data.batch_size,
+        settings.run.seed,
+        data.x_flip,
+        device,
+        on_device=fits_on_device(speed.data_on_device, cache, device),
+        channels_last=is_wanted(speed.channels_last, device),
+        rank=processes.rank,
+        count=processes.count,
+    )
+
+
 def build_teacher(settings, sigma_data, device, processes):
     """The stage of phase 1, from random weights."""
     model = create_custom_model(device, **teacher_config(settings, sigma_data))
@@ -63,7 +82,7 @@ def build_teacher(settings, sigma_data, device, processes):
         ema_share=teacher.ema_share,
         **_how_to_learn(speed, device, processes),
     )
-    compile_networks({"the teacher": stage.model.network}, settings, device)
+    _compile({"the teacher": stage.model.network}, settings, device)
     return stage
 
 
@@ -106,8 +125,13 @@ def build_student(settings, teacher, config, device, processes):
         networks["the fake score"] = stage.distiller.fake_score.model.network
     if stage.adversary:
         networks["the discriminator"] = stage.adversary.disc.trunk
-    compile_networks(networks, settings, device)
+    _compile(networks, settings, device)
     return stage
+
+
+def _compile(networks, settings, device):
+    folder = Path(settings.data.cache_dir) / "compiled"
+    compile_networks(networks, settings.speed.compile, device, folder)
 
 
 def _how_to_learn(speed, device, processes):

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 
 from samplers import IMAGE_SHAPE
-from speed.backends import is_wanted
+from speed.backends import lay_out
 from speed.compiling import compile_mode
 from training.building import build_student, build_teacher, student_config, teacher_config
 from training.derived import alone_steps
+from training.hardware import wait_for
 from training.parts import parts_of, split
 from training.processes import ALONE
 
@@ -103,9 +104,7 @@ def _part(settings, device, processes):
     if device.type == "cpu":
         size = min(size, 8)
     images = torch.rand(size, *IMAGE_SHAPE, device=device) * 2 - 1
-    if is_wanted(settings.speed.channels_last, device):
-        images = images.contiguous(memory_format=torch.channels_last)
-    return split(images, [0]), share / size
+    return split(lay_out(images, device, settings.speed.channels_last), [0]), share / size
 
 
 def _teacher_seconds(settings, teacher, device, processes):
@@ -132,19 +131,14 @@ def _seconds(work, device, rounds):
     """Mean over steps 0 to `rounds` - 1, repeated for at least `LEAST_SECONDS`."""
     for step in range(rounds):  # each kind of step may have code of its own to compile
         work(step)
-    _wait(device)
+    wait_for(device)
     began, steps = time.perf_counter(), 0
     while not steps or time.perf_counter() - began < LEAST_SECONDS:
         for step in range(rounds):
             work(step)
         steps += rounds
-        _wait(device)
+        wait_for(device)
     return (time.perf_counter() - began) / steps
-
-
-def _wait(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _parameters(module):

@@ -17,6 +17,12 @@ def hardware(device, processes=1):
     return f"{name}, {processes} processes" if processes > 1 else name
 
 
+def wait_for(device):
+    """Block until a torch device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def _processor():
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

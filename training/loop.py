@@ -88,8 +88,10 @@ def train(
             images = batch_of(step)
             window.add(stage.step(split(images, seeds), step), len(images) * processes.count)
             if done % MOST_SKIPS == 0 and window.skips >= MOST_SKIPS:
-                skips = int(window.skips)
-                processes.first(partial(_give_up, stage.name, skips, done, own_folder))
+                raise UserError(
+                    f"{stage.name}: gradients were not finite for {int(window.skips)} steps up to"
+                    f" {done}; the checkpoints in {own_folder} are kept; lower the learning rate"
+                )
             signalled = processes.largest(stop.signal)
             pictured = is_picture_step(done, sample_interval) or done == total
             row_due = done % log_interval == 0 or pictured
@@ -165,13 +167,6 @@ def _prepare_log(log, name, start):
     drop_rows_after(log, name, start)
     rows = [row for row in read_rows(log) if row["phase"] == name]
     return {row["concern"] for row in rows if "concern" in row}
-
-
-def _give_up(name, skips, done, folder):
-    raise UserError(
-        f"{name}: gradients were not finite for {skips} steps up to {done}; the checkpoints in"
-        f" {folder} are kept; lower the learning rate"
-    )
 
 
 def _say_concerns(found, row, said, log, bar):

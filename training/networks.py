@@ -1,14 +1,11 @@
 """Networks made ready to learn as the speed settings say; see `speed/`."""
 
-from pathlib import Path
-
 import torch
 
 from samplers import IMAGE_SHAPE
 from speed.attention import fuse_attention
 from speed.backends import lay_out
 from speed.checkpointing import recompute_activations
-from speed.compiling import compile_in_place, compile_mode, keep_compiled
 
 
 def prepare_network(model, speed, device):
@@ -19,15 +16,6 @@ def prepare_network(model, speed, device):
     if speed.checkpointing:
         recompute_activations(model)
     return lay_out(model, device, speed.channels_last)
-
-
-def compile_networks(networks, settings, device):
-    """Compile {name: module} where --compile says so; the last step, after all copies are made."""
-    mode = compile_mode(settings.speed.compile, device)
-    if mode:
-        keep_compiled(Path(settings.data.cache_dir) / "compiled")
-        for name, module in networks.items():
-            compile_in_place(module, mode, name)
 
 
 def leave_unused(disc, device):

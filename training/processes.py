@@ -21,14 +21,6 @@ COMPILING, DECODING = timedelta(hours=1), timedelta(days=2)  # patience with oth
 SECONDS_TO_SPEAK = 10  # of the first process, which may still be importing torch
 
 
-class SaidByFirst(UserError):
-    """A mistake that the first process has found, and says."""
-
-
-class OwnMistake(UserError):
-    """A mistake that other processes may not see."""
-
-
 class Processes:
     """This process among `count`: `rank` 0 speaks, draws and writes; all of them train.
 
@@ -72,7 +64,7 @@ class Processes:
                 torch.cuda.set_device(device)  # what has no device of its own goes there too
             return device
         if self.local_rank >= torch.cuda.device_count():
-            raise OwnMistake(
+            raise UserError(
                 f"--nproc_per_node: process {self.local_rank + 1} of this machine has no GPU; there"
                 f" are {torch.cuda.device_count()}"
             )
@@ -102,19 +94,15 @@ class Processes:
                 outcome[1] = str(error)
         dist.broadcast_object_list(outcome, src=0, group=self.host)
         if outcome[1] is not None:
-            raise UserError(outcome[1]) if self.is_first else SaidByFirst(outcome[1])
+            raise UserError(outcome[1])
         return outcome[0]
 
-    def leaves_saying_to_first(self, error):
-        """Whether a `UserError` here is one that the first process says as well; if so, waits until
-        it has had the time, since torchrun ends all processes with the first that ends."""
-        if self.is_first or isinstance(error, OwnMistake):
-            return False
-        # Before they have met, all processes check the same flags.
-        is_said = self.host is None or isinstance(error, SaidByFirst)
-        if is_said:
+    def let_first_speak(self):
+        """Call this after a `UserError`, before it is said: torchrun ends all processes with the
+        first that ends, so a mistake that all have seen is said by the first of them alone, and
+        one that it has not seen a little later."""
+        if not self.is_first:
             time.sleep(SECONDS_TO_SPEAK)
-        return is_said
 
     def first_then_all(self, work):
         """The result of `work()` here, after the first process has done it: for work that leaves
