@@ -4,42 +4,20 @@ Throughout, the challenge's time `t` *is* the noise level sigma: x_t = x0 + t * 
 
 Every network here is a denoiser D(x, sigma) -> x0 (Karras et al. 2022, "Elucidating the Design
 Space of Diffusion-Based Generative Models", arXiv:2206.00364, in short EDM). Sampling needs this
-file, `samplers.py` and `src/` alone; nothing of the training side is imported.
+file, `samplers.py`, `model_config.py` and `src/` alone; nothing of the training side is imported.
 """
 
-import difflib
 import math
 
 import torch
 from tqdm import tqdm
 
+from model_config import MODEL_DEFAULTS, NETWORKS, SAMPLERS, check_config, checked_levels
 from samplers import draw_levels, few_step_states, noise_source, ode_plan, ode_states
 from src.base_model import BaseGenerativeModel, BaseScheduler
 from src.network import UNet
 
-# "full" is the challenge's fixed network; the others are for a first look on a CPU.
-NETWORKS = {
-    "full": dict(ch=128, ch_mult=[1, 2, 2, 2], attn=[1], num_res_blocks=4, dropout=0.1),
-    "tiny": dict(ch=32, ch_mult=[1, 1, 1, 2], attn=[3], num_res_blocks=0, dropout=0.0),
-}
-
-# All that rebuilds a model: the keys of `model_config.json`, here with an untrained one's values.
-MODEL_DEFAULTS = dict(
-    model_type="edm_denoiser",  # the only kind there is; kept because the challenge saves it
-    scheduler_type="edm",  # likewise
-    network="full",  # a key of NETWORKS
-    use_additional_condition=False,  # tell the network the level its output will be re-noised to
-    num_train_timesteps=1000,  # range of the network's time input, see `CustomScheduler.tau`
-    sigma_data=0.5,  # standard deviation of the training images in [-1, 1]
-    sigma_min=0.002,  # lowest level of the ODE sampler
-    sigma_max=80.0,  # highest level of the ODE sampler
-    rho=7.0,  # spacing of the ODE sampler's levels, EDM eq. 5
-    p_mean=-1.2,  # mean of ln sigma in training, EDM table 1
-    p_std=1.2,  # its standard deviation
-    noise_offset=0.0,  # standard deviation of the part of the noise that a whole channel shares
-    sampler="heun",  # "heun" or "euler" integrate the ODE (teacher); "few_step" (student)
-    few_step_sigmas={"1": [80.0], "2": [80.0, 1.5], "4": [80.0, 4.0, 1.5, 0.54]},  # by NFE
-)
+SMALLEST_SIDE = 8  # the U-Net halves its input three times
 
 
 class CustomScheduler(BaseScheduler):
@@ -58,13 +36,10 @@ class CustomScheduler(BaseScheduler):
     ):
         if not 0 < sigma_min < sigma_max:
             raise ValueError(f"sigma_min {sigma_min} must lie between 0 and sigma_max {sigma_max}")
-        if not sigma_data > 0:
-            raise ValueError(f"sigma_data {sigma_data} must be above 0")
         self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
-        if not noise_offset >= 0:
-            raise ValueError(f"noise_offset {noise_offset} must be at least 0")
         self.rho, self.p_mean, self.p_std, self.noise_offset = rho, p_mean, p_std, noise_offset
-        self.few_step_table = _checked_levels(few_step_sigmas or MODEL_DEFAULTS["few_step_sigmas"])
+        given = MODEL_DEFAULTS["few_step_sigmas"] if few_step_sigmas is None else few_step_sigmas
+        self.few_step_table = checked_levels(given)
 
     def sample_timesteps(self, batch_size, device):
         """Training levels, ln sigma ~ N(p_mean, p_std^2) (EDM table 1). Returns `(batch_size,)`."""
@@ -147,8 +122,8 @@ class CustomGenerativeModel(BaseGenerativeModel):
     """A denoiser over the plain U-Net; the same class serves teacher and student."""
 
     def _setup(self, sampler=MODEL_DEFAULTS["sampler"], use_additional_condition=False):
-        if sampler not in ("heun", "euler", "few_step"):
-            raise ValueError(f"sampler {sampler!r}: use heun, euler or few_step")
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler {sampler!r}: use one of {', '.join(SAMPLERS)}")
         self.sampler, self.use_additional_condition = sampler, use_additional_condition
 
     def denoise(self, x, sigma, next_sigma=0.0):
@@ -198,15 +173,19 @@ class CustomGenerativeModel(BaseGenerativeModel):
         shape: `(B, 3, H, W)`. return_traj: give the list of states, noise first and images last.
         verbose: progress bar. seeds: one int per image; its noise then depends on nothing else.
         sampler: use another one than the model's own. sigmas: levels for "few_step", largest first.
-        Returns images in [-1, 1] `[B, 3, H, W]`, or the list of states.
+        Returns images in [-1, 1] `[B, 3, H, W]`, or the list of states. Raises `ValueError` for
+        fewer than one evaluation, and for sides that are no multiples of 8.
         """
         nfe = int(num_inference_timesteps)
         if nfe < 1:
             raise ValueError(f"num_inference_timesteps {num_inference_timesteps}: at least 1")
+        sides = tuple(shape)[2:]
+        if len(sides) != 2 or any(side < 1 or side % SMALLEST_SIDE for side in sides):
+            raise ValueError(f"shape {tuple(shape)}: (B, 3, H, W), sides multiples of 8")
         sampler = sampler or self.sampler
         randn = noise_source(self.scheduler.draw_noise, shape, self.device, seeds)
         if sampler == "few_step":
-            given = _checked_levels({nfe: sigmas})[nfe] if sigmas else None
+            given = checked_levels({nfe: sigmas})[nfe] if sigmas else None
             levels = given or self.scheduler.few_step_sigmas(nfe)
             states, total = few_step_states(self.denoise, levels, randn), nfe + 1
         else:
@@ -226,19 +205,12 @@ class CustomGenerativeModel(BaseGenerativeModel):
 def create_custom_model(device="cpu", **config):
     """Build the model that `config` (the content of `model_config.json`) describes.
 
-    Keys left out have the values of `MODEL_DEFAULTS`. Raises `ValueError` for an unknown key or a
-    value that cannot be, naming it.
+    Keys left out have the values of `MODEL_DEFAULTS`; but a `config` that names its `model_type`,
+    as each saved one does, must be whole: weights mean nothing with another's noise levels.
+    Raises `ValueError` for an unknown or missing key or a value that cannot be, naming it.
     """
-    for key in config:
-        if key not in MODEL_DEFAULTS:
-            near = difflib.get_close_matches(key, MODEL_DEFAULTS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown model setting {key!r}{hint}")
+    check_config(config)
     config = {**MODEL_DEFAULTS, **config}
-    for key, known in [("network", NETWORKS), ("model_type", None), ("scheduler_type", None)]:
-        known = known or [MODEL_DEFAULTS[key]]
-        if config[key] not in known:
-            raise ValueError(f"{key} {config[key]!r}: use one of {', '.join(known)}")
     condition = config["use_additional_condition"]
     network = UNet(**NETWORKS[config["network"]], use_additional_condition=condition)
     levels = ("sigma_data", "sigma_min", "sigma_max", "rho", "p_mean", "p_std")
@@ -248,18 +220,6 @@ def create_custom_model(device="cpu", **config):
         network, scheduler, sampler=config["sampler"], use_additional_condition=condition
     )
     return model.to(device)
-
-
-def _checked_levels(table):
-    """JSON's {"2": [80, 1.5]} -> {2: [80.0, 1.5]}, each row as long as its key and falling."""
-    if not isinstance(table, dict):
-        raise ValueError(f"few_step_sigmas {table!r}: levels by NFE are expected")
-    levels = {int(nfe): [float(sigma) for sigma in row] for nfe, row in table.items()}
-    for nfe, row in levels.items():
-        falling = all(a > b for a, b in zip(row, row[1:]))
-        if len(row) != nfe or not falling or not row[-1] > 0:
-            raise ValueError(f"few_step_sigmas: {nfe} levels, falling and above 0, not {row}")
-    return levels
 
 
 def _on_device(value, x):

@@ -1,6 +1,7 @@
 """Train the teacher, then distil it: `python train.py --help`. Rerunning a command resumes it."""
 
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,15 @@ import torch
 from custom_model import create_custom_model
 from imagesets.opening import ImageSets
 from speed.backends import prepare_backends
-from src.utils import UserError, load_model, pick_device, read_json, run_command, save_model
+from src.utils import (
+    UserError,
+    load_model,
+    pick_device,
+    read_json,
+    run_command,
+    save_model,
+    sweep_dead,
+)
 from training.batches import pixel_std, to_float
 from training.building import (
     build_batches,
@@ -26,21 +35,31 @@ from training.derived import check_part_size
 from training.estimate import describe
 from training.hardware import hardware
 from training.identity import phase_identity, same_weights, weights_digest
-from training.loop import SHEET_IMAGES, Interrupted, train
+from training.lock import sole_use
+from training.loop import SHEET_IMAGES, train
 from training.parts import parts_of
 from training.processes import Processes, end_lost, from_environment, hush
 from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
+from training.selection import NO_SELECTION, DistanceToTraining, Selection
 from training.sentinels import concerns
 from training.settings import Settings
+from training.stopping import Interrupted, StopSignals
 
 HELDOUT_IMAGES = 64
+BEST = "best_model.pt"
 
 
 def main():
     processes = from_environment()
     hush(processes)
+    stop = StopSignals()
     try:
-        code = run(processes)
+        with stop:
+            code = run(processes, stop)
+    except Interrupted as interrupted:
+        if processes.is_first:
+            print(interrupted, file=sys.stderr)
+        code = interrupted.exit_code
     except UserError:
         processes.let_first_speak()
         raise
@@ -50,12 +69,14 @@ def main():
             " or --data_on_device off"
         ) from error
     except RuntimeError as error:
+        if stop.number and processes.count > 1:
+            return 128 + stop.number  # another process has left for the same signal
         return end_lost(processes, error)  # who leaves now would wait for the others
     processes.leave()
     return code
 
 
-def run(processes):
+def run(processes, stop):
     settings, preset, dry_run = parse_settings(sys.argv[1:])
     device = processes.device_of(pick_device(settings.run.device))
     prepare_backends(device, settings.speed.tf32)
@@ -79,21 +100,19 @@ def run(processes):
     identities = {stage: phase_identity(settings, stage, digests) for stage in stages}
     facts = {"preset": preset, "torch": torch.__version__, "processes": processes.count}
     facts |= {"part_images": part_images, "device": hardware(device, processes.count)}
-    processes.first(lambda: begin_run(folder, settings, identities, teacher_path, **facts))
-    job = Job(settings, images, folder, device, processes, parts)
-    seconds = {}
-    try:
+    with ExitStack() as held:
+        # Entered where it is held, since a lock cannot be sent to the other processes.
+        processes.first(lambda: held.enter_context(sole_use(folder)))
+        processes.first(lambda: begin_run(folder, settings, identities, teacher_path, **facts))
+        job = Job(settings, images, folder, device, processes, parts, stop)
+        seconds = {}
         if "teacher" in stages:
             seconds["teacher"] = run_teacher(job, identities["teacher"])
         if "student" in stages:
             seconds["student"] = run_student(job, identities["student"], teacher_path)
-    except Interrupted as stop:
-        if processes.is_first:
-            print(stop, file=sys.stderr)
-        return stop.exit_code
-    total = sum(seconds.values())
-    finished = dict(finished=True, training_seconds=round(total, 1))
-    processes.first(lambda: add_facts(folder, **finished))
+        total = sum(seconds.values())
+        finished = dict(finished=True, training_seconds=round(total, 1))
+        processes.first(lambda: add_facts(folder, **finished))
     print(f"training time in all: {total:.0f} s; everything of this run is in {folder}")
     return 0
 
@@ -107,11 +126,12 @@ class Job(NamedTuple):
     device: torch.device
     processes: Processes
     parts: int  # that a process takes of each batch
+    stop: StopSignals
 
 
 def run_teacher(job, identity):
     """Phase 1; writes the teacher's average to FOLDER/teacher/model.pt."""
-    settings, images, folder, device, processes, _ = job
+    settings, images, folder, device, processes, *_ = job
     sigma_data = pixel_std(images.train)
     torch.manual_seed(settings.run.seed)  # the teacher's random weights
     stage = build_teacher(settings, sigma_data, device, processes)
@@ -135,6 +155,11 @@ def run_teacher(job, identity):
         pictures=pictures,
         extra_metrics=heldout_loss,
         on_save=lambda: save_model(stage.ema, own_teacher(folder), config),
+        selection=Selection(
+            score=lambda: heldout_loss()["heldout_loss"],
+            publish=lambda: save_model(stage.ema, folder / "teacher" / BEST, config),
+        ),
+        concerns=partial(concerns, settled=0),
         **_loop_arguments(job),
     )
     facts = dict(teacher_seconds=round(seconds, 1), sigma_data=sigma_data)
@@ -145,7 +170,7 @@ def run_teacher(job, identity):
 
 def run_student(job, identity, teacher_path):
     """Phase 2; writes the student's average to FOLDER/final_model.pt and to the export folder."""
-    settings, images, folder, device, processes, _ = job
+    settings, images, folder, device, processes, *_ = job
     teacher = load_model(teacher_path, create_custom_model, device)
     teacher_json = read_json(teacher_path.with_name("model_config.json"))
     config = student_config(teacher_json, settings, teacher_path)
@@ -164,6 +189,13 @@ def run_student(job, identity, teacher_path):
         torch.manual_seed(settings.run.seed)
         return {"logits_heldout": stage.adversary.mean_logit(heldout)}
 
+    selection = NO_SELECTION
+    if settings.run.best_images:
+        distance = DistanceToTraining(images.train, settings.run.best_images, device)
+        selection = Selection(
+            score=lambda: distance(stage.ema),
+            publish=lambda: save_student(stage.ema, folder / "student" / BEST, config),
+        )
     seconds = train(
         stage,
         total=settings.student.student_iterations,
@@ -171,19 +203,21 @@ def run_student(job, identity, teacher_path):
         pictures=pictures,
         extra_metrics=heldout_logits,
         on_save=lambda: save_student(stage.ema, folder / "final_model.pt", config),
+        selection=selection,
         concerns=partial(concerns, settled=stage.settled),
         **_loop_arguments(job),
     )
-    best = Path(settings.run.export_dir) / "best_model.pt"
+    exported = Path(settings.run.export_dir) / BEST
 
     def export():
-        if best.exists():
-            print(f"{best}: the student there is replaced; each run keeps its own final_model.pt")
-        save_student(stage.ema, best, config)
+        sweep_dead(exported.parent)
+        if exported.exists():
+            print(f"{exported}: the student there is replaced; each run keeps its final_model.pt")
+        save_student(stage.ema, exported, config)
         add_facts(folder, student_seconds=round(seconds, 1))
 
     processes.first(export)
-    print(f"student: {seconds:.0f} s of training; python sampling.py --ckpt_path {best}")
+    print(f"student: {seconds:.0f} s of training; python sampling.py --ckpt_path {exported}")
     return seconds
 
 
@@ -204,7 +238,7 @@ def _heldout(images, device):
 
 
 def _loop_arguments(job):
-    settings, images, folder, device, processes, parts = job
+    settings, images, folder, device, processes, parts, stop = job
     run = settings.run
     return dict(
         batch_of=build_batches(settings, images.train, device, processes),
@@ -216,6 +250,8 @@ def _loop_arguments(job):
         save_interval=run.save_interval,
         sample_interval=run.sample_interval,
         keep_checkpoints=run.keep_checkpoints,
+        max_skips=run.max_skips,
+        stop=stop,
     )
 
 

@@ -78,7 +78,8 @@ class Laboratory:
         now = flat(groups) | {"minutes": self.plan["minutes"]}
         path = self.folder / "base.json"
         before = read_json(path) if path.exists() else now
-        other = [key for key in now if before.get(key) != now[key]]
+        # A setting that is newer than the folder had what is its default now.
+        other = [key for key in now if before.get(key, now[key]) != now[key]]
         if other:
             key = other[0]
             raise UserError(

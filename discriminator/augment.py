@@ -83,5 +83,6 @@ class Augment(nn.Module):
         """ADA's rule (sec. 3): r = E[sign D(real)], `mean_sign`, above `target` means that D knows
         the training images, so p rises, else it falls, by images/speed: `speed` images take it from
         0 to 1."""
-        sign = (mean_sign - target).sign()
+        # Logits that are not finite say nothing; without this, p would stay so for ever.
+        sign = (mean_sign - target).sign().nan_to_num()
         self.p.add_(sign * (images / speed)).clamp_(0, 1)

@@ -6,16 +6,12 @@ to be compared with its sources, and changed sources get a file of their own.
 
 import errno
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from src.utils import UserError, read_json, whole_file, write_json
-
-# A temporary file that nobody has written to for this long belongs to a build that was killed.
-STALE_SECONDS = 3600
+from src.utils import UserError, read_json, sweep_dead, whole_file, write_json
 
 
 class ImageCache:
@@ -63,7 +59,7 @@ def cached_images(cache_dir, digest, count, make_images, size=64):
 
 def _build(path, digest, shape, images):
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
+    sweep_dead(path.parent)
     if shutil.disk_usage(path.parent).free < _bytes(shape):
         raise OSError(errno.ENOSPC, "No space left on device")
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -92,19 +88,11 @@ def _is_whole(path, digest, shape):
         return False
     return (
         note == {"digest": digest, "shape": list(shape)}
+        and isinstance(images, np.ndarray)  # an archive of arrays is loaded as something else
         and images.dtype == np.uint8
         and images.shape == shape
         and stored == images.offset + _bytes(shape)
     )
-
-
-def _sweep(folder):
-    for leftover in folder.glob(".*.tmp.*"):
-        try:
-            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                leftover.unlink()
-        except FileNotFoundError:
-            continue  # another process swept it first
 
 
 def _note(path):

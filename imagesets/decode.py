@@ -1,12 +1,12 @@
 """One image file -> 64x64 RGB pixels, the same to the last bit as the challenge's transform."""
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from src.utils import UserError
+from src.utils import UserError, one_line
 
 # Part of every cache's key: raise it whenever a rule below changes what comes out.
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -15,13 +15,33 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # decoded, because its pixels may not fit into memory.
 MAX_PIXELS = 89_478_485
 
+# EXIF's orientation -> what brings the image upright.
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# TIFF's tags, and what one of them says of grey images whose zero is white.
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+
+# Pillow widens or narrows these PNG pixels to 8 bits, but not the colour that is transparent.
+KEY_SCALES = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
+
 
 class UnreadableImage(UserError):
-    """An image file that cannot be used; `reason` says why without naming the file."""
+    """An image file that cannot be used; `reason` says why without naming the file, `lasting`
+    whether its content is the reason, so that trying again is no use."""
 
-    def __init__(self, path, reason):
-        super().__init__(f"{path}: cannot be used as an image ({reason}); replace or remove it")
-        self.reason = reason
+    def __init__(self, path, reason, lasting=True):
+        name = one_line(str(path))
+        super().__init__(f"{name}: cannot be used as an image ({reason}); replace or remove it")
+        self.reason, self.lasting = reason, lasting
 
 
 def decode_image(path, size=64):
@@ -29,31 +49,67 @@ def decode_image(path, size=64):
 
     Square RGB files come out exactly as from torchvision's `Resize((size, size))` on the PIL image.
     Anything else is first made into one: turned as its EXIF tag says, transparency laid on white,
-    16-bit grey shifted to 8 bits, other colour spaces converted, the first frame of an animation
-    taken, and the largest central square cut out. Raises `UnreadableImage` (a `UserError`).
+    16 bits shifted to 8, other colour spaces converted, the first frame of an animation taken, and
+    the largest central square cut out. Raises `UnreadableImage` (a `UserError`).
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS}")
-            pixels = _central_square(_to_rgb(ImageOps.exif_transpose(image)))
-        return np.array(pixels.resize((size, size), Image.Resampling.BILINEAR))
+            pixels = _to_rgb(image)
+            turn = UPRIGHT.get(_orientation(image))
+        if turn is not None:
+            pixels = pixels.transpose(turn)
+        pixels = _central_square(pixels).resize((size, size), Image.Resampling.BILINEAR)
+        return np.array(pixels)
     except Exception as error:  # damaged files raise almost anything, SyntaxError included
-        raise UnreadableImage(path, _one_line(error, path)) from error
+        passing = isinstance(error, MemoryError) or bool(getattr(error, "errno", None))
+        raise UnreadableImage(path, _reason(error, path), not passing) from error
+
+
+def _orientation(image):
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # damaged metadata of a sound image: it is taken as it is stored
+        return None
 
 
 def _to_rgb(image):
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow's own conversion would clip every value above 255 to white.
-        grey = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range")
+    if image.mode == "I" and image.format != "PNG":
+        raise ValueError("32-bit and signed pixels have no fixed range")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _deep_grey_to_rgb(image)
+    if image.format == "PNG":
+        _rescale_key(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _deep_grey_to_rgb(image):
+    # Pillow's own conversion would clip every value above 255 to white.
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    (bits,) = set(tags.get(BITS_PER_SAMPLE, (16,)))
+    values = np.asarray(image).astype(np.int64)
+    grey = (values >> (bits - 8)).clip(0, 255).astype(np.uint8)
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        grey = 255 - grey
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _rescale_key(image):
+    key = image.info.get("transparency")
+    scale = KEY_SCALES.get(image.tile[0][3]) if image.tile else None
+    if key is None or scale is None:
+        return
+    scaled = tuple(int(v * scale) for v in key) if isinstance(key, tuple) else int(key * scale)
+    image.info["transparency"] = scaled
 
 
 def _central_square(image):
@@ -62,10 +118,10 @@ def _central_square(image):
     return image.crop((left, top, left + side, top + side))
 
 
-def _one_line(error, path):
+def _reason(error, path):
     if isinstance(error, Image.UnidentifiedImageError):
-        return f"not one of {', '.join(FORMATS)}"
+        return f"not one of {', '.join(FORMATS)}, or damaged at its beginning"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = str(error).replace(str(path), "the file")
-    return " ".join(text.split())[:200] or type(error).__name__
+    text = one_line(" ".join(str(error).replace(str(path), "the file").split()))
+    return text[:200] or type(error).__name__

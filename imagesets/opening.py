@@ -1,32 +1,17 @@
 """`open_image_sets`: from what the user asked for to a training and a validation set."""
 
 import hashlib
-import warnings
-from functools import partial
+import os
 from pathlib import Path
-from typing import NamedTuple
 
-from PIL import Image
-
-from imagesets.cache import ImageCache, cached_images
-from imagesets.contents import content_hashes, unreadable_error
-from imagesets.decode import DECODE_VERSION, UnreadableImage, decode_image
+from imagesets.cache import cached_images
+from imagesets.folder import SIZE, ImageSets, open_folder
 from imagesets.kaggle import download_simpsons, simpsons_folder
 from imagesets.parallel import map_ordered, reported
-from imagesets.splits import chosen_split, hashed_split, list_images, write_split
 from imagesets.synthetic import GENERATOR_VERSION, draw_face
 from src.utils import UserError
 
 DATA_DIR = Path(__file__).resolve().parents[1] / "data"
-SIZE = 64
-
-
-class ImageSets(NamedTuple):
-    """Two sets of decoded images that share none, and one line that says what they are."""
-
-    train: ImageCache
-    val: ImageCache
-    description: str
 
 
 def open_image_sets(
@@ -38,6 +23,7 @@ def open_image_sets(
     seed=42,
     synthetic_count=4000,
     progress=True,
+    skip_bad_images=False,
 ):
     """Open (decoding at the first time) the images to train on and those held out.
 
@@ -47,8 +33,10 @@ def open_image_sets(
     train_split, val_split: files with one id a line (`ID` or a relative path). Of a folder, with
         one of them the other set is the rest; with none, about a tenth is held out by a hash of the
         names and `seed`, and both lists are written below `cache_dir`.
-    progress: print what takes long and where generated lists are.
-    Raises `UserError` for every mistake in these, for missing and for unreadable images.
+    progress: print what takes long, where generated lists are and which images are left out.
+    skip_bad_images: leave out images that cannot be used, as if they were not there.
+    Raises `UserError` for every mistake in these, for missing images, and for images that cannot be
+    used or leave none for one of the sets.
     """
     if data not in ("simpsons", "folder", "synthetic"):
         raise UserError(f"--data {data}: unknown; use simpsons, folder or synthetic")
@@ -61,13 +49,13 @@ def open_image_sets(
         return _open_synthetic(cache_dir, seed, synthetic_count, progress)
     if data == "folder" and not data_root:
         raise UserError("--data folder: --data_root DIR is missing; it names the folder of images")
-    official = simpsons_folder(DATA_DIR)
-    if data_root and (data == "folder" or Path(data_root).resolve() != official.resolve()):
-        return _open_folder(data_root, train_split, val_split, cache_dir, seed, progress)
+    rest = (cache_dir, seed, skip_bad_images, progress)
+    official = os.path.realpath(simpsons_folder(DATA_DIR))
+    if data_root and (data == "folder" or os.path.realpath(data_root) != official):
+        return open_folder(data_root, train_split, val_split, *rest)
     train_split = train_split or _official_split("train_split")
     val_split = val_split or _official_split("val_split")
-    root = download_simpsons(DATA_DIR)
-    return _open_folder(root, train_split, val_split, cache_dir, seed, progress, "simpsons")
+    return open_folder(download_simpsons(DATA_DIR), train_split, val_split, *rest, "simpsons")
 
 
 def _official_split(name):
@@ -78,69 +66,6 @@ def _official_split(name):
             f" name a file with --{name}, or use --data_root DIR or --data synthetic"
         )
     return path
-
-
-def _open_folder(root, train_split, val_split, cache_dir, seed, progress, title="folder"):
-    root = Path(root)
-    names = list_images(root)
-    place = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    if train_split or val_split:
-        train, val = chosen_split(root, names, train_split, val_split)
-    else:
-        train, val = hashed_split(root, names, seed)
-        lists = Path(cache_dir) / "splits" / f"{place}-seed{seed}"
-        write_split(lists / "train_split.txt", train)
-        write_split(lists / "val_split.txt", val)
-        if progress:
-            print(f"no split files given: {len(val)} of {len(names)} held out, lists in {lists}")
-    manifest = Path(cache_dir) / f"contents-{place}.jsonl"
-    label = f"reading {root}" if progress else None
-    hashes = content_hashes(root, train + val, manifest, label)
-    sets = (
-        _decoded(root, train, val, hashes[: len(train)], cache_dir, progress),
-        _decoded(root, val, [], hashes[len(train) :], cache_dir, progress),
-    )
-    text = f"{title} {root}: {len(train)} images for training, {len(val)} for validation"
-    return ImageSets(*sets, text)
-
-
-def _decoded(root, names, others, hashes, cache_dir, progress):
-    digest = hashlib.sha256(f"decoded v{DECODE_VERSION} size {SIZE}\n".encode())
-    for content in hashes:
-        digest.update(content)
-    label = f"decoding {root}" if progress else None
-    make = partial(_decode_all, root, names, others, label)
-    return cached_images(cache_dir, digest.hexdigest(), len(names), make, SIZE)
-
-
-def _decode_all(root, names, others, label):
-    """Yield the decoded images of `names`; a failure is raised at the end, with all others found.
-
-    After a failure `others` are tried too, so that one run names every file to be replaced.
-    """
-    failures = []
-    try_one = partial(_try_decode, root)
-    with warnings.catch_warnings():
-        # `decode_image` refuses these images by itself, in the one error at the end.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        results = reported(map_ordered(try_one, names), len(names), label)
-        for name, result in zip(names, results, strict=True):
-            if isinstance(result, UnreadableImage):
-                failures.append((name, result.reason))
-            elif not failures:
-                yield result
-        if failures:
-            for name, result in zip(others, map_ordered(try_one, others), strict=True):
-                if isinstance(result, UnreadableImage):
-                    failures.append((name, result.reason))
-            raise unreadable_error(root, failures, len(names) + len(others))
-
-
-def _try_decode(root, name):
-    try:
-        return decode_image(root / name, SIZE)
-    except UnreadableImage as error:
-        return error
 
 
 def _open_synthetic(cache_dir, seed, count, progress):

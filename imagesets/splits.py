@@ -6,42 +6,16 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from imagesets.decode import SUFFIXES
-from src.utils import UserError, whole_file
+from imagesets.messages import some, writing
+from src.utils import UserError, one_line, whole_file
 
 VALIDATION_SHARE = 0.1
 MAX_VALIDATION = 1000
 
 
-def list_images(root):
-    """All image files under `root` as sorted relative paths with `/`, by their suffix.
-
-    Hidden files and folders are left out; links to folders are followed, each folder once.
-    Raises `UserError` when `root` is not a folder, cannot be listed or holds no image.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"--data_root {root}: no such folder; name a folder of images")
-
-    def fail(error):
-        raise UserError(f"{error.filename}: cannot be listed ({error.strerror})") from error
-
-    names, seen = [], set()
-    for folder, subfolders, files in os.walk(root, onerror=fail, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        relative = Path(folder).relative_to(root)
-        names += [
-            (relative / name).as_posix()
-            for name in files
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
-    if not names:
-        raise UserError(f"--data_root {root}: no images in it (looked for {', '.join(SUFFIXES)})")
-    return sorted(names)
+def unlistable(name):
+    """Why a split file cannot name the image `name`, or None: it has one name a line."""
+    return "a line break in its name, which no split file can list" if "\n" in name else None
 
 
 def read_split(path, flag):
@@ -50,78 +24,97 @@ def read_split(path, flag):
     Raises `UserError` (naming `flag`) when the file is absent, not text or empty.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{flag} {path}: cannot be read ({reason})") from error
-    ids = [line.strip() for line in text.splitlines() if line.strip()]
+        raise UserError(f"{flag} {one_line(str(path))}: cannot be read ({reason})") from error
+    # Only line feeds end a line: Unicode's other line breaks may be part of a name.
+    ids = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not ids:
-        raise UserError(f"{flag} {path}: no ids in it; one id a line is expected")
+        raise UserError(f"{flag} {one_line(str(path))}: no ids in it; one id a line is expected")
     return ids
 
 
-def find_ids(ids, names, root, path, flag):
+def find_ids(ids, names, bad, root, path, flag):
     """Split ids -> image names: an id is a name as listed, or a name without its suffix.
 
-    Where several files share a stem, `.png` is preferred. Raises `UserError` when ids have no image
-    (how many, the first ten) or when an image is listed twice.
+    Where several files share a stem, `.png` is preferred. Ids that only an image among `bad` has
+    are left out. Raises `UserError` when ids have no image at all (how many, the first ten) or when
+    an image is listed twice.
     """
-    present = set(names)
-    by_stem = {}
-    for name in names:
-        stem, suffix = os.path.splitext(name)
-        by_stem.setdefault(stem, {})[suffix.lower()] = name
+    usable, left_out = _by_id(names), _by_id(bad)
     found, missing = [], []
     for one in ids:
-        name = _find_id(str(PurePosixPath(one)), present, by_stem)
-        if name is None:
-            missing.append(one)
-        else:
+        name = _find_id(one, *usable)
+        if name is not None:
             found.append(name)
+        elif _find_id(one, *left_out) is None:
+            missing.append(one)
+    where = f"{flag} {one_line(str(path))}"
     if missing:
         raise UserError(
-            f"{flag} {path}: {len(missing)} of {len(ids)} ids have no image in {root}:"
-            f" {_some(missing)}; add these images, or give a {flag} file that lists only the"
+            f"{where}: {len(missing)} of {len(ids)} ids have no image in {one_line(str(root))}:"
+            f" {some(missing)}; add these images, or give a {flag} file that lists only the"
             " images that are there"
         )
     twice = [name for name, count in Counter(found).items() if count > 1]
     if twice:
         raise UserError(
-            f"{flag} {path}: {len(twice)} images are listed more than once: {_some(twice)};"
+            f"{where}: {len(twice)} images are listed more than once: {some(twice)};"
             " keep one line for each"
         )
     return found
 
 
+def _by_id(names):
+    by_stem = {}
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        by_stem.setdefault(stem, {})[suffix.lower()] = name
+    return set(names), by_stem
+
+
 def _find_id(one, present, by_stem):
-    if one in present:
-        return one
-    candidates = by_stem.get(one, {})
-    return next((candidates[suffix] for suffix in SUFFIXES if suffix in candidates), None)
+    for spelled in (one, one.strip()):  # blanks around an id are seldom meant, but may be
+        spelled = str(PurePosixPath(spelled))
+        if spelled in present:
+            return spelled
+        candidates = by_stem.get(spelled, {})
+        for suffix in SUFFIXES:
+            if suffix in candidates:
+                return candidates[suffix]
+    return None
 
 
-def chosen_split(root, names, train_split, val_split):
+def chosen_split(root, names, bad, train_split, val_split):
     """`(train names, validation names)` from split files; with only one, the rest is the other.
 
-    Raises `UserError` for what `read_split` and `find_ids` refuse, for an image in both sets and
-    for a file that leaves nothing for the other set.
+    names: the images to choose among; bad: those that cannot be used, which are left out where they
+    are listed. Raises `UserError` for what `read_split` and `find_ids` refuse, for an image in both
+    sets and for a file that leaves nothing for the other set.
     """
     sets = []
     for path, flag in ((train_split, "--train_split"), (val_split, "--val_split")):
-        sets.append(path and find_ids(read_split(path, flag), names, root, path, flag))
+        sets.append(
+            find_ids(read_split(path, flag), names, bad, root, path, flag) if path else None
+        )
     train, val = sets
     if train is None or val is None:
-        used = set(train or val)
+        used = set(train if val is None else val)
         rest = [name for name in names if name not in used]
-        if not rest:
-            only = train_split or val_split
-            raise UserError(f"{only}: lists every image of {root}, none is left for the other set")
+        if not rest and not bad:
+            only = one_line(str(train_split or val_split))
+            raise UserError(
+                f"{only}: lists every image of {one_line(str(root))}, none is left for the other"
+                " set"
+            )
         return (train, rest) if val is None else (rest, val)
     both = sorted(set(train) & set(val))
     if both:
         raise UserError(
-            f"--train_split {train_split} and --val_split {val_split}: {len(both)} images are in"
-            f" both: {_some(both)}; an image is either for training or for validation"
+            f"--train_split {one_line(str(train_split))} and --val_split"
+            f" {one_line(str(val_split))}: {len(both)} images are in both: {some(both)}; an image"
+            " is either for training or for validation"
         )
     return train, val
 
@@ -135,7 +128,9 @@ def hashed_split(root, names, seed):
     images. Raises `UserError` for fewer than two images.
     """
     if len(names) < 2:
-        raise UserError(f"{root}: one image only; one to train on and one to hold out are needed")
+        raise UserError(
+            f"{one_line(str(root))}: one image only; one to train on and one to hold out are needed"
+        )
 
     def rank(name):
         text = f"{seed}/{name}".encode("utf-8", "surrogateescape")
@@ -152,15 +147,5 @@ def hashed_split(root, names, seed):
 def write_split(path, names):
     """Write names one a line, as `read_split` reads them. Raises `UserError`."""
     text = "".join(f"{name}\n" for name in names)
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"{path}: cannot be written ({reason}); choose another --cache_dir"
-        ) from error
-
-
-def _some(names):
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    with writing(path), whole_file(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))

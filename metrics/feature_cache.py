@@ -27,7 +27,7 @@ def cached_features(folder, space, content, device, embed):
     try:
         with np.load(path) as stored:
             return stored["features"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError):
         features = embed()
     with whole_file(path) as temporary:
         np.savez(temporary, features=features)

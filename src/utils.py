@@ -2,14 +2,8 @@
 beside them that every command shares: one-line errors, whole files, picture sheets."""
 
 import argparse
-import difflib
-import hashlib
-import json
-import os
 import random
 import sys
-import zipfile
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -17,20 +11,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-
-class UserError(Exception):
-    """A user's mistake. The message is one line: what is wrong, where, and what to do."""
-
-
-def did_you_mean(name, known):
-    """The end of a message, `; did you mean NEAREST?`, or nothing where no known name is near."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def reason_of(error):
-    """The first line of an exception's message, or its kind where it has none."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+# Most of these serve the callers of this module, who find all such helpers here.
+from src.errors import UserError, did_you_mean, file_error, one_line, reason_of  # noqa: F401
+from src.files import (  # noqa: F401
+    file_digest,
+    read_json,
+    sweep_dead,
+    torch_load,
+    torch_save,
+    whole_file,
+    write_json,
+)
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -52,9 +43,9 @@ def run_command(main):
     try:
         sys.exit(main())
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
+        print(one_line(f"error: {file_error(error)}"), file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -128,90 +119,10 @@ def picture_sheet(pixels, columns=8, scale=2, gap=2):
     return Image.fromarray(sheet)
 
 
-@contextmanager
-def whole_file(path):
-    """Yield a temporary path beside `path`; on success it is synced to disk and moved into place.
-
-    A reader sees the old file or the new one, never a part. The temporary name keeps the suffix,
-    because writers choose the format by it. On an exception nothing is left behind.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not NamedTemporaryFile: its mode 0600 would stay on the final file.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def file_digest(path):
-    """SHA-256 of a file's content, 32 bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
-
-
 def save_picture(image, path):
     """Write a PIL image, whole or not at all; the suffix says the format."""
     with whole_file(path) as temporary:
         image.save(temporary)
-
-
-def write_json(path, content):
-    """Write `content` as indented JSON, whole or not at all."""
-    with whole_file(path) as temporary:
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8")
-
-
-def read_json(path):
-    """Read a JSON object; `UserError` when the file is absent or not a JSON object."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a JSON object was expected")
-    return content
-
-
-def torch_save(content, path):
-    """`torch.save`, whole or not at all. Raises `UserError` when the disk is full."""
-    try:
-        with whole_file(path) as temporary:
-            torch.save(content, temporary)
-    except RuntimeError as error:  # what torch raises for a failed write
-        raise UserError(f"{path}: cannot be written; is the disk full?") from error
-
-
-def torch_load(path, device="cpu"):
-    """Load a file of tensors and plain values; code in it is never run.
-
-    Raises `UserError` when the file is absent, damaged (every record's checksum is verified, which
-    plain loading does not do) or holds anything else than tensors and plain values.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise UserError(f"{path}: damaged (checksum of {damaged!r}); use another checkpoint")
-        return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; train first, or name a checkpoint") from error
-    except UserError:
-        raise
-    except Exception as error:  # any damage or foreign format ends in this one line
-        raise UserError(
-            f"{path}: not a checkpoint that can be loaded ({reason_of(error)})"
-        ) from error
 
 
 def save_model(model, checkpoint_path, model_config, config_path=None):

@@ -22,14 +22,16 @@ def damage(path):
 
 def save(folder, *steps, keep=2):
     for step in steps:
-        save_checkpoint(folder, step, {"x": torch.full((100,), float(step))}, keep)
+        stage = {"x": torch.full((100,), float(step))}
+        content = {"identity": {}, "seconds": 0.0, "window": {}, "stage": stage}
+        save_checkpoint(folder, step, content, keep)
 
 
 def test_the_last_few_are_kept(tmp_path):
     assert load_newest(tmp_path) is None
     save(tmp_path, 5, 10, 15)
     assert list_checkpoints(tmp_path) == [15, 10]
-    assert load_newest(tmp_path)["x"][0] == 15
+    assert load_newest(tmp_path)["stage"]["x"][0] == 15
 
 
 def test_a_damaged_one_is_passed_over_and_never_costs_a_good_one(tmp_path, capsys):

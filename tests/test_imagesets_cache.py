@@ -3,7 +3,7 @@
 import os
 import pickle
 import shutil
-import time
+import subprocess
 from collections import namedtuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 
 import imagesets.cache
 import imagesets.contents
-import imagesets.opening
+import imagesets.folder
 from imagesets import open_image_sets
 from imagesets.cache import cached_images
 from imagesets.parallel import map_ordered
@@ -72,7 +72,7 @@ def test_pickled_cache_opens_the_same_file_and_carries_no_pixels(tmp_path):
 
 def test_second_opening_neither_decodes_nor_reads(folder, settled, monkeypatch):
     first = open_folder(folder)
-    monkeypatch.setattr(imagesets.opening, "decode_image", refuse)
+    monkeypatch.setattr(imagesets.folder, "decode_image", refuse)
     monkeypatch.setattr(imagesets.contents, "file_digest", refuse)
     second = open_folder(folder)
     assert second.train.digest == first.train.digest
@@ -165,10 +165,11 @@ def test_wrong_number_of_images_leaves_nothing(tmp_path):
 
 
 def test_leftovers_of_killed_builds_are_swept(tmp_path):
-    old, new = tmp_path / ".a.1.tmp.npy", tmp_path / ".b.1.tmp.npy"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    old, new = tmp_path / f".a.{ended.pid}.tmp.npy", tmp_path / f".b.{os.getpid()}.tmp.npy"
     old.touch()
     new.touch()
-    os.utime(old, (time.time() - 7200,) * 2)
     cached_images(tmp_path, "d" * 64, 5, lambda: PIXELS)
     assert not old.exists() and new.exists()
 

@@ -120,7 +120,7 @@ def test_training_and_evaluation_work_with_foreign_files_over_ours(tmp_path):
     copy.mkdir()
     for package in OURS:
         shutil.copytree(ROOT / package, copy / package)
-    for name in ("custom_model.py", "samplers.py", "train.py", "evaluate.py"):
+    for name in ("custom_model.py", "model_config.py", "samplers.py", "train.py", "evaluate.py"):
         shutil.copy(ROOT / name, copy)
     (copy / "dataset.py").write_text(FOREIGN_DATASET)
     (copy / "sampling.py").write_text("raise ImportError('nobody imports the sampler')\n")

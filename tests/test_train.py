@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
     "--preset tiny --data synthetic --synthetic_count 32 --batch_size 4 --device cpu"
     " --num_iterations 5 --student_iterations 5 --warmup 1 --disc_warmup 1 --disc_channels 8"
-    " --log_interval 2 --save_interval 2 --sample_interval 4 --teacher_steps 2"
+    " --log_interval 2 --save_interval 2 --sample_interval 4 --teacher_steps 2 --best_images 8"
 ).split()
 
 
@@ -69,6 +69,9 @@ def test_a_run_leaves_what_people_and_graders_expect(finished):
         "run/log.jsonl",
         "run/teacher/model.pt",
         "run/teacher/model_config.json",
+        "run/teacher/best_model.pt",
+        "run/student/best_model.pt",
+        "run/student/model_config.json",
         "run/teacher/checkpoint_iter_5.pt",
         "run/teacher/checkpoint_iter_4.pt",
         "run/student/checkpoint_iter_5.pt",

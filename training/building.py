@@ -34,6 +34,7 @@ def open_images(settings):
         cache_dir=data.cache_dir,
         seed=data.data_seed,
         synthetic_count=data.synthetic_count,
+        skip_bad_images=data.skip_bad_images,
     )
     if len(images.train) < data.batch_size:
         raise UserError(f"--batch_size {data.batch_size}: there are {len(images.train)} images")

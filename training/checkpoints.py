@@ -2,6 +2,8 @@
 
 from src.utils import UserError, torch_load, torch_save
 
+VERSION = 1  # goes up when a checkpoint holds what an earlier program would misread
+
 # Parts of an identity that are hashes, which would say nothing to a reader.
 DIGESTS = {"images": "images", "teacher": "weights of the teacher"}
 
@@ -35,31 +37,55 @@ def list_checkpoints(folder):
     return sorted(steps, reverse=True)
 
 
-def save_checkpoint(folder, step, content, keep):
-    """Write `content` for `step`, then delete all but the newest `keep` up to that step."""
-    torch_save({"step": step, **content}, checkpoint_path(folder, step))
+def save_checkpoint(folder, step, content, keep, best=None):
+    """Write `content` for `step`, then delete all but the newest `keep` up to that step and that
+    of the step `best`."""
+    torch_save({"version": VERSION, "step": step, **content}, checkpoint_path(folder, step))
     past = [old for old in list_checkpoints(folder) if old <= step]
     for old in past[keep:]:
-        checkpoint_path(folder, old).unlink(missing_ok=True)
+        if old != best:
+            checkpoint_path(folder, old).unlink(missing_ok=True)
 
 
 def sweep_temporaries(folder):
-    """Delete what a killed writer left behind: each is as large as a checkpoint."""
+    """Delete what a killed writer left behind in a folder that nobody else writes to: each is as
+    large as a checkpoint."""
     for leftover in folder.glob(".*.tmp.*"):
         leftover.unlink(missing_ok=True)
+
+
+class NewerVersion(UserError):
+    """A checkpoint of a program that is newer than this one."""
+
+
+def _checked(content, path):
+    """The content of a checkpoint. Raises `UserError` for one that is none of ours."""
+    if not isinstance(content, dict) or not isinstance(content.get("version", 0), int):
+        raise UserError(f"{path}: not a checkpoint of this program; use another one")
+    if content.get("version", 0) > VERSION:
+        raise NewerVersion(
+            f"{path}: written by a newer version of this program; update it, or give another"
+            " --save_dir"
+        )
+    if not {"step", "identity", "seconds", "window", "stage"} <= set(content):
+        raise UserError(f"{path}: not a checkpoint of a run; use another one")
+    return content
 
 
 def load_newest(folder):
     """Content of the newest checkpoint that is undamaged, or None where there is none at all.
 
     A damaged one is passed over aloud and renamed to `*.damaged`. Raises `UserError` when all are
-    damaged: starting anew in silence would throw a run away.
+    damaged: starting anew in silence would throw a run away; or for one of a newer program.
     """
     steps = list_checkpoints(folder)
     damaged = list(folder.glob("checkpoint_iter_*.damaged"))
     for step in steps:
         try:
-            return torch_load(checkpoint_path(folder, step))
+            content = torch_load(checkpoint_path(folder, step))
+            return _checked(content, checkpoint_path(folder, step))
+        except NewerVersion:
+            raise
         except UserError as error:
             print(f"skipping a checkpoint: {error}")
             path = checkpoint_path(folder, step)

@@ -1,14 +1,23 @@
 """Command line <-> `Settings`: flags are the fields, presets fill in, every value is checked."""
 
 import argparse
-import math
 from dataclasses import MISSING, fields
 
-from discriminator import check_name
+from src.arguments import (
+    InRange,
+    check_range,
+    line,
+    line_or_empty,
+    real_number,
+    shown,
+    whole_number,
+)
 from src.utils import CommandParser, UserError, did_you_mean
-from training.derived import alone_steps, head_resolutions, policy_names, student_sigmas
+from training.contradictions import check_places, check_together, check_warmups
 from training.presets import PRESETS, RECIPES
 from training.settings import GROUPS, Settings, flat
+
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def build_parser(prog="train.py"):
@@ -32,25 +41,33 @@ def add_flag(parser, item):
     flag = f"--{item.name}"
     if isinstance(default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, **told)
-    elif isinstance(default, list):
-        parser.add_argument(flag, nargs=len(default), type=type(default[0]), **told)
+    elif isinstance(default, str):
+        kind = line if default else line_or_empty
+        parser.add_argument(flag, type=kind, choices=item.metadata["choices"], **told)
     else:
-        choices = item.metadata["choices"]
-        parser.add_argument(flag, type=type(default), choices=choices, **told)
+        numbers = default if isinstance(default, list) else [default]
+        kind = whole_number if isinstance(numbers[0], int) else real_number
+        count = dict(nargs=len(default)) if isinstance(default, list) else {}
+        limits = {key: item.metadata[key] for key in ("low", "high")}
+        parser.add_argument(flag, type=kind, action=InRange, **limits, **count, **told)
 
 
 def parse_settings(arguments, prog="train.py"):
-    """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run). Raises `UserError`, naming
-    the flag."""
+    """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run). A flag that is given twice
+    has its last value. Raises `UserError`, naming the flag."""
     parser = build_parser(prog)
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
         flags = [action.option_strings[0] for action in parser._actions]
-        parser.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0], flags)}")
+        name = unknown[0].partition("=")[0]
+        parser.error(f"unknown argument {shown(name)}{did_you_mean(name, flags)}")
     given = vars(given)
     preset, recipe, dry_run = (given.pop(key) for key in ("preset", "recipe", "dry_run"))
     name = preset if recipe == "default" else f"{preset}+{recipe}"
-    return make_settings({**PRESETS[preset], **RECIPES[recipe], **given}), name, dry_run
+    settings = make_settings({**PRESETS[preset], **RECIPES[recipe], **given})
+    check_warmups(settings, given)
+    check_places(settings)
+    return settings, name, dry_run
 
 
 def make_settings(values):
@@ -67,7 +84,7 @@ def make_settings(values):
             _check(known[key], value)
         groups[name] = group(**chosen)
     settings = Settings(**groups)
-    _check_together(settings)
+    check_together(settings)
     return settings
 
 
@@ -75,7 +92,8 @@ def settings_from_json(content):
     """The `Settings` of a `training_config.json`. Raises `UserError` when it holds none."""
     groups = content.get("settings")
     # A run of an earlier version may lack a group; it had what are the defaults now.
-    if not isinstance(groups, dict) or not groups or set(groups) - set(GROUPS):
+    fit = isinstance(groups, dict) and groups and not set(groups) - set(GROUPS)
+    if not fit or not all(isinstance(group, dict) for group in groups.values()):
         raise UserError("training_config.json: it does not hold the settings of a run")
     return make_settings(flat(groups))
 
@@ -85,59 +103,21 @@ def _default(item):
 
 
 def _check(item, value):
-    low, high = item.metadata["low"], item.metadata["high"]
-    for number in value if isinstance(value, list) else [value]:
-        if not isinstance(number, (int, float)):
-            continue
-        if not math.isfinite(number):
-            raise UserError(f"--{item.name} {number}: a finite number is needed")
-        if low is not None and number < low:
-            raise UserError(f"--{item.name} {number}: at least {low} is needed")
-        if high is not None and number > high:
-            raise UserError(f"--{item.name} {number}: at most {high} is allowed")
+    """One value, which may come from a file: its kind, choices and range."""
+    default, choices, flag = _default(item), item.metadata["choices"], f"--{item.name}"
+    if not _is_alike(value, default):
+        kind = f"{len(default)} numbers" if isinstance(default, list) else KINDS[type(default)]
+        raise UserError(f"{flag} {shown(value)}: {kind} expected")
+    if choices and value not in choices:
+        raise UserError(f"{flag} {shown(value)}: use one of {', '.join(choices)}")
+    if not isinstance(default, (bool, str)):
+        check_range(flag, value, item.metadata["low"], item.metadata["high"])
 
 
-def _check_together(settings):
-    sigmas = student_sigmas(settings.student)
-    if any(a <= b for a, b in zip(sigmas, sigmas[1:])):
-        raise UserError(
-            f"--sigmas, --first_sigma: {sigmas} must be four levels from largest to smallest"
-        )
-    if sum(settings.student.level_shares) <= 0:
-        raise UserError("--level_shares: at least one share must be above 0")
-    steps = settings.student.student_iterations
-    warm, alone = settings.student.warm_start, alone_steps(settings)
-    if warm + alone >= steps and settings.run.phase != "teacher":
-        raise UserError(
-            f"--warm_start {warm} and --disc_warmup {alone}: the student's {steps} steps would all"
-            " be warm-up; give less, or more --student_iterations"
-        )
-    _check_discriminator(settings)
-    if settings.run.phase == "teacher" and settings.student.teacher_ckpt:
-        raise UserError("--phase teacher trains a teacher; leave out --teacher_ckpt")
-    if settings.data.data == "folder" and not settings.data.data_root:
-        raise UserError("--data folder: name the folder with --data_root DIR")
-    if settings.data.data == "synthetic" and settings.data.data_root:
-        raise UserError("--data synthetic draws its images; leave out --data_root")
-
-
-def _check_discriminator(settings):
-    disc, loss = settings.discriminator, settings.distillation
-    head_resolutions(disc.disc_heads)
-    policy = policy_names(disc.augment)
-    if loss.distill == "none" and (disc.disc == "none" or not loss.adv_weight):
-        flag = "--disc none" if disc.disc == "none" else "--adv_weight 0"
-        raise UserError(f"--distill none and {flag}: the student has nothing to learn from")
-    if disc.disc == "none":
-        return
-    check_name(disc.disc)
-    if disc.ada_target and not policy:
-        raise UserError("--ada_target steers augmentation; name some, e.g. --augment translation")
-    if disc.ada_target and disc.gan_loss == "relativistic":
-        raise UserError("--ada_target asks for the sign of logits, relativistic ones have no zero")
-    if disc.disc_start == "teacher":
-        if settings.network.use_additional_condition:
-            raise UserError("--disc_start teacher: not with --use_additional_condition")
-        for flag in ("disc_channels", "disc_depth"):
-            if getattr(disc, flag):
-                raise UserError(f"--{flag} with --disc_start teacher: the teacher has its own size")
+def _is_alike(value, default):
+    """Whether a value is of the kind of the default; a whole number may stand for any."""
+    if isinstance(default, list):
+        is_list = isinstance(value, (list, tuple)) and len(value) == len(default)
+        return is_list and all(_is_alike(*pair) for pair in zip(value, default))
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)

@@ -39,10 +39,10 @@ def check_part_size(settings, size):
 
 def head_resolutions(text):
     """`--disc_heads "16,8"` -> [16, 8]. Raises `UserError`."""
-    try:
-        return [int(part) for part in _parts(text)]
-    except ValueError:
-        raise UserError(f"--disc_heads {text}: give resolutions, e.g. 16,8,4") from None
+    parts = _parts(text)
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise UserError(f"--disc_heads {text}: give resolutions, e.g. 16,8,4")
+    return [int(part) for part in parts]
 
 
 def _parts(text):
@@ -51,9 +51,12 @@ def _parts(text):
 
 
 def policy_names(text):
-    """`--augment "translation,color"` -> the names. Raises `UserError` for an unknown one."""
+    """`--augment "translation,color"` -> the names. Raises `UserError` for an unknown one
+    and for one that is there twice."""
     names = _parts(text)
     for name in names:
         if name not in POLICIES:
             raise UserError(f"--augment {name}: use some of {','.join(POLICIES)}")
+        if names.count(name) > 1:
+            raise UserError(f"--augment {text}: {name} is there twice")
     return names

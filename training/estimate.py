@@ -34,9 +34,10 @@ def describe(settings, device, processes=1):
     teacher, student = _stages(settings, device)
     unet, critic = _parameters(student.model), sum(map(_parameters, student.critics))
     keep = settings.run.keep_checkpoints
-    # One more than is kept stands on the disk while the newest is written.
-    teacher_disk = 4 * unet * (CHECKPOINT_COPIES * (keep + 1) + 1)
-    student_disk = teacher_disk + 4 * critic * 3 * (keep + 1)
+    # Beside those kept stand the best one, and the newest while it is written.
+    most = keep + 2
+    teacher_disk = 4 * unet * (CHECKPOINT_COPIES * most + 2)
+    student_disk = teacher_disk + 4 * critic * 3 * most
     lines = [json.dumps(told, indent=2)]
     lines.append(f"parameters: U-Net {unet:,}; what judges it {critic:,}")
     run, where = settings.run, f"{device}{', not compiled' * is_compiled}"

@@ -1,6 +1,8 @@
 """What a run writes for people: rows of `log.jsonl`, the curves picture, the sample sheets."""
 
 import json
+import math
+import os
 
 from src.utils import whole_file
 from training.sentinels import CHANNELS
@@ -37,9 +39,27 @@ def read_rows(path):
 
 
 def append_row(path, row):
-    """Add one row to the log."""
-    with open(path, "a") as file:
-        file.write(json.dumps(row) + "\n")
+    """Add one row to the log, whole or not at all; a number that is not finite becomes null."""
+    finite = {key: None if _is_lost(value) else value for key, value in row.items()}
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with open(path, "a") as file:
+            file.write(json.dumps(finite) + "\n")
+    except OSError as error:
+        os.truncate(path, before)
+        error.filename = str(path)
+        raise
+
+
+def _is_lost(value):
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def sync_log(path):
+    """Let all rows reach the disk, before a checkpoint says that they are there."""
+    if path.exists():
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
 
 
 def drop_rows_after(path, phase, step):
@@ -77,7 +97,9 @@ def draw_curves(rows, path):
         axis.set_title(title, fontsize=9)
         axis.legend(fontsize=8)
     axes[-1, 0].set_xlabel("step")
-    figure.tight_layout()
+    # Inches by hand: matplotlib's own layout takes as long as all the drawing.
+    height = figure.get_figheight()
+    figure.subplots_adjust(0.09, 0.5 / height, 0.98, 1 - 0.35 / height, hspace=0.35)
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=100)
     pyplot.close(figure)

@@ -1,6 +1,5 @@
 """The one training loop, for any stage: batches in, steps, logs, pictures, checkpoints."""
 
-import signal
 import sys
 import time
 from functools import partial
@@ -8,16 +7,25 @@ from functools import partial
 from tqdm import tqdm
 
 from src.utils import UserError, picture_sheet, save_picture, seed_everything, to_uint8
-from training.checkpoints import check_identity, load_newest, save_checkpoint, sweep_temporaries
-from training.logbook import append_row, draw_curves, drop_rows_after, read_rows
+from training.checkpoints import (
+    check_identity,
+    checkpoint_path,
+    load_newest,
+    save_checkpoint,
+    sweep_temporaries,
+)
+from training.fit import first_not_finite
+from training.logbook import append_row, draw_curves, drop_rows_after, read_rows, sync_log
 from training.parts import hashed_seed, split
 from training.processes import ALONE
 from training.schedules import is_picture_step
+from training.selection import NO_SELECTION, better
+from training.sentinels import REMEDIES
+from training.stopping import Interrupted, StopSignals
 from training.window import Window
 
 SHEET_IMAGES = 8  # the write-up wants about eight
 SECONDS_BETWEEN_LINES = 30
-MOST_SKIPS = 50  # updates in a row that are dropped for gradients that are not finite
 
 
 def train(
@@ -34,9 +42,12 @@ def train(
     sample_interval,
     keep_checkpoints,
     on_save,
+    max_skips=50,
+    selection=NO_SELECTION,
     concerns=lambda row: {},
     processes=ALONE,
     parts=1,
+    stop=None,
 ):
     """Take `stage` to `total` steps, going on from the newest checkpoint in `folder`/NAME.
 
@@ -44,31 +55,41 @@ def train(
     process's, which are taken in `parts`.
     identity: plain dict that a checkpoint must share to be gone on from.
     pictures() -> images in [-1, 1] of the stage's EMA; extra_metrics() -> dict; both at picture
-    steps. on_save() is called after each checkpoint. concerns(row) -> {name: line} is asked about
-    each row of the log; a line is said and logged once a run. processes: the job's; the first of
-    them logs, draws and saves.
-    Returns the seconds trained in all. Raises `Interrupted` after saving on SIGINT or SIGTERM.
+    steps. on_save() is called after each checkpoint. selection: says which checkpoint is the best,
+    which is kept. concerns(row) -> {name: line} is asked about each row of the log; a line is said
+    and logged once a run. max_skips: updates in a row that are dropped for gradients that are not
+    finite, after which training ends. processes: the job's; the first of them logs, draws and
+    saves. stop: the `StopSignals` of the run.
+    Returns the seconds trained in all. Raises `Interrupted` after saving on SIGINT or SIGTERM,
+    `UserError` where numbers are no longer finite.
     """
     own_folder, log = folder / stage.name, folder / "log.jsonl"
-    start, seconds, window = processes.first_then_all(
+    start, seconds, window, best = processes.first_then_all(
         lambda: _resume(stage, own_folder, identity, total)
     )
     said = processes.first(lambda: _prepare_log(log, stage.name, start))
 
-    def publish():
+    def publish(step):
         on_save()
+        if best and best["step"] == step:
+            selection.publish()
         draw_curves(read_rows(log), folder / "training_curves.png")
 
     def save(step):
-        state = {"identity": identity, "seconds": seconds, "window": window.state()}
-        save_checkpoint(own_folder, step, state | {"stage": stage.state_dict()}, keep_checkpoints)
-        publish()
-
-    if start == total:
-        processes.first(publish)  # a kill after the last checkpoint must not leave older files
+        nonlocal best
+        stored = stage.state_dict()
+        _refuse_not_finite(stored, stage.name, step, own_folder)
+        # Not where a signal has stopped it: the best does not depend on when a run was stopped.
+        if step % save_interval == 0 or step == total:
+            best = better(best, step, selection.score())
+        state = {"identity": identity, "seconds": seconds, "window": window.state(), "best": best}
+        sync_log(log)
+        best_step = best and best["step"]
+        state |= {"stage": stored}
+        save_checkpoint(own_folder, step, state, keep_checkpoints, best_step)
+        publish(step)
 
     own_parts = range(processes.rank * parts, (processes.rank + 1) * parts)
-    stop = _StopFlag()
     bar = tqdm(
         total=total,
         initial=start,
@@ -79,7 +100,9 @@ def train(
     )
     if not sys.stderr.isatty():
         bar.mininterval = SECONDS_BETWEEN_LINES  # in a file, each refresh stays
-    with stop, bar:
+    with stop or StopSignals() as stop, stop.deferred(), bar:
+        if start:
+            processes.first(partial(publish, start))  # what a kill after the checkpoint left undone
         for step in range(start, total):
             began, done = time.perf_counter(), step + 1
             # Nothing random survives from one step to the next, so a resumed run draws the same.
@@ -87,12 +110,9 @@ def train(
             seeds = [hashed_seed(seed, stage.name, step, part) for part in own_parts]
             images = batch_of(step)
             window.add(stage.step(split(images, seeds), step), len(images) * processes.count)
-            if done % MOST_SKIPS == 0 and window.skips >= MOST_SKIPS:
-                raise UserError(
-                    f"{stage.name}: gradients were not finite for {int(window.skips)} steps up to"
-                    f" {done}; the checkpoints in {own_folder} are kept; lower the learning rate"
-                )
-            signalled = processes.largest(stop.signal)
+            if done % max_skips == 0 and window.skips >= max_skips:
+                _give_up(window, stage.name, done, own_folder)
+            signalled = processes.largest(stop.number)
             pictured = is_picture_step(done, sample_interval) or done == total
             row_due = done % log_interval == 0 or pictured
             save_due = done % save_interval == 0 or done == total or signalled
@@ -118,46 +138,53 @@ def train(
                 processes.first(partial(save, done))
             bar.update()
             if signalled:
-                raise Interrupted(signalled, stage.name, done, total)
+                raise Interrupted(signalled, f"stopped at step {done} of {total} ({stage.name})")
+        signalled = processes.largest(stop.number)  # during the last checkpoint
+        if signalled:
+            raise Interrupted(signalled, f"stopped at step {total} of {total} ({stage.name})")
     return seconds
 
 
-class Interrupted(Exception):
-    """A signal ended training after a checkpoint was saved."""
-
-    def __init__(self, signal_number, phase, step, total):
-        super().__init__(f"stopped at step {step} of {total} ({phase}); run it again to go on")
-        self.exit_code = 128 + signal_number
-
-
-class _StopFlag:
-    """Remembers SIGINT and SIGTERM while in use; the loop acts between steps."""
-
-    signal = 0
-
-    def __enter__(self):
-        self.previous = {s: signal.signal(s, self._set) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *_):
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _set(self, number, _frame):
-        self.signal = number
-
-
 def _resume(stage, folder, identity, total):
-    """(step, seconds, window) of the newest checkpoint, its state loaded; or a fresh start."""
+    """(step, seconds, window, best) of the newest checkpoint, its state loaded; or a fresh start.
+
+    best: {"step": ..., "value": ...} of the best checkpoint so far, or None.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = load_newest(folder)
     if checkpoint is None:
-        return 0, 0.0, Window()
+        return 0, 0.0, Window(), None
     check_identity(folder, checkpoint["identity"], identity)
-    stage.load_state_dict(checkpoint["stage"])
     step = checkpoint["step"]
+    try:
+        stage.load_state_dict(checkpoint["stage"])
+    except ValueError as error:
+        raise UserError(
+            f"{checkpoint_path(folder, step)}: does not fit these settings ({error}); give another"
+            " --save_dir"
+        ) from error
     said = f"going on with the {stage.name} at step {step}"
     print(said if step < total else f"the {stage.name} has had its {total} steps")
-    return checkpoint["step"], checkpoint["seconds"], Window(**checkpoint["window"])
+    return step, checkpoint["seconds"], Window(**checkpoint["window"]), checkpoint.get("best")
+
+
+def _refuse_not_finite(state, name, step, folder):
+    """A state with numbers that are not finite would replace the last good one."""
+    where = first_not_finite(state)
+    if where:
+        raise UserError(
+            f"{name}: not all numbers are finite at step {step} ({where}); the checkpoints in"
+            f" {folder} are kept: {REMEDIES['skipped']}"
+        )
+
+
+def _give_up(window, name, step, folder):
+    window.settle()
+    dropped = [key for key in REMEDIES if window.sums.get(key)] or ["skipped"]
+    raise UserError(
+        f"{name}: gradients were not finite for {int(window.skips)} steps up to {step}"
+        f" ({', '.join(dropped)}); the checkpoints in {folder} are kept: {REMEDIES[dropped[0]]}"
+    )
 
 
 def _prepare_log(log, name, start):

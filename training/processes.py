@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from src.utils import UserError, reason_of
+from src.utils import UserError, file_error, reason_of
 
 COMPILING, DECODING = timedelta(hours=1), timedelta(days=2)  # patience with other processes
 SECONDS_TO_SPEAK = 10  # of the first process, which may still be importing torch
@@ -83,7 +83,8 @@ class Processes:
         )
 
     def first(self, work):
-        """The result of `work()` on the first process, everywhere. Its `UserError` ends all."""
+        """The result of `work()` on the first process, everywhere. Its `UserError`, or a file that
+        cannot be written, ends all."""
         if self.count == 1:
             return work()
         outcome = [None, None]
@@ -92,6 +93,8 @@ class Processes:
                 outcome[0] = work()
             except UserError as error:
                 outcome[1] = str(error)
+            except OSError as error:
+                outcome[1] = file_error(error)
         dist.broadcast_object_list(outcome, src=0, group=self.host)
         if outcome[1] is not None:
             raise UserError(outcome[1])

@@ -12,6 +12,10 @@ STAGES = {"teacher": ["teacher"], "add": ["student"], "all": ["teacher", "studen
 # Two runs learn the same images when they agree on these; a teacher serves either.
 IMAGE_FIELDS = ("data", "data_root", "train_split", "val_split", "synthetic_count", "data_seed")
 
+# Where images lie identifies a run here, since it is all that is known before reading them; this
+# does not.
+LEFT_OUT = {"cache_dir", "skip_bad_images"}
+
 
 def choose_run_folder(settings, results="results"):
     """(run folder, teacher file) of these settings; nothing is made or written.
@@ -115,5 +119,4 @@ def _teaches(settings, content):
 
 
 def _same(now, before):
-    # Where the images lie does identify a run here: it is all that is known before reading them.
-    return all(now.get(key) == before.get(key) for key in (set(now) | set(before)) - {"cache_dir"})
+    return all(now.get(key) == before.get(key) for key in (set(now) | set(before)) - LEFT_OUT)

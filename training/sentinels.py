@@ -61,6 +61,14 @@ class Sentinel(NamedTuple):
     remedy: str
 
 
+# Metrics that count dropped updates, and what helps.
+REMEDIES = {
+    "skipped": "lower --lr (teacher) or --student_lr, or --precision fp32",
+    "disc_skipped": "lower --disc_lr, or higher --penalty_weight",
+    "fake_score_skipped": "lower --fake_lr",
+}
+
+
 def _key(name):
     return lambda row: row.get(name)
 
@@ -86,7 +94,21 @@ def _memory(row):
     return (real - heldout) / max(real - fake, UNDECIDED)
 
 
+def _dropped(row):
+    """The network whose updates were dropped most often, and in which share of the steps."""
+    found = {key: row[key] for key in REMEDIES if row.get(key)}
+    name = max(found, key=found.get, default=None)
+    return name and (found[name], name)
+
+
 SENTINELS = [
+    Sentinel(
+        "dropped updates",
+        _dropped,
+        0.0,
+        0.1,
+        "gradients are often not finite; " + "; ".join(f"{k}: {v}" for k, v in REMEDIES.items()),
+    ),
     Sentinel(
         "spread",
         _key("spread"),

@@ -6,8 +6,11 @@ from custom_model import MODEL_DEFAULTS, NETWORKS
 from discriminator import known_names
 from discriminator.augment import POLICIES
 from speed.compiling import MODES
+from src.arguments import LARGEST_BATCH, MOST_EVALUATIONS, MOST_STEPS
 from training.adversarial import GAN_LOSSES, PENALTIES
 from training.distillation import DISTILLATIONS, WEIGHTINGS
+
+HIGHEST_SIGMA = 1e4
 
 
 def setting(default, text, choices=None, low=None, high=None):
@@ -16,6 +19,27 @@ def setting(default, text, choices=None, low=None, high=None):
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=meta)
     return field(default=default, metadata=meta)
+
+
+def steps(default, text, low=1):
+    """A `setting` that is counted in steps."""
+    return setting(default, text, low=low, high=MOST_STEPS)
+
+
+def log_sigma(mean, text):
+    """A `setting`: the mean of ln sigma. With it and `spread` at their ends, levels and what
+    divides by their squares stay finite and above 0 as fp32."""
+    return setting(mean, text, low=-6, high=6)
+
+
+def spread(std, text):
+    """A `setting`: the standard deviation of ln sigma."""
+    return setting(std, text, low=0, high=3)
+
+
+def weight(default, text):
+    """A `setting`: the weight of a loss."""
+    return setting(default, text, low=0, high=1e6)
 
 
 @dataclass(frozen=True)
@@ -27,10 +51,18 @@ class Run:
     export_dir: str = setting("./checkpoints", "where the finished student is put for sampling")
     device: str = setting("cuda", "cuda, cuda:N or cpu; one that is not there falls back to cpu")
     seed: int = setting(42, "seed of everything drawn", low=0, high=2**31 - 1)
-    log_interval: int = setting(100, "steps between rows of log.jsonl", low=1)
-    save_interval: int = setting(10000, "steps between checkpoints", low=1)
-    sample_interval: int = setting(5000, "steps between picture sheets, beside early ones", low=1)
-    keep_checkpoints: int = setting(2, "how many checkpoints of a phase are kept", low=1)
+    log_interval: int = steps(100, "steps between rows of log.jsonl")
+    save_interval: int = steps(10000, "steps between checkpoints")
+    sample_interval: int = steps(5000, "steps between picture sheets, beside early ones")
+    best_images: int = setting(
+        256, "generated images that tell the best student so far (0: not told)", low=0, high=10000
+    )
+    max_skips: int = steps(
+        50, "dropped updates in a row (gradients not finite) after which training ends"
+    )
+    keep_checkpoints: int = setting(
+        2, "how many checkpoints of a phase are kept, beside the best one", low=1, high=10**6
+    )
 
 
 @dataclass(frozen=True)
@@ -41,6 +73,9 @@ class Data:
     data_root: str = setting("", "a folder of images of your own (implies --data folder)")
     train_split: str = setting("", "file with one image id a line; empty: the source's own split")
     val_split: str = setting("", "likewise for the held-out images")
+    skip_bad_images: bool = setting(
+        False, "leave out images that cannot be used, and say which; else they are an error"
+    )
     cache_dir: str = setting("./data/cache", "where decoded images are kept")
     synthetic_count: int = setting(4000, "training images of --data synthetic", low=16)
     data_seed: int = setting(42, "seed of drawn faces and of the part held out", low=0)
@@ -56,27 +91,30 @@ class Network:
     use_additional_condition: bool = setting(
         False, "tell the network the level that its output will be re-noised to"
     )
-    num_train_timesteps: int = setting(1000, "range of the network's time input", low=1)
+    num_train_timesteps: int = setting(1000, "range of the network's time input", low=1, high=10**6)
 
 
 @dataclass(frozen=True)
 class Teacher:
     """Phase 1: denoising (EDM)."""
 
-    num_iterations: int = setting(100000, "steps of the teacher", low=1)
+    num_iterations: int = steps(100000, "steps of the teacher")
     lr: float = setting(1e-4, "peak learning rate of the teacher", low=0, high=1)
-    warmup: int = setting(500, "steps of linear warm-up of the learning rate", low=0)
-    p_mean: float = setting(MODEL_DEFAULTS["p_mean"], "mean of ln sigma in teacher training")
-    p_std: float = setting(MODEL_DEFAULTS["p_std"], "standard deviation of ln sigma", low=0)
+    warmup: int = steps(500, "steps of linear warm-up of the learning rate", low=0)
+    p_mean: float = log_sigma(MODEL_DEFAULTS["p_mean"], "mean of ln sigma in teacher training")
+    p_std: float = spread(MODEL_DEFAULTS["p_std"], "standard deviation of ln sigma")
     noise_offset: float = setting(
         MODEL_DEFAULTS["noise_offset"],
         "standard deviation of the part of the noise that a whole channel shares",
         low=0,
+        high=10,
     )
     ema_share: float = setting(
         0.05, "half-life of the teacher's EMA as a share of the steps so far", low=0, high=1
     )
-    teacher_steps: int = setting(35, "network evaluations of the teacher's samples", low=1)
+    teacher_steps: int = setting(
+        35, "network evaluations of the teacher's samples", low=1, high=MOST_EVALUATIONS
+    )
 
 
 @dataclass(frozen=True)
@@ -84,30 +122,36 @@ class Student:
     """Phase 2: the few-step student."""
 
     teacher_ckpt: str = setting("", "teacher to distil; empty: the teacher of this run")
-    student_iterations: int = setting(20000, "steps of the student", low=1)
+    student_iterations: int = steps(20000, "steps of the student")
     student_lr: float = setting(5e-5, "peak learning rate of the student", low=0, high=1)
-    student_warmup: int = setting(100, "steps of linear warm-up of the student", low=0)
+    student_warmup: int = steps(100, "steps of linear warm-up of the student", low=0)
     student_dropout: float = setting(0.0, "dropout of the student", low=0, high=0.9)
     student_ema_images: float = setting(
-        22000.0, "half-life of the student's EMA, in images; 0: no averaging", low=0
+        22000.0, "half-life of the student's EMA, in images; 0: no averaging", low=0, high=1e12
     )
     freeze_convs: bool = setting(False, "keep the teacher's inner 3x3 convolutions")
     sigmas: list = setting(
         [80.0, 4.0, 1.5, 0.54],
         "the four noise levels: NFE 1 uses the first, NFE 2 first and third, NFE 4 all",
         low=1e-4,
+        high=HIGHEST_SIGMA,
     )
-    first_sigma: float = setting(0.0, "replaces the first of --sigmas; 0: does not", low=0)
+    first_sigma: float = setting(
+        0.0, "replaces the first of --sigmas; 0: does not", low=0, high=HIGHEST_SIGMA
+    )
     level_shares: list = setting(
         [0.5, 0.125, 0.25, 0.125],
         "how often each level is trained, in any unit; the first rounded to whole images",
         low=0,
+        high=1e6,
     )
     self_input_share: float = setting(
         0.5, "share of self-generated inputs at the lower levels (rest: real)", low=0, high=1
     )
-    warm_start: int = setting(0, "first steps that regress on the teacher's ODE samples", low=0)
-    warm_nfe: int = setting(9, "network evaluations of each of those samples", low=1)
+    warm_start: int = steps(0, "first steps that regress on the teacher's ODE samples", low=0)
+    warm_nfe: int = setting(
+        9, "network evaluations of each of those samples", low=1, high=MOST_EVALUATIONS
+    )
 
 
 @dataclass(frozen=True)
@@ -120,8 +164,8 @@ class Distillation:
         "weight of each level; auto: as that loss was published",
         ["auto", *WEIGHTINGS],
     )
-    distill_mean: float = setting(-0.4, "mean of ln sigma at which the teacher is asked")
-    distill_std: float = setting(1.2, "its standard deviation", low=0)
+    distill_mean: float = log_sigma(-0.4, "mean of ln sigma at which the teacher is asked")
+    distill_std: float = spread(1.2, "its standard deviation")
     distill_final: float = setting(
         0.1, "distillation weight at the end, from 1 at the start", low=0, high=1
     )
@@ -130,14 +174,14 @@ class Distillation:
     )
     sid_alpha: float = setting(1.0, "alpha of --distill sid", low=0, high=2)
     fake_lr: float = setting(1e-4, "learning rate of the fake score (dmd, sid)", low=0, high=1)
-    fake_steps: int = setting(2, "updates of the fake score a step (dmd, sid)", low=1)
+    fake_steps: int = setting(2, "updates of the fake score a step (dmd, sid)", low=1, high=1000)
     balance: str = setting(
         "ratio",
         "adv_weight is a ratio of gradient norms at the image, or a constant factor",
         ["ratio", "constant"],
     )
-    adv_weight: float = setting(1.0, "weight of the adversarial loss, see --balance", low=0)
-    adv_ramp: int = setting(500, "steps over which it rises from 0", low=0)
+    adv_weight: float = weight(1.0, "weight of the adversarial loss, see --balance")
+    adv_ramp: int = steps(500, "steps over which it rises from 0", low=0)
 
 
 @dataclass(frozen=True)
@@ -145,8 +189,10 @@ class Discriminator:
     """Phase 2: the discriminator, from random weights."""
 
     disc: str = setting("resnet", f"none, {', '.join(known_names())}")
-    disc_channels: int = setting(0, "width; 0: derived from the U-Net's", low=0)
-    disc_depth: int = setting(0, "blocks a resolution; 0: the architecture's own number", low=0)
+    disc_channels: int = setting(0, "width; 0: derived from the U-Net's", low=0, high=512)
+    disc_depth: int = setting(
+        0, "blocks a resolution; 0: the architecture's own number", low=0, high=8
+    )
     disc_heads: str = setting("", "resolutions that are judged, e.g. 16,8,4; empty: all up to 16")
     disc_stddev: bool = setting(True, "show it the spread of the minibatch")
     disc_condition: bool = setting(True, "tell it the noise level of its input")
@@ -159,24 +205,24 @@ class Discriminator:
         ["random", "teacher"],
     )
     disc_lr: float = setting(2e-4, "learning rate of the discriminator", low=0, high=1)
-    disc_warmup: int = setting(200, "steps in which it (and the fake score) learns alone", low=0)
-    disc_steps: int = setting(1, "steps of the critics for each of the student", low=1)
+    disc_warmup: int = steps(200, "steps in which it (and the fake score) learns alone", low=0)
+    disc_steps: int = setting(1, "steps of the critics for each of the student", low=1, high=1000)
     disc_noise: bool = setting(True, "show it noised images; else clean ones")
-    disc_mean: float = setting(-1.5, "mean of ln sigma of that noise")
-    disc_std: float = setting(1.0, "standard deviation of it", low=0)
+    disc_mean: float = log_sigma(-1.5, "mean of ln sigma of that noise")
+    disc_std: float = spread(1.0, "standard deviation of it")
     gan_loss: str = setting("hinge", "adversarial loss", list(GAN_LOSSES))
     penalty: str = setting("approx_r1", "gradient penalty", list(PENALTIES))
-    penalty_weight: float = setting(10.0, "weight of the penalty", low=0)
+    penalty_weight: float = weight(10.0, "weight of the penalty")
     penalty_sigma: float = setting(
-        0.1, "perturbation of approx_r1; scale of the gradient in r1 and r1r2", low=1e-6
+        0.1, "perturbation of approx_r1; scale of the gradient in r1 and r1r2", low=1e-6, high=100
     )
-    penalty_interval: int = setting(1, "steps between penalties, as much stronger each", low=1)
+    penalty_interval: int = steps(1, "steps between penalties, as much stronger each")
     augment: str = setting("", f"operations on its inputs: {','.join(POLICIES)}; empty: none")
     augment_p: float = setting(1.0, "probability of each, or where ADA starts from", low=0, high=1)
     ada_target: float = setting(
         0.0, "steer that probability so that E[sign D(real)] is this (0.6); 0: fixed", low=0, high=1
     )
-    ada_images: float = setting(50000.0, "images in which ADA can go from 0 to 1", low=1)
+    ada_images: float = setting(50000.0, "images in which ADA can go from 0 to 1", low=1, high=1e12)
 
 
 @dataclass(frozen=True)
@@ -208,7 +254,10 @@ class Speed:
     )
     joint_disc: bool = setting(True, "real, generated and perturbed images in one batch")
     micro_batch: int = setting(
-        0, "images taken at once, a divisor of a process's share of the batch; 0: all", low=0
+        0,
+        "images taken at once, a divisor of a process's share of the batch; 0: all",
+        low=0,
+        high=LARGEST_BATCH,
     )
     checkpointing: bool = setting(
         False, "recompute the U-Net's activations: less memory, more time"
@@ -248,4 +297,5 @@ PHASE_GROUPS = {
 
 # Where the data lies may change between runs; which images it holds is checked by their digest.
 NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir", "teacher_ckpt")
+NOT_IDENTITY += ("skip_bad_images",)  # what is left out is not in that digest
 NOT_IDENTITY += ("teacher_steps",)  # of pictures only

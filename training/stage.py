@@ -8,6 +8,8 @@ device; those with "skipped" in their name say whether a network's update was dr
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from training.fit import first_misfit
+
 
 class Stage:
     """A model in training, its EMA, and the bookkeeping of their state.
@@ -37,7 +39,13 @@ class Stage:
         return {name: part.state_dict() for name, part in self._kept().items()}
 
     def load_state_dict(self, state):
-        for name, part in self._kept().items():
+        """Go on with a state of `state_dict`. Raises `ValueError`, with nothing loaded, for one of
+        other networks."""
+        kept = self._kept()
+        difference = first_misfit(kept, state)
+        if difference:
+            raise ValueError(difference)
+        for name, part in kept.items():
             part.load_state_dict(state[name])
         self.updates = int(self.average.n_averaged)
 

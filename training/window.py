@@ -23,7 +23,9 @@ class Window:
         keys = tuple(metrics)
         if keys not in self.pending:
             asks = torch.tensor(["skipped" in key for key in keys], device=values.device)
-            self.pending[keys] = torch.zeros_like(values), torch.zeros_like(values), asks
+            # In double precision sums of so few are exact: a stop in between changes no mean.
+            sums = torch.zeros_like(values, dtype=torch.float64)
+            self.pending[keys] = sums, torch.zeros_like(values), asks
         sums, counts, asks = self.pending[keys]
         skipped = ((values != 0) & asks).any()
         counted = asks | ~skipped

@@ -1,0 +1,90 @@
+"""What `model_config.json` may hold: the settings that rebuild a model, and their checks."""
+
+import difflib
+
+# "full" is the challenge's fixed network; the others are for a first look on a CPU.
+NETWORKS = {
+    "full": dict(ch=128, ch_mult=[1, 2, 2, 2], attn=[1], num_res_blocks=4, dropout=0.1),
+    "tiny": dict(ch=32, ch_mult=[1, 1, 1, 2], attn=[3], num_res_blocks=0, dropout=0.0),
+}
+
+SAMPLERS = ("heun", "euler", "few_step")
+
+# All that rebuilds a model: the keys of `model_config.json`, here with an untrained one's values.
+MODEL_DEFAULTS = dict(
+    model_type="edm_denoiser",  # the only kind there is; kept because the challenge saves it
+    scheduler_type="edm",  # likewise
+    network="full",  # a key of NETWORKS
+    use_additional_condition=False,  # tell the network the level its output will be re-noised to
+    num_train_timesteps=1000,  # range of the network's time input, see `CustomScheduler.tau`
+    sigma_data=0.5,  # standard deviation of the training images in [-1, 1]
+    sigma_min=0.002,  # lowest level of the ODE sampler
+    sigma_max=80.0,  # highest level of the ODE sampler
+    rho=7.0,  # spacing of the ODE sampler's levels, EDM eq. 5
+    p_mean=-1.2,  # mean of ln sigma in training, EDM table 1
+    p_std=1.2,  # its standard deviation
+    noise_offset=0.0,  # standard deviation of the part of the noise that a whole channel shares
+    sampler="heun",  # "heun" or "euler" integrate the ODE (teacher); "few_step" (student)
+    few_step_sigmas={"1": [80.0], "2": [80.0, 1.5], "4": [80.0, 4.0, 1.5, 0.54]},  # by NFE
+)
+
+# Values beyond these would not fit into memory, or give numbers that are not finite.
+RANGES = dict(
+    num_train_timesteps=(1, 1e6),
+    sigma_data=(1e-4, 1e4),
+    sigma_min=(1e-6, 1e4),
+    sigma_max=(1e-6, 1e4),
+    rho=(0.1, 100),
+    p_mean=(-20, 20),
+    p_std=(0, 10),
+    noise_offset=(0, 100),
+)
+HIGHEST_LEVEL, MOST_LEVELS = 1e4, 1000  # of few_step_sigmas
+
+
+def check_config(config):
+    """Raise `ValueError` for the first thing in `config` that cannot be."""
+    for key in config:
+        if key not in MODEL_DEFAULTS:
+            near = difflib.get_close_matches(str(key), MODEL_DEFAULTS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown model setting {key!r}{hint}")
+    missing = [key for key in MODEL_DEFAULTS if key not in config]
+    if missing and "model_type" in config:
+        raise ValueError(f"model setting {missing[0]!r} is missing; a saved model has all of them")
+    for key, value in config.items():
+        if key in RANGES:
+            low, high = RANGES[key]
+            whole = isinstance(MODEL_DEFAULTS[key], int)
+            _check_number(key, value, low, high, whole)
+    names = dict(network=list(NETWORKS), sampler=list(SAMPLERS))
+    names |= {key: [MODEL_DEFAULTS[key]] for key in ("model_type", "scheduler_type")}
+    for key, known in names.items():
+        if key in config and config[key] not in known:
+            raise ValueError(f"{key} {config[key]!r}: use one of {', '.join(known)}")
+    if not isinstance(config.get("use_additional_condition", False), bool):
+        raise ValueError(f"use_additional_condition {config['use_additional_condition']!r}: a bool")
+
+
+def _check_number(name, value, low, high, whole=False):
+    kinds, what = (int, "a whole number") if whole else ((int, float), "a number")
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        raise ValueError(f"{name} {value!r}: {what} from {low:g} to {high:g} is needed")
+
+
+def checked_levels(table):
+    """JSON's {"2": [80, 1.5]} -> {2: [80.0, 1.5]}, each row as long as its key and falling."""
+    if not isinstance(table, dict) or not table:
+        raise ValueError(f"few_step_sigmas {table!r}: levels by NFE are expected")
+    levels = {}
+    for nfe, row in table.items():
+        if not str(nfe).isdecimal() or not 0 < int(nfe) <= MOST_LEVELS:
+            raise ValueError(f"few_step_sigmas: {nfe!r} is no number of evaluations")
+        if not isinstance(row, (list, tuple)):
+            raise ValueError(f"few_step_sigmas: the levels of NFE {nfe} are no list")
+        for sigma in row:
+            _check_number("few_step_sigmas", sigma, RANGES["sigma_min"][0], HIGHEST_LEVEL)
+        if len(row) != int(nfe) or any(a <= b for a, b in zip(row, row[1:])):
+            raise ValueError(f"few_step_sigmas: {nfe} levels, falling and above 0, not {row}")
+        levels[int(nfe)] = [float(sigma) for sigma in row]
+    return levels

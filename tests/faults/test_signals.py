@@ -1,0 +1,167 @@
+"""SIGINT and SIGTERM: a checkpoint, one line, the agreed exit code; and one training a folder."""
+
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from src.utils import UserError
+from tests.faults.comparing import assert_same_results, rows
+from tests.faults.jobs import finish, said, start
+from training.lock import sole_use
+from training.stopping import Interrupted, StopSignals
+
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+def signal_at(name, count, numbers):
+    """Let this process signal itself before the `count`-th call of a function, and go on."""
+    module, _, function = name.rpartition(".")
+    module = __import__(module, fromlist=[function])
+    plain, calls = getattr(module, function), [0]
+
+    def signalling(*arguments, **named):
+        calls[0] += 1
+        if calls[0] == count:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        return plain(*arguments, **named)
+
+    setattr(module, function, signalling)
+
+
+def last_line(folder):
+    lines = [line.rpartition("\r")[2] for line in said(folder).splitlines() if line.strip()]
+    return lines[-1]
+
+
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize(
+    ("name", "count", "where"),
+    [
+        ("training.teacher.TeacherStage.step", 5, "stopped at step 5 of 8 (teacher)"),
+        ("training.loop.save_checkpoint", 1, "stopped at step 3 of 8 (teacher)"),
+        ("training.loop.save_checkpoint", 4, "stopped at step 8 of 8 (teacher)"),
+        ("training.student.StudentStage.step", 3, "stopped at step 3 of 6 (student)"),
+        ("training.loop.save_checkpoint", 7, "stopped at step 6 of 6 (student)"),
+        ("train.open_images", 1, "stopped"),  # nothing is trained yet
+        ("train.build_student", 1, "stopped"),  # between the phases
+    ],
+)
+def test_a_signal_saves_says_how_to_go_on_and_costs_nothing(
+    whole, tmp_path, name, count, where, number
+):
+    if name.endswith(".step"):  # a method: its class stands where a module would
+        before = partial(signal_method, name, count, [number])
+    else:
+        before = partial(signal_at, name, count, [number])
+    code, text = finish(tmp_path, before=before)
+    assert code == CODES[number], text
+    assert last_line(tmp_path) == f"{where}; run it again to go on"
+    assert "Traceback" not in text and not list(tmp_path.rglob("*.tmp.*"))
+    if where != "stopped":
+        step, phase = int(where.split()[3]), where.split("(")[1].rstrip(")")
+        assert (tmp_path / "run" / phase / f"checkpoint_iter_{step}.pt").exists()
+    if number == signal.SIGTERM:
+        code, text = finish(tmp_path)
+        assert code == 0, text
+        assert_same_results(tmp_path, whole)
+
+
+def signal_method(name, count, numbers):
+    path, _, method = name.rpartition(".")
+    module, _, owner = path.rpartition(".")
+    owner = getattr(__import__(module, fromlist=[owner]), owner)
+    plain, calls = getattr(owner, method), [0]
+
+    def signalling(self, *arguments):
+        calls[0] += 1
+        if calls[0] == count:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        return plain(self, *arguments)
+
+    setattr(owner, method, signalling)
+
+
+def test_more_signals_during_a_save_do_no_harm(whole, tmp_path):
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGINT]
+    code, text = finish(
+        tmp_path, before=partial(signal_at, "training.checkpoints.torch_save", 2, numbers)
+    )
+    assert code == 130 and "Traceback" not in text  # the first one counts
+    assert last_line(tmp_path) == "stopped at step 5 of 8 (teacher); run it again to go on"
+    assert finish(tmp_path)[0] == 0
+    assert_same_results(tmp_path, whole)
+
+
+def test_outside_the_loop_a_signal_acts_at_once_and_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as caught, StopSignals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert caught.value.exit_code == 143 and signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(Interrupted), StopSignals() as stop:
+        with stop.deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached = stop.number
+        raise AssertionError("a signal that nobody answered is raised at the end")
+    assert reached == signal.SIGINT
+
+
+def wait_in_step(path):
+    """Let this process stay in its third step until a file is there."""
+    from training.teacher import TeacherStage
+
+    plain, calls = TeacherStage.step, [0]
+
+    def waiting(self, *arguments):
+        calls[0] += 1
+        while calls[0] == 3 and not path.exists():
+            time.sleep(0.01)
+        return plain(self, *arguments)
+
+    TeacherStage.step = waiting
+
+
+def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(whole, tmp_path):
+    go_on = tmp_path / "cache" / "go_on"
+    first = start(tmp_path, before=partial(wait_in_step, go_on))
+    while not (tmp_path / "run" / "teacher" / "checkpoint_iter_2.pt").exists():
+        assert first.is_alive(), said(tmp_path)
+        time.sleep(0.01)
+    paths = ["--save_dir", tmp_path / "run", "--cache_dir", tmp_path / "cache"]
+    other = tmp_path / "other"
+    code, text = finish(other, *paths)
+    assert code == 2, text
+    assert f"run: process {first.pid} on " in text and "is training there" in text
+    go_on.touch()
+    first.join()
+    assert first.exitcode == 0
+    for path in (go_on, other / "said"):
+        path.unlink()
+    assert_same_results(tmp_path, whole)
+
+
+def test_a_dead_process_holds_no_lock(tmp_path):
+    first = start(tmp_path, before=partial(wait_in_step, tmp_path / "never"))
+    while not (tmp_path / "run" / "teacher" / "checkpoint_iter_2.pt").exists():
+        assert first.is_alive(), said(tmp_path)
+        time.sleep(0.01)
+    first.kill()
+    first.join()
+    assert (tmp_path / "run" / ".lock").exists()
+    code, text = finish(tmp_path)
+    assert code == 0 and "going on with the teacher at step 2" in text
+    assert not (tmp_path / "run" / ".lock").exists()
+    assert rows(tmp_path)
+
+
+def test_the_lock_is_let_go_of_when_a_mistake_ends_the_run(tmp_path):
+    with pytest.raises(UserError, match="a mistake"), sole_use(tmp_path):
+        raise UserError("a mistake")
+    with sole_use(tmp_path):
+        assert (tmp_path / ".lock").exists()
+    assert list(tmp_path.iterdir()) == []
