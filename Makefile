@@ -1,4 +1,4 @@
-# make demo [DATA=DIR] | test | lint | bench. Each sets up .venv by itself.
+# make demo [DATA=DIR] | samples | test | lint | bench. Each sets up .venv by itself.
 PYTHON ?= python3
 # The grading environment's versions; CONSTRAINTS= takes the newest that requirements.txt allows.
 CONSTRAINTS ?= -c constraints.txt
@@ -10,7 +10,13 @@ DATA_FLAGS := $(if $(DATA),--data_root $(DATA),--data synthetic)
 DEMO_FLAGS ?=
 EVALUATE_FLAGS ?= --num_samples 128 --teacher_nfe_list 15 1 --seeds 42
 
-.PHONY: demo test lint bench clean
+# Where published weights are, where they are expanded to, and what is sampled from them.
+PRETRAINED ?= checkpoints/pretrained
+EXPANDED ?= checkpoints/pretrained-expanded
+SAMPLES ?= samples/pretrained
+SAMPLES_FLAGS ?= --num_samples 64 --nfe_list 1 2 4 --batch_size 16 --device cpu
+
+.PHONY: demo samples test lint bench clean
 
 demo: .venv/installed
 	$(PY) train.py --preset tiny --device cpu --save_dir $(RUN) --export_dir $(RUN)/checkpoints \
@@ -18,6 +24,17 @@ demo: .venv/installed
 	$(PY) sampling.py --ckpt_path $(RUN)/checkpoints/best_model.pt --save_dir $(RUN)/samples_nfe \
 		--num_samples 64 --nfe_list 1 2 4 --device cpu
 	$(PY) evaluate.py --run_dir $(RUN) --teacher --device cpu $(EVALUATE_FLAGS)
+
+# The manifest comes first: without it nothing is installed.
+samples: $(PRETRAINED)/manifest.json .venv/installed
+	$(PY) pretrained.py unpack --input_dir $(PRETRAINED) --ckpt_path $(EXPANDED)/best_model.pt --force
+	@echo "sampling into $(SAMPLES), the sheet of one evaluation an image first"
+	$(PY) sampling.py --ckpt_path $(EXPANDED)/best_model.pt --save_dir $(SAMPLES) $(SAMPLES_FLAGS)
+	@echo "sheets of the published student: $(SAMPLES)/sheet_nfe=*.png"
+
+$(PRETRAINED)/manifest.json:
+	@echo "error: $(PRETRAINED): there are no published weights yet; 'make demo' trains a small" \
+		"student of your own, 'python pretrained.py pack' publishes one" >&2; exit 2
 
 test: .venv/installed
 	$(PY) -m pytest

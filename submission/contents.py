@@ -25,6 +25,7 @@ ENTRIES = ("custom_model.py", "train.py", "dataset.py", "sampling.py", "measure_
 # The project's modules that a grader's sampler has no use for.
 TRAINING_SIDE = set("training discriminator imagesets metrics train dataset measure_fid".split())
 TRAINING_SIDE |= set("speed ablation ablate evaluation evaluate submission submit writeup".split())
+TRAINING_SIDE |= set("compact pretrained headline".split())
 
 
 def collect(root, checkpoint, config, official=None, writeup=None):
