@@ -15,6 +15,16 @@ from src.sealing import is_sealed, seal
 
 
 @contextmanager
+def naming(path):
+    """Let an `OSError` within say that it is about `path`: a failed write does not know."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+@contextmanager
 def whole_file(path):
     """Yield a temporary path beside `path`; on success it is synced to disk and moved into place.
 
@@ -27,13 +37,11 @@ def whole_file(path):
     # Not NamedTemporaryFile: its mode 0600 would stay on the final file.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = str(path)
-        raise
+        with naming(path):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from src.errors import UserError, did_you_mean, file_error, one_line, reason_of  # noqa: F401
 from src.files import (  # noqa: F401
     file_digest,
+    naming,
     read_json,
     sweep_dead,
     torch_load,

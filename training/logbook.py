@@ -4,7 +4,7 @@ import json
 import math
 import os
 
-from src.utils import whole_file
+from src.utils import naming, whole_file
 from training.sentinels import CHANNELS
 
 # Panels of the curves picture: title -> keys drawn in it.
@@ -43,11 +43,10 @@ def append_row(path, row):
     finite = {key: None if _is_lost(value) else value for key, value in row.items()}
     before = path.stat().st_size if path.exists() else 0
     try:
-        with open(path, "a") as file:
+        with naming(path), open(path, "a") as file:
             file.write(json.dumps(finite) + "\n")
-    except OSError as error:
+    except OSError:
         os.truncate(path, before)
-        error.filename = str(path)
         raise
 
 
@@ -58,7 +57,7 @@ def _is_lost(value):
 def sync_log(path):
     """Let all rows reach the disk, before a checkpoint says that they are there."""
     if path.exists():
-        with open(path, "rb+") as file:
+        with open(path, "rb+") as file, naming(path):
             os.fsync(file.fileno())
 
 

@@ -158,8 +158,9 @@ SENTINELS = [
         "discriminator's loss",
         _key("disc_loss"),
         0.02,
-        1e3,
-        "the discriminator has won; lower --disc_lr or --first_sigma, higher --penalty_weight",
+        5.0,  # one that knows nothing loses 2 (hinge, least squares) or 1.4
+        "low: the discriminator has won; lower --disc_lr or --first_sigma, higher"
+        " --penalty_weight; high: it diverges; lower --disc_lr",
     ),
     Sentinel(
         "augmentation probability",

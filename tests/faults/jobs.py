@@ -69,8 +69,8 @@ def _run(arguments, output, before):
     from src.utils import run_command
 
     torch.set_num_threads(1)
-    # Half of the time of so short a run; other tests draw them.
-    training.loop.draw_curves = _write_something
+    # Most of the time of so short a run; other tests do both in full.
+    training.loop.draw_curves, train.HELDOUT_IMAGES = _write_something, 4
     sys.argv = ["train.py", *arguments]
     if before:
         before()

@@ -1,0 +1,102 @@
+"""2,000 steps: memory, open files and threads stay as they are, the log grows by its rows alone."""
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+
+STEPS = 1000  # of each phase
+FLAGS = (
+    "--preset tiny --data synthetic --synthetic_count 64 --batch_size 4 --device cpu"
+    f" --num_iterations {STEPS} --student_iterations {STEPS} --warmup 1 --disc_warmup 1"
+    " --disc_channels 8 --log_interval 10 --save_interval 100 --sample_interval 200"
+    " --teacher_steps 2 --best_images 8"
+).split()
+SETTLED = 200  # steps of a phase after which all that is made once has been made
+MOST_GROWTH = 24  # MiB, over 800 steps: 30 KiB a step would be a leak
+
+
+def resident():
+    """MiB of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory):
+    """(run folder, {phase: [(step, MiB, open files, threads), ...]}) of a long run in here."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("memory and open files are read from /proc, which is not here")
+    folder = tmp_path_factory.mktemp("long")
+    seen = {"teacher": [], "student": []}
+    with pytest.MonkeyPatch.context() as patch:
+        plain = train.train
+
+        def watched(stage, **arguments):
+            step_of = stage.step
+
+            def step(parts, step):
+                if step % 100 == 0:
+                    files = len(os.listdir("/proc/self/fd"))
+                    seen[stage.name].append((step, resident(), files, threading.active_count()))
+                return step_of(parts, step)
+
+            stage.step = step
+            return plain(stage, **arguments)
+
+        patch.setattr(train, "train", watched)
+        words = ["--save_dir", folder / "run", "--export_dir", folder / "export"]
+        words += ["--cache_dir", folder / "cache"]
+        patch.setattr(sys, "argv", ["train.py", *FLAGS, *map(str, words)])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            assert train.main() == 0
+        finally:
+            torch.set_num_threads(threads)
+    return folder / "run", seen
+
+
+@pytest.mark.parametrize("phase", ["teacher", "student"])
+def test_memory_open_files_and_threads_are_flat(lived, phase):
+    settled = [row for row in lived[1][phase] if row[0] >= SETTLED]
+    assert len(settled) == 8
+    _, memory, files, threads = zip(*settled)
+    print(phase, "MiB", [round(value) for value in memory], "files", files)
+    assert max(memory[-3:]) - max(memory[:3]) < MOST_GROWTH
+    assert max(files) - min(files) <= 1 and len(set(threads)) == 1
+
+
+def test_the_log_grows_by_equal_rows(lived):
+    lines = (lived[0] / "log.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for phase in ("teacher", "student"):
+        steps = [row["step"] for row in rows if row["phase"] == phase and "concern" not in row]
+        assert steps == sorted({*range(10, STEPS + 1, 10), *(s for s in steps if s % 10)})
+        sizes = [len(line) for line, row in zip(lines, rows) if row["phase"] == phase]
+        assert max(sizes) < 2000
+    assert sum("concern" in row for row in rows) < 20
+
+
+def test_the_folder_is_bounded(lived):
+    """Checkpoints: the last two and the best; a sheet for each interval and a few early ones."""
+    folder = lived[0]
+    for phase in ("teacher", "student"):
+        checkpoints = [p.name for p in (folder / phase).glob("checkpoint_iter_*")]
+        assert {f"checkpoint_iter_{STEPS}.pt", f"checkpoint_iter_{STEPS - 100}.pt"} <= {
+            *checkpoints
+        }
+        assert len(checkpoints) <= 3
+        sheets = list((folder / "samples").glob(f"{phase}_*.png"))
+        assert len(sheets) == 5 + len([10, 20, 50, 100])
+    names = {p.name for p in folder.iterdir()}
+    assert names == {
+        *("teacher", "student", "samples", "log.jsonl", "training_config.json"),
+        *("training_curves.png", "final_model.pt", "model_config.json"),
+    }

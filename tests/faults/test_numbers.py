@@ -1,0 +1,265 @@
+"""NaN and infinity in losses, gradients, weights and batches: skipped, counted, never saved."""
+
+import json
+
+import pytest
+import torch
+
+from discriminator.augment import Augment
+from src.utils import UserError, torch_load
+from tests.students import SIGMA_DATA, student_of, tiny_settings
+from training.building import build_teacher
+from training.checkpoints import list_checkpoints
+from training.fit import first_not_finite
+from training.logbook import append_row, read_rows
+from training.loop import train
+from training.processes import ALONE
+from training.sentinels import REMEDIES, concerns
+
+CPU = torch.device("cpu")
+SMALL = dict(batch_size=4, disc_channels=8, disc_warmup=0, adv_ramp=0, warmup=0, student_warmup=0)
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Drawn after each checkpoint they would take most of the time."""
+    monkeypatch.setattr("training.loop.draw_curves", lambda rows, path: None)
+
+
+def teacher_stage(**flags):
+    torch.manual_seed(0)
+    return build_teacher(tiny_settings(SMALL, flags), SIGMA_DATA, CPU, ALONE)
+
+
+def student_stage(**flags):
+    return student_of(tiny_settings(SMALL, flags))
+
+
+def batch_of(step):
+    generator = torch.Generator().manual_seed(step)
+    return torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1
+
+
+def run(folder, stage, total, **changes):
+    arguments = dict(
+        batch_of=batch_of,
+        total=total,
+        folder=folder,
+        identity={},
+        seed=0,
+        pictures=lambda: torch.zeros(2, 3, 8, 8),
+        extra_metrics=dict,
+        log_interval=1,
+        save_interval=1,
+        sample_interval=100,
+        keep_checkpoints=2,
+        on_save=lambda: None,
+        max_skips=4,
+    )
+    return train(stage, **arguments | changes)
+
+
+def rows(folder):
+    return [row for row in read_rows(folder / "log.jsonl") if "concern" not in row]
+
+
+def assert_sound(stage):
+    assert first_not_finite(stage.state_dict()) is None
+
+
+def weights(stage):
+    return [p.detach().clone() for p in stage.model.parameters()]
+
+
+def bad_batch(value, steps):
+    def batches(step):
+        images = batch_of(step)
+        if step in steps:
+            images[0, 2, 3, 4] = value
+        return images
+
+    return batches
+
+
+def bad_loss(stage, value, steps):
+    """Let the loss of the student's or teacher's network be `value` at some steps."""
+    plain, calls = stage.learner.gather, [-1]
+
+    def gather(parts, backward):
+        calls[0] += 1
+        if calls[0] in steps:
+            loss = sum(p.sum() for p in stage.learner.parameters) * value
+            loss.backward()
+        return plain(parts, backward)
+
+    stage.learner.gather = gather
+
+
+def bad_gradient(stage, value, steps):
+    """Let one number of one gradient be `value` at some steps."""
+    plain, calls = stage.learner.apply, [-1]
+
+    def apply():
+        calls[0] += 1
+        if calls[0] in steps:
+            stage.learner.parameters[3].grad.view(-1)[0] = value
+        return plain()
+
+    stage.learner.apply = apply
+
+
+MAKERS = {"teacher": teacher_stage, "student": student_stage}
+
+
+@pytest.mark.parametrize("kernels", ["fused", "foreach", "loop"])
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("phase", MAKERS)
+def test_a_bad_gradient_is_skipped_and_counted(tmp_path, phase, value, kernels):
+    stage = MAKERS[phase](updates=kernels)
+    bad_gradient(stage, value, {1})
+    before = {}
+
+    def batches(step):
+        before[step] = weights(stage)
+        return batch_of(step)
+
+    run(tmp_path, stage, 3, batch_of=batches)
+    assert_sound(stage)
+    assert all(torch.equal(a, b) for a, b in zip(before[1], before[2]))  # the update was dropped
+    assert not all(torch.equal(a, b) for a, b in zip(before[0], before[1]))
+    assert [row["skipped"] for row in rows(tmp_path)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.parametrize("phase", MAKERS)
+def test_a_bad_loss_is_skipped_and_counted(tmp_path, phase, value):
+    stage = MAKERS[phase]()
+    bad_loss(stage, value, {1})
+    run(tmp_path, stage, 3)
+    assert_sound(stage)
+    assert [row["skipped"] for row in rows(tmp_path)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("phase", "flags", "hit"),
+    [
+        ("teacher", {}, {"skipped"}),
+        ("student", {}, {"skipped", "disc_skipped"}),
+        ("student", {"disc": "resnet", "penalty": "r1r2"}, {"skipped", "disc_skipped"}),
+        (
+            "student",
+            {"distill": "dmd", "augment": "color", "augment_p": 0.3, "ada_target": 0.6},
+            {"skipped", "disc_skipped", "fake_score_skipped"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_a_bad_batch_leaves_no_trace(tmp_path, phase, flags, hit, value):
+    """Whatever it reaches: networks, averages, optimisers, spectral norms, ADA's probability."""
+    stage = MAKERS[phase](**flags)
+    run(tmp_path, stage, 3, batch_of=bad_batch(value, {1}))
+    assert_sound(stage)
+    first, second, third = rows(tmp_path)
+    assert {key for key in REMEDIES if second.get(key)} >= hit & {"disc_skipped"}
+    assert any(second.get(key) for key in hit)
+    assert all(not first.get(key) and not third.get(key) for key in REMEDIES)
+    assert all(value is not None for value in third.values())
+
+
+def test_numbers_too_large_for_the_networks_precision_are_skipped(tmp_path):
+    """bf16 has fp32's range: what overflows one overflows the other."""
+    stage = teacher_stage(precision="bf16")
+    run(tmp_path, stage, 3, batch_of=lambda step: bad_batch(3e38, {1})(step)[:1])
+    assert_sound(stage)
+    assert [row["skipped"] for row in rows(tmp_path)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("phase", MAKERS)
+def test_after_the_limit_the_run_ends_with_the_last_good_state(tmp_path, phase):
+    stage = MAKERS[phase]()
+    with pytest.raises(UserError, match="not finite for 5 steps up to 8") as caught:
+        run(tmp_path, stage, 100, batch_of=bad_batch(NAN, range(3, 100)))
+    text = str(caught.value)
+    assert "\n" not in text and str(tmp_path / phase) in text
+    assert any(remedy in text for remedy in REMEDIES.values())
+    newest = torch_load(
+        tmp_path / phase / f"checkpoint_iter_{list_checkpoints(tmp_path / phase)[0]}.pt"
+    )
+    assert first_not_finite(newest["stage"]) is None
+    good = MAKERS[phase]()  # and it can be gone on with
+    run(tmp_path, good, 10)
+    assert_sound(good)
+
+
+@pytest.mark.parametrize(
+    ("part", "seen"),
+    [("model", "model"), ("average", "average"), ("optimizer", "model"), ("disc", "disc")],
+)
+def test_weights_that_are_lost_are_never_saved(tmp_path, part, seen):
+    stage = student_stage()
+
+    def batches(step):
+        if step == 2:
+            spoil(stage, part)
+        return batch_of(step)
+
+    with pytest.raises(UserError, match="not all numbers are finite at step 3") as caught:
+        run(tmp_path, stage, 100, batch_of=batches)
+    assert f"({seen}." in str(caught.value) and REMEDIES["skipped"] in str(caught.value)
+    assert list_checkpoints(tmp_path / "student") == [2, 1]
+    for step in (1, 2):
+        stored = torch_load(tmp_path / "student" / f"checkpoint_iter_{step}.pt")
+        assert first_not_finite(stored["stage"]) is None
+
+
+@torch.no_grad()
+def spoil(stage, part):
+    kept = stage._kept()[part]
+    if part == "optimizer":
+        next(iter(kept.state.values()))["exp_avg_sq"].view(-1)[0] = NAN
+    else:
+        next(kept.parameters()).view(-1)[0] = NAN
+
+
+def test_a_number_that_is_lost_is_null_in_the_log(tmp_path):
+    append_row(tmp_path / "log.jsonl", {"step": 1, "loss": NAN, "other": INF, "name": "nan"})
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    row = json.loads((tmp_path / "log.jsonl").read_text(), parse_constant=refuse)
+    assert row == {"step": 1, "loss": None, "other": None, "name": "nan"}
+
+
+def test_adas_probability_outlives_a_lost_logit():
+    augment = Augment(["color"], 0.5)
+    augment.steer(torch.tensor(NAN), 0.6, 10, 100)
+    assert augment.p == 0.5
+    augment.steer(torch.tensor(1.0), 0.6, 10, 100)
+    assert augment.p == pytest.approx(0.6)
+
+
+def test_a_diverging_discriminator_is_noticed(tmp_path, capsys):
+    """At this learning rate its loss leaves every sane range; training says so, with a remedy."""
+    stage = student_stage(disc="resnet", disc_lr=0.1, student_iterations=6)
+    row_concerns = []
+
+    def noted(row):
+        found = concerns(row, settled=0)
+        row_concerns.append(found)
+        return found
+
+    run(tmp_path, stage, 6, concerns=noted, max_skips=100)
+    assert any("discriminator's loss" in found for found in row_concerns)
+    assert any("dropped updates" in found for found in row_concerns)
+    logged = [row for row in read_rows(tmp_path / "log.jsonl") if "concern" in row]
+    texts = [row["text"] for row in logged if row["concern"] == "discriminator's loss"]
+    assert len(texts) == 1 and "--disc_lr" in texts[0]
+    assert "warning: student" in capsys.readouterr().err
+
+
+def test_often_dropped_updates_are_a_concern():
+    row = {"phase": "teacher", "step": 5, "skipped": 0.05, "disc_skipped": 0.3}
+    assert "disc_skipped" in concerns(row, settled=0)["dropped updates"]
+    assert concerns({**row, "disc_skipped": 0.0}, settled=0) == {}
