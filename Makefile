@@ -36,8 +36,10 @@ $(PRETRAINED)/manifest.json:
 	@echo "error: $(PRETRAINED): there are no published weights yet; 'make demo' trains a small" \
 		"student of your own, 'python pretrained.py pack' publishes one" >&2; exit 2
 
+# Two processes of one thread each take the files in turn.
+TEST_FLAGS ?= -n 2 --dist loadfile
 test: .venv/installed
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_FLAGS)
 
 lint: .venv/installed
 	.venv/bin/ruff check .
