@@ -11,11 +11,30 @@ nfe_list and num_samples; flags on the command line replace its entries.
 
 import signal
 import sys
+from functools import partial
 
 from ablation.laboratory import Laboratory
-from ablation.plan import PLAN_DEFAULTS, complete_plan, make_cells, parse_pairs, read_plan
+from ablation.plan import (
+    LARGEST_SEED,
+    MOST_MINUTES,
+    PLAN_DEFAULTS,
+    complete_plan,
+    make_cells,
+    parse_pairs,
+    read_plan,
+)
 from ablation.report import write_report
 from speed.backends import prepare_backends
+from src.arguments import (
+    MOST_EVALUATIONS,
+    MOST_IMAGES,
+    InRange,
+    check_input_file,
+    check_output_folder,
+    line,
+    real_number,
+    whole_number,
+)
 from src.utils import CommandParser, UserError, run_command
 
 
@@ -24,8 +43,8 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     laboratory = Laboratory(plan, args.save_dir)
     prepare_backends(laboratory.device, laboratory.settings.speed.tf32)
-    if not laboratory.trains_teacher and not laboratory.teacher.exists():
-        raise UserError(f"base teacher_ckpt {laboratory.teacher}: no such file")
+    if not laboratory.trains_teacher:
+        check_input_file("base teacher_ckpt", laboratory.teacher)
     laboratory.check_folder()
     cells = make_cells(plan)
     refusals = {cell.folder: laboratory.refusal(cell) for cell in cells}
@@ -81,19 +100,28 @@ def list_cells(laboratory, cells, refusals):
     print("dry run: nothing was trained or written")
 
 
+def build_parser():
+    parser = CommandParser(prog="ablate.py", description=__doc__)
+    add = partial(parser.add_argument, type=line)
+    add("plan", nargs="?", help="YAML file")
+    add("--base", nargs="+", metavar="FLAG=VALUE", help="flags of every cell")
+    add("--grid", nargs="+", metavar="FLAG=A,B", help="flags to vary")
+    add("--save_dir", default="results/ablation")
+    add = partial(parser.add_argument, action=InRange)
+    whole = dict(type=whole_number)
+    add("--seeds", nargs="+", **whole, low=0, high=LARGEST_SEED)
+    most = dict(type=real_number, low=0, high=MOST_MINUTES)
+    add("--minutes", **most, help="training time a cell; 0: by steps")
+    add("--nfe_list", nargs="+", **whole, low=1, high=MOST_EVALUATIONS)
+    add("--num_samples", **whole, low=2, high=MOST_IMAGES)
+    parser.add_argument("--dry_run", action="store_true", help="list cells and times, run nothing")
+    return parser
+
+
 def parse(arguments):
     """(namespace, plan). Raises `UserError`."""
-    parser = CommandParser(prog="ablate.py", description=__doc__)
-    parser.add_argument("plan", nargs="?", help="YAML file")
-    parser.add_argument("--base", nargs="+", metavar="FLAG=VALUE", help="flags of every cell")
-    parser.add_argument("--grid", nargs="+", metavar="FLAG=A,B", help="flags to vary")
-    parser.add_argument("--seeds", nargs="+", type=int)
-    parser.add_argument("--minutes", type=float, help="training time a cell; 0: by steps")
-    parser.add_argument("--nfe_list", nargs="+", type=int)
-    parser.add_argument("--num_samples", type=int)
-    parser.add_argument("--save_dir", default="results/ablation")
-    parser.add_argument("--dry_run", action="store_true", help="list cells and times, run nothing")
-    args = parser.parse_args(arguments)
+    args = build_parser().parse_args(arguments)
+    check_output_folder("--save_dir", args.save_dir)
     plan = read_plan(args.plan) if args.plan else dict(PLAN_DEFAULTS)
     if args.base:
         plan["base"] = plan["base"] | parse_pairs(args.base, "--base", split=False)

@@ -9,6 +9,7 @@ student's noise levels on training images and writes them to its model_config.js
 
 import os
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from evaluation.pictures import real_images, sample_images
@@ -20,37 +21,56 @@ from evaluation.tuning import tune_student
 from metrics import random_feature_space
 from metrics.comparison import Comparison
 from metrics.inception import InceptionSpace, download_weights, weights_path
+from src.arguments import (
+    LARGEST_BATCH,
+    MOST_EVALUATIONS,
+    MOST_IMAGES,
+    InRange,
+    check_input_file,
+    check_input_folder,
+    check_output_file,
+    check_output_folder,
+    line,
+    whole_number,
+)
 from src.utils import CommandParser, UserError, pick_device, run_command
 from training.command_line import add_flag
 from training.hardware import hardware
 
 
-def parse_arguments(argv=None):
-    """The command line, checked as far as that is possible without loading anything."""
+def build_parser():
     parser = CommandParser(description=__doc__)
-    parser.add_argument("--run_dir", help="folder of a run of train.py: its student is scored")
-    parser.add_argument(
+    add = partial(parser.add_argument, type=line)
+    add("--run_dir", help="folder of a run of train.py: its student is scored")
+    add(
         "--ckpt_path", help="or a student alone (./checkpoints/best_model.pt); name its images then"
     )
-    parser.add_argument(
+    add(
         "--teacher",
         nargs="?",
-        const="",
+        const=True,
         metavar="FILE",
         help="score it too (the run's own)",
     )
-    parser.add_argument("--nfe_list", type=int, nargs="+", default=[1, 2, 4], help="(1 2 4)")
-    parser.add_argument("--teacher_nfe_list", type=int, nargs="+", help="(35 1)")
-    parser.add_argument("--num_samples", type=int, default=1000, help="(%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=50, help="(%(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="(42 43 44)")
-    parser.add_argument(
+    add(
         "--features",
         nargs="+",
         choices=["inception", "random"],
         help="the first one ranks (inception if its weights are there, else random)",
     )
-    parser.add_argument("--fid_weights", help="Inception's weights, as in measure_fid.py")
+    add("--fid_weights", help="Inception's weights, as in measure_fid.py")
+    add("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
+    add("--output_dir", help="(RUN_DIR/evaluation, or ./results/evaluation)")
+    add = partial(parser.add_argument, type=whole_number, action=InRange)
+    evaluations = dict(nargs="+", low=1, high=MOST_EVALUATIONS)
+    add("--nfe_list", default=[1, 2, 4], **evaluations, help="(1 2 4)")
+    add("--teacher_nfe_list", **evaluations, help="(35 1)")
+    images = dict(low=LEAST, high=MOST_IMAGES)
+    add("--num_samples", default=1000, **images, help="(%(default)s)")
+    add("--tune_samples", **images, help="images of each trial (500)")
+    add("--batch_size", default=50, low=1, high=LARGEST_BATCH, help="(%(default)s)")
+    seeds = dict(nargs="+", low=0, high=2**32 - 1)
+    add("--seeds", default=[42, 43, 44], **seeds, help="(42 43 44)")
     parser.add_argument(
         "--download_weights", action="store_true", help="fetch them once if they are not there"
     )
@@ -59,15 +79,17 @@ def parse_arguments(argv=None):
         "--hide_real", action="store_true", help="keep real images out of the report, to share it"
     )
     parser.add_argument("--tune", action="store_true", help="choose the student's noise levels")
-    parser.add_argument("--tune_samples", type=int, help="images of each trial (500)")
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
-    parser.add_argument("--output_dir", help="(RUN_DIR/evaluation, or ./results/evaluation)")
     section = parser.add_argument_group(
         "Which images, as in train.py; with --run_dir the run's own"
     )
     for item in data_fields():
         add_flag(section, item)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv=None):
+    """The command line, checked as far as that is possible without loading anything."""
+    args = build_parser().parse_args(argv)
     if args.run_dir and args.ckpt_path:
         raise UserError("--run_dir and --ckpt_path: give one of them")
     args.ckpt_path = args.ckpt_path or "./checkpoints/best_model.pt"
@@ -75,19 +97,36 @@ def parse_arguments(argv=None):
         raise UserError("--teacher_nfe_list: give --teacher too")
     if args.tune_samples and not args.tune:
         raise UserError("--tune_samples: give --tune too")
+    args.teacher = "" if args.teacher is True else args.teacher
     args.teacher_nfe_list = args.teacher_nfe_list or [35, 1]
     args.tune_samples = 500 if args.tune_samples is None else args.tune_samples
-    if min(args.num_samples, args.tune_samples) < LEAST:
-        raise UserError(f"--num_samples, --tune_samples: at least {LEAST}")
-    if min(args.batch_size, *args.nfe_list, *args.teacher_nfe_list) < 1:
-        raise UserError("--batch_size, --nfe_list, --teacher_nfe_list: at least 1")
-    if not all(0 <= seed < 2**32 for seed in args.seeds):
-        raise UserError("--seeds: from 0 to 2^32 - 1")
     if args.features == ["random"] and (args.fid_weights or args.download_weights):
         raise UserError("--fid_weights, --download_weights: --features random needs no weights")
     for flag in ("nfe_list", "teacher_nfe_list", "seeds"):
         setattr(args, flag, list(dict.fromkeys(getattr(args, flag))))
+    check_places(args)
     return args
+
+
+def check_places(args):
+    """Raise `UserError` for files and folders that are not there, or cannot be made."""
+    if args.download_weights:  # which takes long, so that what would be found later is found now
+        if args.run_dir:
+            check_input_folder("--run_dir", args.run_dir)
+        else:
+            check_input_file("--ckpt_path", args.ckpt_path, "train first, or name one")
+        if args.fid_weights:
+            check_output_file("--fid_weights", args.fid_weights)
+    if args.teacher:
+        check_input_file("--teacher", args.teacher)
+    for flag in ("output_dir", "cache_dir"):
+        if getattr(args, flag, None):
+            check_output_folder(f"--{flag}", getattr(args, flag))
+    if getattr(args, "data_root", None):
+        check_input_folder("--data_root", args.data_root)
+    for flag in ("train_split", "val_split"):
+        if getattr(args, flag, None):
+            check_input_file(f"--{flag}", getattr(args, flag))
 
 
 def feature_spaces(names, weights, download):

@@ -5,6 +5,7 @@ python measure_fid.py --generated_dir samples/nfe=1
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +16,15 @@ from metrics.feature_cache import cached_features, files_digest
 from metrics.folders import image_files, load_image
 from metrics.inception import InceptionSpace, download_weights, weights_path
 from metrics.random_features import SMALLEST
+from src.arguments import (
+    LARGEST_BATCH,
+    InRange,
+    check_input_folder,
+    check_output_file,
+    check_output_folder,
+    line,
+    whole_number,
+)
 from src.utils import CommandParser, UserError, pick_device, run_command, to_uint8, write_json
 
 
@@ -78,57 +88,80 @@ def check_sizes(generated, reference):
         )
 
 
-def main(argv=None):
+def build_parser():
     parser = CommandParser(description=__doc__)
-    parser.add_argument("--generated_dir", required=True, help="folder of generated images")
-    parser.add_argument(
+    add = partial(parser.add_argument, type=line)
+    add("--generated_dir", required=True, help="folder of generated images")
+    add(
         "--reference_dir",
         default="./data/simpsons_64x64/val",
         help="folder of real images; written from --data_root if it is not there (%(default)s)",
     )
-    parser.add_argument(
+    add(
         "--data_root",
         default="./data/datasets/kostastokis/simpsons-faces/versions/1/cropped",
         help="folder of the data set's images (%(default)s)",
     )
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=64, help="(%(default)s)")
-    parser.add_argument("--output_path", default="./fid_results.json", help="(%(default)s)")
+    add("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
     parser.add_argument(
+        "--batch_size",
+        type=whole_number,
+        action=InRange,
+        low=1,
+        high=LARGEST_BATCH,
+        default=64,
+        help="(%(default)s)",
+    )
+    add("--output_path", default="./fid_results.json", help="(%(default)s)")
+    add(
         "--features",
         choices=["inception", "random"],
         default="inception",
         help="inception: FID. random: fixed random features, no weights needed (%(default)s)",
     )
-    parser.add_argument(
+    add(
         "--fid_weights",
         help="Inception's weights (the environment's FID_WEIGHTS, else where clean-fid keeps them)",
     )
     parser.add_argument(
         "--download_weights", action="store_true", help="fetch them once if they are not there"
     )
-    parser.add_argument(
-        "--cache_dir", default="./data/cache", help="keeps the reference's features (%(default)s)"
-    )
-    args = parser.parse_args(argv)
+    add("--cache_dir", default="./data/cache", help="keeps the reference's features (%(default)s)")
+    return parser
 
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size {args.batch_size}: at least 1")
-    if Path(args.output_path).is_dir():
-        raise UserError(f"--output_path {args.output_path}: is a folder; name a JSON file")
+
+def parse_arguments(argv=None):
+    """The command line, checked as far as that is possible without reading an image."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
     if args.features == "random" and (args.fid_weights or args.download_weights):
         raise UserError("--fid_weights, --download_weights: --features random needs no weights")
+    if args.fid_weights and args.download_weights:
+        check_output_file("--fid_weights", args.fid_weights)
+    check_output_file("--output_path", args.output_path)
+    check_output_folder("--cache_dir", args.cache_dir)
+    if not Path(args.reference_dir).exists():
+        check_output_folder("--reference_dir", args.reference_dir)
+        if args.data_root != parser.get_default("data_root"):  # which may be downloaded
+            check_input_folder("--data_root", args.data_root)
+    return args
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
     device = pick_device(args.device)
     generated = image_files(args.generated_dir, "--generated_dir")
+    is_there = Path(args.reference_dir).exists()
+    reference = image_files(args.reference_dir, "--reference_dir") if is_there else []
     if args.features == "random":
         space = random_feature_space()
     else:
         if args.download_weights:
             download_weights(weights_path(args.fid_weights))
         space = InceptionSpace(args.fid_weights)
-    if not Path(args.reference_dir).exists():
+    if not is_there:
         write_reference(args.data_root, args.reference_dir)
-    reference = image_files(args.reference_dir, "--reference_dir")
+        reference = image_files(args.reference_dir, "--reference_dir")
     if not space.is_fid:
         check_sizes(generated, reference)
 

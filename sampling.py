@@ -9,6 +9,7 @@ For each number of network evaluations K the images go to SAVE_DIR/nfe=K/0000.pn
 import re
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,16 @@ from tqdm import tqdm
 
 from custom_model import create_custom_model
 from samplers import image_batches
+from src.arguments import (
+    LARGEST_BATCH,
+    MOST_EVALUATIONS,
+    MOST_IMAGES,
+    InRange,
+    check_input_file,
+    check_output_folder,
+    line,
+    whole_number,
+)
 from src.utils import (
     CommandParser,
     UserError,
@@ -78,19 +89,25 @@ def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_se
     return seconds
 
 
-def parse_arguments(argv=None):
-    """The command line, checked as far as that is possible without loading the model."""
+def build_parser():
     parser = CommandParser(description=__doc__)
-    parser.add_argument("--ckpt_path", default="./checkpoints/best_model.pt", help="(%(default)s)")
-    parser.add_argument("--config_path", help="(model_config.json beside the checkpoint)")
-    parser.add_argument("--save_dir", default="./samples", help="(%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=32, help="(%(default)s)")
-    parser.add_argument("--num_samples", type=int, default=1000, help="(%(default)s)")
-    parser.add_argument(
-        "--nfe_list", type=int, nargs="+", default=[1, 2, 4], help="network evaluations per image"
+    add = partial(parser.add_argument, type=line)
+    add("--ckpt_path", default="./checkpoints/best_model.pt", help="(%(default)s)")
+    add("--config_path", help="(model_config.json beside the checkpoint)")
+    add("--save_dir", default="./samples", help="(%(default)s)")
+    add("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
+    add = partial(parser.add_argument, type=whole_number, action=InRange)
+    add("--batch_size", default=32, low=1, high=LARGEST_BATCH, help="(%(default)s)")
+    add("--num_samples", default=1000, low=1, high=MOST_IMAGES, help="(%(default)s)")
+    add(
+        "--nfe_list",
+        nargs="+",
+        default=[1, 2, 4],
+        low=1,
+        high=MOST_EVALUATIONS,
+        help="network evaluations per image",
     )
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
-    parser.add_argument("--seed", type=int, default=42, help="(%(default)s)")
+    add("--seed", default=42, low=-(2**63), high=2**63 - 1, help="(%(default)s)")
     parser.add_argument(
         "--batch_independent",
         action="store_true",
@@ -102,18 +119,16 @@ def parse_arguments(argv=None):
         help="fused attention; on a GPU also bf16, channels-last and compilation (a --batch_size"
         " that divides --num_samples is compiled once)",
     )
-    args = parser.parse_args(argv)
-    for flag, value in (("batch_size", args.batch_size), ("num_samples", args.num_samples)):
-        if value < 1:
-            raise UserError(f"--{flag} {value}: at least 1")
-    if min(args.nfe_list) < 1:
-        raise UserError(f"--nfe_list {min(args.nfe_list)}: at least 1")
-    if not -(2**63) <= args.seed < 2**63:
-        raise UserError(f"--seed {args.seed}: does not fit 64 bits")
-    if not Path(args.ckpt_path).is_file():
-        raise UserError(f"--ckpt_path {args.ckpt_path}: no such file; train first, or name one")
-    if args.config_path and not Path(args.config_path).is_file():
-        raise UserError(f"--config_path {args.config_path}: no such file")
+    return parser
+
+
+def parse_arguments(argv=None):
+    """The command line, checked as far as that is possible without loading the model."""
+    args = build_parser().parse_args(argv)
+    check_input_file("--ckpt_path", args.ckpt_path, "train first, or name one")
+    if args.config_path:
+        check_input_file("--config_path", args.config_path)
+    check_output_folder("--save_dir", args.save_dir)
     for nfe in args.nfe_list:
         foreign = foreign_images(Path(args.save_dir) / f"nfe={nfe}")
         if foreign:

@@ -8,8 +8,18 @@ sampling.py is run. The archive is written only when every check passes (exit co
 """
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
+from src.arguments import (
+    InRange,
+    check_input_file,
+    check_input_folder,
+    check_output_file,
+    line,
+    line_or_empty,
+    whole_number,
+)
 from src.utils import CommandParser, UserError, file_digest, pick_device, run_command
 from submission.archive import copy_part, deliver, file_size, unpack, write_archive
 from submission.checks import (
@@ -28,30 +38,38 @@ from submission.trial import probe, try_official, try_sampler
 ROOT = Path(__file__).resolve().parent
 
 
-def parse_arguments(argv=None):
+def build_parser():
     parser = CommandParser(description=__doc__)
-    parser.add_argument("--run_dir", help="folder of a run of train.py: hand in its student")
-    parser.add_argument(
-        "--ckpt_path", help="(RUN_DIR/final_model.pt, else checkpoints/best_model.pt)"
-    )
-    parser.add_argument("--config_path", help="(model_config.json beside the checkpoint)")
-    parser.add_argument("--official", help="checkout of the challenge; without it our files go in")
+    add = partial(parser.add_argument, type=line)
+    add("--run_dir", help="folder of a run of train.py: hand in its student")
+    add("--ckpt_path", help="(RUN_DIR/final_model.pt, else checkpoints/best_model.pt)")
+    add("--config_path", help="(model_config.json beside the checkpoint)")
+    add("--official", help="checkout of the challenge; without it our files go in")
     parser.add_argument(
         "--writeup", action="store_true", help="make the write-up from the run's records and add it"
     )
-    parser.add_argument("--teacher_dir", help="the run that trained the teacher, if it was moved")
-    parser.add_argument("--author", default="", help="the write-up's author, a line of text")
-    parser.add_argument("--writeup_pdf", help="or add a PDF of your own as writeup.pdf")
-    parser.add_argument("--output", default="submission.zip", help="(%(default)s)")
-    parser.add_argument("--num_samples", type=int, default=4, help="images a trial (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="cuda, cuda:N or cpu (%(default)s)")
-    args = parser.parse_args(argv)
-    if args.num_samples < 2:
-        raise UserError(
-            f"--num_samples {args.num_samples}: at least 2; the graders' sampler fails on one image"
-        )
-    if Path(args.output).is_dir():
-        raise UserError(f"--output {args.output}: is a folder; name a zip file")
+    add("--teacher_dir", help="the run that trained the teacher, if it was moved")
+    parser.add_argument(
+        "--author", type=line_or_empty, default="", help="the write-up's author, a line of text"
+    )
+    add("--writeup_pdf", help="or add a PDF of your own as writeup.pdf")
+    add("--output", default="submission.zip", help="(%(default)s)")
+    parser.add_argument(
+        "--num_samples",
+        type=whole_number,
+        action=InRange,
+        low=2,  # the graders' sampler fails on one image
+        high=10_000,
+        default=4,
+        help="images a trial (%(default)s)",
+    )
+    add("--device", default="cpu", help="cuda, cuda:N or cpu (%(default)s)")
+    return parser
+
+
+def parse_arguments(argv=None):
+    """The command line, checked as far as that is possible without reading a checkpoint."""
+    args = build_parser().parse_args(argv)
     if args.writeup and not args.run_dir:
         raise UserError("--writeup: name the run whose records it is made from with --run_dir DIR")
     if args.writeup and args.writeup_pdf:
@@ -60,8 +78,13 @@ def parse_arguments(argv=None):
         raise UserError("--author and --teacher_dir are for the write-up: give --writeup too")
     if args.run_dir and (args.ckpt_path or args.config_path):
         raise UserError("--run_dir names the student; leave out --ckpt_path and --config_path")
-    if args.run_dir and not Path(args.run_dir).is_dir():
-        raise UserError(f"--run_dir {args.run_dir}: no such folder")
+    check_output_file("--output", args.output)
+    for flag in ("run_dir", "official", "teacher_dir"):
+        if getattr(args, flag):
+            check_input_folder(f"--{flag}", getattr(args, flag))
+    for flag in ("ckpt_path", "config_path", "writeup_pdf"):
+        if getattr(args, flag):
+            check_input_file(f"--{flag}", getattr(args, flag))
     if args.ckpt_path is None:
         student = f"{args.run_dir}/final_model.pt" if args.run_dir else "checkpoints/best_model.pt"
         args.ckpt_path = student
@@ -100,6 +123,8 @@ def inspect(archive, work, official, num_samples, device):
 def main(argv=None, root=ROOT):
     args = parse_arguments(argv)
     device = pick_device(args.device)
+    # Before the write-up: what is missing is said before anything is made.
+    collect(root, args.ckpt_path, args.config_path, args.official, args.writeup_pdf)
     if args.writeup:
         from writeup.document import make_writeup  # matplotlib, which the rest can do without
 

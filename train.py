@@ -93,6 +93,8 @@ def run(processes, stop):
         processes.first(lambda: print(describe(settings, device, processes.count)))
         return 0
     check_discriminator(settings)
+    if not trains_teacher:
+        load_teacher(settings, teacher_path)  # before the images are decoded for nothing
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     stages = ["teacher"] * trains_teacher + ["student"] * (settings.run.phase != "teacher")
@@ -171,9 +173,7 @@ def run_teacher(job, identity):
 def run_student(job, identity, teacher_path):
     """Phase 2; writes the student's average to FOLDER/final_model.pt and to the export folder."""
     settings, images, folder, device, processes, *_ = job
-    teacher = load_model(teacher_path, create_custom_model, device)
-    teacher_json = read_json(teacher_path.with_name("model_config.json"))
-    config = student_config(teacher_json, settings, teacher_path)
+    teacher, config = load_teacher(settings, teacher_path, device)
     torch.manual_seed(settings.run.seed)  # the discriminator's random weights
     stage = build_student(settings, teacher, config, device, processes)
     heldout = _heldout(images, device)
@@ -219,6 +219,13 @@ def run_student(job, identity, teacher_path):
     processes.first(export)
     print(f"student: {seconds:.0f} s of training; python sampling.py --ckpt_path {exported}")
     return seconds
+
+
+def load_teacher(settings, path, device="cpu"):
+    """The teacher at `path`, and the `model_config.json` of a student of it. Raises `UserError`."""
+    teacher_json = read_json(path.with_name("model_config.json"))
+    config = student_config(teacher_json, settings, path)
+    return load_model(path, create_custom_model, device), config
 
 
 def save_student(model, path, config):

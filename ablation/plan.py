@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import NamedTuple
 
 import yaml
 
-from src.utils import UserError, did_you_mean
+from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, check_range, shown
+from src.utils import UserError, did_you_mean, reason_of
 from training.presets import RECIPES
 from training.settings import GROUPS, PHASE_GROUPS, Settings, flat
 
@@ -24,10 +26,14 @@ PLAN_DEFAULTS = {
     "nfe_list": [1, 2, 4],
     "num_samples": 1000,
 }
+PLAIN = (str, int, float, type(None))  # what a flag can be given as
 KINDS = {dict: "mapping of flags", list: "list", int: "number"}
 DEFAULTS = flat(Settings().as_dict())
 SET_BY_ABLATION = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
 LONGEST_NAME = 80  # of a folder, before its hash
+LARGEST_SEED = 2**31 - 1  # as of train.py
+MOST_MINUTES = 10**6  # of a cell: two years
+MOST_CELLS = 10_000
 
 
 class Cell(NamedTuple):
@@ -57,12 +63,13 @@ class Cell(NamedTuple):
 def read_plan(path):
     """The plan in a YAML file, defaults filled in. Raises `UserError`."""
     try:
-        content = yaml.safe_load(Path(path).read_text()) or {}
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # ValueError: not UTF-8, or what looks like a date and is none.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: {error.problem}" if mark else str(error).splitlines()[0]
+        place = f"line {mark.line + 1}: {error.problem}" if mark else reason_of(error)
         raise UserError(f"{path}: not readable as YAML ({place})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: keys and values are expected, such as grid:")
@@ -78,21 +85,27 @@ def complete_plan(content, where):
         plan[key] = [plan[key]] if isinstance(plan[key], int) else plan[key]
     for key, default in PLAN_DEFAULTS.items():
         kind = (int, float) if key == "minutes" else type(default)
-        if not isinstance(plan[key], kind):
+        if not isinstance(plan[key], kind) or isinstance(plan[key], bool):
             raise UserError(f"{where}: {key} should be a {KINDS[type(default)]}")
     if not all(isinstance(cell, dict) for cell in plan["cells"]):
         raise UserError(f"{where}: cells should be a list of flag sets")
     for key, values in plan["grid"].items():
         if not isinstance(values, list) or not values:
             raise UserError(f"{where}: grid {key} needs a list of values")
-    if plan["minutes"] < 0:
-        raise UserError(f"{where}: minutes cannot be below 0")
+    check_range(f"{where}: minutes", plan["minutes"], 0, MOST_MINUTES)
     _check_flags(plan, where)
     counts = [*plan["seeds"], *plan["nfe_list"], plan["num_samples"]]
-    if not all(isinstance(number, int) and number >= 0 for number in counts):
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in counts):
         raise UserError(f"{where}: seeds, nfe_list and num_samples are whole numbers")
-    if plan["num_samples"] < 2 or min(plan["nfe_list"], default=0) < 1 or not plan["seeds"]:
-        raise UserError(f"{where}: at least 2 num_samples, NFEs of at least 1, and one seed")
+    check_range(f"{where}: seeds", plan["seeds"], 0, LARGEST_SEED)
+    check_range(f"{where}: nfe_list", plan["nfe_list"], 1, MOST_EVALUATIONS)
+    check_range(f"{where}: num_samples", plan["num_samples"], 2, MOST_IMAGES)
+    if not plan["nfe_list"] or not plan["seeds"]:
+        raise UserError(f"{where}: at least one NFE and one seed are needed")
+    combinations = math.prod(len(values) for values in plan["grid"].values())
+    count = (combinations + len(plan["cells"])) * len(plan["seeds"])
+    if count > MOST_CELLS:
+        raise UserError(f"{where}: {shown(count)} cells; at most {MOST_CELLS:,} are allowed")
     seen = set()
     for cell in make_cells(plan):
         if cell.folder in seen:
@@ -160,6 +173,10 @@ def parse_pairs(texts, flag, split):
 
 def _check_flags(plan, where):
     varied = [*plan["grid"], *(key for cell in plan["cells"] for key in cell)]
+    for flags in (plan["base"], plan["grid"], *plan["cells"]):
+        for key, value in flags.items():
+            if not all(isinstance(one, PLAIN) for one in _flattened(value)):
+                raise UserError(f"{where}: {key} {shown(value)}: texts and numbers are expected")
     for key in [*varied, *plan["base"]]:
         _known(key, {*DEFAULTS, "preset", "recipe"}, f"{where}: unknown flag")
         if key in SET_BY_ABLATION and not (key == "teacher_ckpt" and key in plan["base"]):
@@ -170,6 +187,13 @@ def _check_flags(plan, where):
     for key in varied:
         if key in teachers or key == "preset":
             raise UserError(f"{where}: {key} belongs to the teacher, which all cells share")
+
+
+def _flattened(value, depth=0):
+    """What is in a value of a flag: a grid lists values, and some values are lists."""
+    if not isinstance(value, list) or depth == 2:
+        return [value]
+    return [one for part in value for one in _flattened(part, depth + 1)]
 
 
 def _known(key, known, message):

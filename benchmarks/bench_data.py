@@ -14,22 +14,25 @@ from statistics import median
 from benchmarks.cache_growth import growth_line, measure_growth
 from benchmarks.device import cores, waiter
 from benchmarks.pictures import decoded, draw_files, file_loader
-from benchmarks.report import add_common_flags, begin, check_at_least, finish
+from benchmarks.report import add_common_flags, begin, finish, parsed, whole
 from benchmarks.turns import in_turns, ratio_line, ratios, seconds_of
+from src.arguments import LARGEST_BATCH, MOST_IMAGES
 from src.utils import CommandParser, UserError, pick_device, run_command
 from training.batches import StepBatches
 
 
-def parse_arguments(argv=None):
+def build_parser():
     parser = CommandParser(prog="python -m benchmarks.bench_data", description=__doc__)
-    parser.add_argument("--images", type=int, default=2000, help="PNG files (%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=32, help="(%(default)s)")
-    parser.add_argument(
-        "--counts", type=int, nargs="+", help="measure caches of these sizes instead"
-    )
+    add, images = parser.add_argument, whole(1, MOST_IMAGES)
+    add("--images", **images, default=2000, help="PNG files (%(default)s)")
+    add("--batch_size", **whole(1, LARGEST_BATCH), default=32, help="(%(default)s)")
+    add("--counts", **images, nargs="+", help="measure caches of these sizes instead")
     add_common_flags(parser, rounds=6)
-    args = parser.parse_args(argv)
-    check_at_least(args, images=1, batch_size=1, counts=1, rounds=1)
+    return parser
+
+
+def parse_arguments(argv=None):
+    args = parsed(build_parser(), argv)
     if args.images < args.batch_size:
         raise UserError(f"--images {args.images}: fewer than --batch_size {args.batch_size}")
     return args

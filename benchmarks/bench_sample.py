@@ -18,11 +18,12 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.device import clear, held_bytes, is_out_of_memory, memory_named, peak_bytes, waiter
-from benchmarks.report import add_common_flags, begin, check_at_least, finish, memory_text
+from benchmarks.report import add_common_flags, begin, finish, memory_text, parsed, whole
 from benchmarks.turns import in_turns, ratio_line, ratios, seconds_of
 from custom_model import CustomGenerativeModel, create_custom_model
 from samplers import IMAGE_SHAPE, image_batches
 from speed.sampling import make_fast
+from src.arguments import LARGEST_BATCH, MOST_EVALUATIONS
 from src.utils import CommandParser, pick_device, run_command
 from training.presets import PRESETS
 from training.settings import Network
@@ -153,26 +154,25 @@ def _weight_bytes(model):
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def parse_arguments(argv=None):
+def build_parser():
     parser = CommandParser(prog="python -m benchmarks.bench_sample", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=32, help="(%(default)s)")
-    parser.add_argument("--nfe_list", type=int, nargs="+", default=[1, 2, 4], help="(1 2 4)")
+    batch, nfe = whole(1, LARGEST_BATCH), whole(1, MOST_EVALUATIONS)
+    parser.add_argument("--batch_size", **batch, default=32, help="(%(default)s)")
+    parser.add_argument("--nfe_list", **nfe, nargs="+", default=[1, 2, 4], help="(1 2 4)")
     parser.add_argument(
         "--sweep",
-        type=int,
+        **batch,
         nargs="+",
         default=[],
         help="batch sizes for images/s and peak memory, at the first of --nfe_list",
     )
     add_common_flags(parser, rounds=20)
-    args = parser.parse_args(argv)
-    check_at_least(args, batch_size=1, nfe_list=1, sweep=1, rounds=1)
-    return args
+    return parser
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
+    args = parsed(build_parser(), argv)
     device = pick_device(args.device)
     results = begin(device) | {"preset": args.preset, "batch_size": args.batch_size}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

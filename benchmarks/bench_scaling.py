@@ -15,16 +15,19 @@ import torch
 from benchmarks.contenders import PLAIN, settings_of
 from benchmarks.device import waiter
 from benchmarks.flops import flops_of, model_dtype, peak_flops, utilisation
-from benchmarks.report import add_common_flags, begin, check_at_least, finish
+from benchmarks.report import add_common_flags, begin, finish, parsed, whole
 from benchmarks.turns import in_turns, ratio_line, ratios, seconds_of
 from custom_model import NETWORKS
 from speed.backends import lay_out, prepare_backends
+from src.arguments import LARGEST_BATCH
 from src.utils import CommandParser, UserError, pick_device, run_command
 from training.building import build_teacher
 from training.estimate import SIGMA_DATA
 from training.parts import split
 from training.presets import PRESETS
 from training.processes import ALONE, from_environment, hush
+
+LARGEST_SIDE = 512  # of an image, whose attention matrices take 16 GiB in the full network
 
 
 def teacher_steps(settings, device, processes, size):
@@ -78,16 +81,20 @@ def over_processes(args, settings, device, processes):
     return {"processes": processes.count, "images_per_second": rate, "ratios": found}
 
 
-def parse_arguments(argv=None):
+def build_parser():
     parser = CommandParser(prog="python -m benchmarks.bench_scaling", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
+    batch, sizes = whole(2, LARGEST_BATCH), whole(8, LARGEST_SIDE)
     parser.add_argument(
-        "--batch_size", type=int, default=32, help="of all processes together (%(default)s)"
+        "--batch_size", **batch, default=32, help="of all processes together (%(default)s)"
     )
-    parser.add_argument("--resolutions", type=int, nargs="+", default=[], help="e.g. 32 64 128")
+    parser.add_argument("--resolutions", **sizes, nargs="+", default=[], help="e.g. 32 64 128")
     add_common_flags(parser, rounds=8)
-    args = parser.parse_args(argv)
-    check_at_least(args, batch_size=2, resolutions=8, rounds=1)
+    return parser
+
+
+def parse_arguments(argv=None):
+    args = parsed(build_parser(), argv)
     network = NETWORKS[PRESETS[args.preset].get("network", "full")]
     factor = 2 ** (len(network["ch_mult"]) - 1)
     for size in args.resolutions:

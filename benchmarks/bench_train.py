@@ -17,8 +17,9 @@ from pathlib import Path
 from benchmarks.contenders import parse_lever
 from benchmarks.device import memory_named
 from benchmarks.flops import model_dtype, peak_flops
-from benchmarks.report import add_common_flags, begin, check_at_least, finish
+from benchmarks.report import add_common_flags, begin, finish, parsed, whole
 from benchmarks.train_measures import Bench, compare, profile, pull_lever, sweep
+from src.arguments import LARGEST_BATCH, line
 from src.utils import CommandParser, pick_device, run_command
 from training.presets import PRESETS
 from training.settings import Data
@@ -26,27 +27,32 @@ from training.settings import Data
 PHASES = {"teacher": ["teacher"], "add": ["add"], "both": ["teacher", "add"]}
 
 
-def parse_arguments(argv=None):
+def build_parser():
     parser = CommandParser(prog="python -m benchmarks.bench_train", description=__doc__)
     parser.add_argument("--phase", choices=list(PHASES), default="both", help="(%(default)s)")
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
-    parser.add_argument("--batch_size", type=int, help="images a step (the preset's)")
-    parser.add_argument("--steps", type=int, default=4, help="steps a turn (%(default)s)")
+    batch = whole(2, LARGEST_BATCH)
+    parser.add_argument("--batch_size", **batch, help="images a step (the preset's)")
+    parser.add_argument("--steps", **whole(1, 10**6), default=4, help="steps a turn (%(default)s)")
     parser.add_argument(
         "--lever",
+        type=line,
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="change one setting of the group `speed`, e.g. compile=off (may be repeated)",
     )
     parser.add_argument(
-        "--sweep", type=int, nargs="+", default=[], help="batch sizes for images/s and peak memory"
+        "--sweep", **batch, nargs="+", default=[], help="batch sizes for images/s and peak memory"
     )
     parser.add_argument("--profile", action="store_true", help="the largest costs")
     add_common_flags(parser, rounds=8)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv=None):
+    args = parsed(build_parser(), argv)
     args.lever = [parse_lever(text) for text in args.lever]
-    check_at_least(args, batch_size=2, sweep=2, steps=1, rounds=1)
     if args.batch_size is None:
         args.batch_size = PRESETS[args.preset].get("batch_size", Data().batch_size)
     return args

@@ -1,6 +1,7 @@
 """Ways of taking a training step, each built from settings: ours, the plain one, one lever off."""
 
 import itertools
+from argparse import ArgumentTypeError
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from benchmarks.turns import seconds_of
 from custom_model import create_custom_model
 from dataset import get_data_iterator
 from speed.backends import prepare_backends
+from src.arguments import line, whole_number
 from src.utils import UserError, did_you_mean
 from training.building import build_student, build_teacher, student_config, teacher_config
 from training.command_line import make_settings
@@ -67,9 +69,10 @@ def _typed(item, value):
         raise UserError(f"--lever {item.name}={value}: use one of {', '.join(choices)}")
     if isinstance(item.default, bool):
         return value == "on"
+    kind = whole_number if isinstance(item.default, int) else line
     try:
-        return type(item.default)(value)
-    except ValueError:
+        return kind(value)
+    except ArgumentTypeError:
         raise UserError(f"--lever {item.name}={value}: a number is needed") from None
 
 

@@ -1,11 +1,11 @@
 """What every benchmark prints first and may write last."""
 
 from datetime import date
-from pathlib import Path
 
 import torch
 
-from src.utils import UserError, write_json
+from src.arguments import InRange, check_output_file, check_range, line, whole_number
+from src.utils import write_json
 from training.hardware import hardware
 
 
@@ -20,27 +20,40 @@ def begin(device):
     return facts
 
 
+def whole(low, high):
+    """What makes a flag of a parser take whole numbers from `low` to `high`."""
+    return dict(type=whole_number, action=InRange, low=low, high=high)
+
+
 def add_common_flags(parser, rounds):
     """The flags that all benchmarks have."""
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
+    device = "cuda, cuda:N or cpu (%(default)s)"
+    parser.add_argument("--device", type=line, default="cuda", help=device)
     parser.add_argument(
         "--rounds",
-        type=int,
+        **whole(1, 10**6),
         default=rounds,
         help="pairs of turns of a comparison, best an even number (%(default)s)",
     )
-    parser.add_argument("--json", help="write all results to this file")
+    parser.add_argument("--json", type=line, help="write all results to this file")
 
 
 def check_at_least(args, **least):
     """Raise `UserError` for a flag below its least value; lists are checked number by number."""
     for name, low in least.items():
-        values = getattr(args, name)
-        for value in values if isinstance(values, list) else [values]:
-            if value is not None and value < low:
-                raise UserError(f"--{name} {value}: at least {low}")
-    if args.json and Path(args.json).is_dir():
-        raise UserError(f"--json {args.json}: is a folder; name a file")
+        if getattr(args, name) is not None:
+            check_range(f"--{name}", getattr(args, name), low, None)
+    if args.json:
+        check_output_file("--json", args.json)
+
+
+def parsed(parser, argv):
+    """The arguments of a parser with the common flags. Raises `UserError`, also where the results
+    could not be written."""
+    args = parser.parse_args(argv)
+    if args.json:
+        check_output_file("--json", args.json)
+    return args
 
 
 def finish(path, results):

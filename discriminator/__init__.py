@@ -24,12 +24,12 @@ find_architectures()
 
 def check_name(name):
     """(trunk class, argument) of `--disc NAME` or `NAME:ARGUMENT`. Raises `UserError`."""
-    kind, _, argument = name.partition(":")
+    kind, colon, argument = name.partition(":")
     if kind not in REGISTRY:
         hint = did_you_mean(kind, REGISTRY)
         raise UserError(f"--disc {name}: use none or one of {', '.join(known_names())}{hint}")
     trunk = REGISTRY[kind]
-    if bool(argument) != (trunk.argument is not None):
+    if bool(argument) != (trunk.argument is not None) or (colon and not argument):
         form = f"{kind}:{trunk.argument}" if trunk.argument else kind
         raise UserError(f"--disc {name}: write --disc {form}")
     return trunk, argument

@@ -36,7 +36,23 @@ class Undecodable(Exception):
         self.found = found
 
 
-def open_folder(root, train_split, val_split, cache_dir, seed, skip_bad, progress, title="folder"):
+def check_count(count, batch_size):
+    """Raise `UserError` where `count` training images do not fill a batch."""
+    if count < batch_size:
+        raise UserError(f"--batch_size {batch_size}: there are {count} training images; give less")
+
+
+def open_folder(
+    root,
+    train_split,
+    val_split,
+    cache_dir,
+    seed,
+    skip_bad,
+    progress,
+    batch_size=1,
+    title="folder",
+):
     """The `ImageSets` of the images below `root`, see `open_image_sets`.
 
     skip_bad: leave out images that cannot be used, and say so each time, as if they were neither in
@@ -47,6 +63,8 @@ def open_folder(root, train_split, val_split, cache_dir, seed, skip_bad, progres
     reader = _Reader(root, cache_dir, progress)
     while True:  # once more for each time that images have been found to be left out
         train, val = _divided(root, names, bad, train_split, val_split, seed)
+        if train:
+            check_count(len(train), batch_size)
         total = len(train) + len(val) + len(bad)
         found = reader.unusable(train + val)
         if (bad or found) and not skip_bad:

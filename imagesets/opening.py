@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from imagesets.cache import cached_images
-from imagesets.folder import SIZE, ImageSets, open_folder
+from imagesets.folder import SIZE, ImageSets, check_count, open_folder
 from imagesets.kaggle import download_simpsons, simpsons_folder
 from imagesets.parallel import map_ordered, reported
 from imagesets.synthetic import GENERATOR_VERSION, draw_face
@@ -24,6 +24,7 @@ def open_image_sets(
     synthetic_count=4000,
     progress=True,
     skip_bad_images=False,
+    batch_size=1,
 ):
     """Open (decoding at the first time) the images to train on and those held out.
 
@@ -34,6 +35,7 @@ def open_image_sets(
         one of them the other set is the rest; with none, about a tenth is held out by a hash of the
         names and `seed`, and both lists are written below `cache_dir`.
     progress: print what takes long, where generated lists are and which images are left out.
+    batch_size: that training images must fill.
     skip_bad_images: leave out images that cannot be used, as if they were not there.
     Raises `UserError` for every mistake in these, for missing images, and for images that cannot be
     used or leave none for one of the sets.
@@ -46,10 +48,11 @@ def open_image_sets(
                 "--data synthetic draws its images: leave out --data_root, --train_split and"
                 " --val_split"
             )
+        check_count(synthetic_count, batch_size)
         return _open_synthetic(cache_dir, seed, synthetic_count, progress)
     if data == "folder" and not data_root:
         raise UserError("--data folder: --data_root DIR is missing; it names the folder of images")
-    rest = (cache_dir, seed, skip_bad_images, progress)
+    rest = (cache_dir, seed, skip_bad_images, progress, batch_size)
     official = os.path.realpath(simpsons_folder(DATA_DIR))
     if data_root and (data == "folder" or os.path.realpath(data_root) != official):
         return open_folder(data_root, train_split, val_split, *rest)

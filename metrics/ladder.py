@@ -11,6 +11,7 @@ import numpy as np
 from metrics import random_feature_space, set_distance
 from metrics.comparison import PIXELS, Comparison
 from metrics.folders import image_files, load_images
+from src.arguments import InRange, check_input_file, line, whole_number
 from src.utils import CommandParser, UserError, run_command
 
 
@@ -114,34 +115,61 @@ def ladder_table(rows):
     return "\n".join(lines)
 
 
-def load_set(data_root, split=None, least=2):
-    """Images of a folder at 64x64: all, or `{id}.png` for the ids in the file `split`."""
+def find_set(data_root, split=None, least=2, flag="--split"):
+    """Image files of a folder: all, or `{id}.png` for the ids in the file `split`."""
     files = image_files(data_root, "--data_root")
     if split is not None:
-        if not Path(split).is_file():
-            raise UserError(f"{split}: no such file; it should list one image id a line")
-        files = [Path(data_root) / f"{name}.png" for name in Path(split).read_text().split()]
+        check_input_file(flag, split, "it should list one image id a line")
+        try:
+            names = Path(split).read_text(encoding="utf-8").split()
+        except ValueError as error:
+            raise UserError(f"{flag} {split}: not a text file; one image id a line") from error
+        files = [Path(data_root) / f"{name}.png" for name in names]
+        for file in files:
+            check_input_file(flag, file, f"{split} lists it")
     if len(files) < least:
-        raise UserError(f"{split or data_root}: {len(files)} images, at least {least} are needed")
-    return load_images(files, size=(64, 64))
+        where = f"{flag} {split}" if split else f"--data_root {data_root}"
+        raise UserError(f"{where}: {len(files)} images, at least {least} are needed")
+    return files
+
+
+def load_set(data_root, split=None, least=2):
+    """The images of `find_set` at 64x64."""
+    return load_images(find_set(data_root, split, least), size=(64, 64))
+
+
+def build_parser():
+    parser = CommandParser(prog="python -m metrics.ladder", description=__doc__)
+    parser.add_argument("--data_root", required=True, type=line, help="folder of images")
+    parser.add_argument(
+        "--split", type=line, help="file of image ids, one a line; without it all images"
+    )
+    parser.add_argument(
+        "--other_split", type=line, help="further ids, measured against all of --split"
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number,
+        action=InRange,
+        low=0,
+        high=2**32 - 1,
+        default=0,
+        help="of the halves and corruptions",
+    )
+    parser.add_argument("--no_auc", action="store_true", help="skip the classifier's test")
+    return parser
 
 
 def main(argv=None):
-    parser = CommandParser(prog="python -m metrics.ladder", description=__doc__)
-    parser.add_argument("--data_root", required=True, help="folder of images")
-    parser.add_argument("--split", help="file of image ids, one a line; without it all images")
-    parser.add_argument("--other_split", help="further ids, measured against all of --split")
-    parser.add_argument("--seed", type=int, default=0, help="of the halves and corruptions")
-    parser.add_argument("--no_auc", action="store_true", help="skip the classifier's test")
-    args = parser.parse_args(argv)
-    if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed {args.seed}: from 0 to 2^32 - 1")
-    images = load_set(args.data_root, args.split, least=8)
-    other = load_set(args.data_root, args.other_split) if args.other_split else None
+    args = build_parser().parse_args(argv)
+    sets = [find_set(args.data_root, args.split, least=8)]
+    if args.other_split:
+        sets.append(find_set(args.data_root, args.other_split, flag="--other_split"))
+    images, *others = (load_images(files, size=(64, 64)) for files in sets)
     space = random_feature_space()
     print(f"{space.name} (sha256 {space.digest[:12]}), {len(images)} images, halves compared\n")
     print(ladder_table(measure_ladder(images, space, args.seed, not args.no_auc)))
-    if other is not None:
+    for other in others:
         distance = set_distance(other, images, space)
         print(f"\n{len(other)} other real images against all {len(images)}: {distance:.3f}")
 

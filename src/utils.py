@@ -3,6 +3,7 @@ beside them that every command shares: one-line errors, whole files, picture she
 
 import argparse
 import random
+import re
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,10 @@ from src.files import (  # noqa: F401
     write_json,
 )
 
+NEGATIVE_NUMBER = re.compile(
+    r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|-(inf|infinity|nan)$", re.IGNORECASE
+)
+
 
 class CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line. Flags must be spelled out."""
@@ -31,6 +36,8 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, **arguments):
         keep_lines = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, formatter_class=keep_lines, **arguments)
+        # argparse takes -1e-3 for a flag: it knows negative numbers without an exponent alone.
+        self._negative_number_matcher = NEGATIVE_NUMBER
 
     def error(self, message):
         raise UserError(f"{message} (python {self.prog} --help lists the flags)")

@@ -103,10 +103,11 @@ def test_inception_result(folders, tmp_path):
 def test_reference_is_written_in_order_when_absent(folders, monkeypatch):
     seen = []
     monkeypatch.setitem(sys.modules, "dataset", fake_data_module(folders.reference, seen))
-    result = run(
-        folders.path, "--features", "random", "--data_root", "somewhere", reference="new/val"
-    )
-    assert seen == ["somewhere"] and result["num_reference"] == 5
+    root = str(folders.path)
+    with pytest.raises(UserError, match="--data_root absent: no such folder"):
+        run(folders.path, "--data_root", "absent", reference="new/val")
+    result = run(folders.path, "--features", "random", "--data_root", root, reference="new/val")
+    assert seen == [root] and result["num_reference"] == 5
     written = sorted((folders.path / "new" / "val").iterdir())
     assert [file.name for file in written] == [f"{i:04d}.png" for i in range(5)]
     for file, pixels in zip(written, folders.reference, strict=True):

@@ -119,12 +119,72 @@ def test_settings_survive_json():
         (["--lr", "inf"], "finite"),
         (["--phase", "both"], "--phase"),
         (["--data", "synthetic", "--data_root", "x"], "--data_root"),
+        (["--data", "synthetic", "--val_split", "x"], "--val_split"),
+        (["--data", "synthetic", "--batch_size", "5000"], "--batch_size 5000: there are 4000"),
+        (["--warmup", "100000"], "--warmup 100000: the phase has 100000 steps"),
+        (["--student_warmup", "20000"], "--student_warmup 20000"),
+        (["--disc", "resnet:"], "write --disc resnet"),
+        ("--disc patch --disc_start teacher".split(), "--disc patch cannot"),
+        (["--augment", "color+color"], "color is there twice"),
+        (["--num_iterations", "1_000"], "a whole number"),
+        (["--num_iterations", "１２"], "a whole number"),
+        (["--lr", "0x10"], "a number is needed"),
+        (["--cache_dir", ""], "--cache_dir: is empty"),
+        (["--save_dir", "a\0b"], "--save_dir"),
+        (["--save_dir", "a\nb"], "--save_dir"),
+        (["--save_dir", "n" * 300], "--save_dir"),
+        (["--save_dir", __file__], "--save_dir"),
+        (["--export_dir", __file__ + "/x"], "--export_dir"),
+        (["--cache_dir", __file__], "--cache_dir"),
+        (["--data_root", __file__], "--data_root"),
+        (["--train_split", "/"], "--train_split"),
+        (["--teacher_ckpt", "/"], "--teacher_ckpt"),
     ],
 )
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(UserError) as caught:
         parse_settings(arguments)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    "disc_channels=1000000000 disc_depth=1000000 num_iterations=1000000000000000000000000000000"
+    " keep_checkpoints=100000000000000000000 sigmas=1e30 p_mean=1e6 p_std=100 noise_offset=1e9"
+    " num_train_timesteps=1000000000000 teacher_steps=1000000 warm_nfe=1000000 fake_steps=1000000"
+    " disc_mean=-50 distill_std=50 penalty_weight=1e30 adv_weight=1e30 level_shares=1e300"
+    " student_ema_images=1e300 first_sigma=1e6 micro_batch=1000000000000 max_skips=10000000000"
+    "".split(),
+)
+def test_values_beyond_memory_and_floats_are_refused(flag):
+    name, _, value = flag.partition("=")
+    values = [value] * 4 if name in ("sigmas", "level_shares") else [value]
+    with pytest.raises(UserError, match=f"--{name} .*: at (most|least) "):
+        parse_settings([f"--{name}", *values])
+
+
+def test_a_warm_up_of_the_presets_does_not_keep_a_phase_from_being_short():
+    settings = settings_for("--preset", "tiny", "--num_iterations", "20")
+    assert settings.teacher.warmup > settings.teacher.num_iterations
+    with pytest.raises(UserError, match="--warmup 30"):
+        settings_for("--preset", "tiny", "--num_iterations", "20", "--warmup", "30")
+    settings_for("--phase", "add", "--num_iterations", "20", "--warmup", "30")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", "fast"), ("lr", None), ("lr", True), ("seed", 1.5), ("seed", True), ("x_flip", 1)]
+    + [("sigmas", 3.0), ("sigmas", [4, 3, 2]), ("sigmas", [4, 3, 2, "1"]), ("save_dir", 3)]
+    + [("distill", "ad"), ("phase", ["all"]), ("lr", float("nan")), ("num_iterations", 10**400)],
+)
+def test_values_of_files_have_their_kind_checked(key, value):
+    with pytest.raises(UserError, match=f"--{key} "):
+        make_settings({"data": "synthetic", key: value})
+
+
+def test_a_record_that_is_none_of_a_run_says_so():
+    with pytest.raises(UserError, match="does not hold the settings"):
+        settings_from_json({"settings": {"run": [1]}})
 
 
 def test_nfe_two_uses_the_first_and_third_level():

@@ -26,7 +26,7 @@ from training.teacher import TeacherStage
 def open_images(settings):
     """The training and held-out images that the settings name."""
     data = settings.data
-    images = open_image_sets(
+    return open_image_sets(
         data=data.data,
         data_root=data.data_root or None,
         train_split=data.train_split or None,
@@ -34,11 +34,9 @@ def open_images(settings):
         cache_dir=data.cache_dir,
         seed=data.data_seed,
         synthetic_count=data.synthetic_count,
+        batch_size=data.batch_size,
         skip_bad_images=data.skip_bad_images,
     )
-    if len(images.train) < data.batch_size:
-        raise UserError(f"--batch_size {data.batch_size}: there are {len(images.train)} images")
-    return images
 
 
 def teacher_config(settings, sigma_data):

@@ -36,7 +36,9 @@ def build_parser(prog="train.py"):
 def add_flag(parser, item):
     """The flag of one field of the settings; a flag not given stays absent."""
     default = _default(item)
-    help_text = f"{item.metadata['text']} (default: {default or repr(default)})"
+    low, high = item.metadata["low"], item.metadata["high"]
+    limits = "" if low is None or high is None else f"; {low:g} to {high:g}"
+    help_text = f"{item.metadata['text']} (default: {default or repr(default)}{limits})"
     told = dict(default=argparse.SUPPRESS, help=help_text.replace("%", "%%"))
     flag = f"--{item.name}"
     if isinstance(default, bool):
@@ -48,8 +50,7 @@ def add_flag(parser, item):
         numbers = default if isinstance(default, list) else [default]
         kind = whole_number if isinstance(numbers[0], int) else real_number
         count = dict(nargs=len(default)) if isinstance(default, list) else {}
-        limits = {key: item.metadata[key] for key in ("low", "high")}
-        parser.add_argument(flag, type=kind, action=InRange, **limits, **count, **told)
+        parser.add_argument(flag, type=kind, action=InRange, low=low, high=high, **count, **told)
 
 
 def parse_settings(arguments, prog="train.py"):

@@ -77,9 +77,11 @@ class Data:
         False, "leave out images that cannot be used, and say which; else they are an error"
     )
     cache_dir: str = setting("./data/cache", "where decoded images are kept")
-    synthetic_count: int = setting(4000, "training images of --data synthetic", low=16)
-    data_seed: int = setting(42, "seed of drawn faces and of the part held out", low=0)
-    batch_size: int = setting(32, "images a step, of all processes, both phases", low=2)
+    synthetic_count: int = setting(4000, "training images of --data synthetic", low=16, high=10**6)
+    data_seed: int = setting(
+        42, "seed of drawn faces and of the part held out", low=0, high=2**63 - 1
+    )
+    batch_size: int = setting(32, "images a step, of all processes, both phases", low=2, high=2**16)
     x_flip: bool = setting(True, "mirror half of the training images")
 
 
