@@ -12,8 +12,8 @@ from custom_model import MODEL_DEFAULTS, create_custom_model
 from src.utils import save_model
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = "src ablation compact headline discriminator evaluation imagesets metrics speed submission".split()
-OURS += ["training", "writeup"]
+OURS = "src ablation compact discriminator evaluation headline imagesets metrics speed".split()
+OURS += ["submission", "training", "writeup"]
 
 # The names the contract gives for each file that graders or organisers replace.
 CONTRACT = {
