@@ -116,6 +116,7 @@ def test_settings_survive_json():
         (["--disc_start", "teacher", "--use_additional_condition"], "--disc_start teacher"),
         (["--warm_start", "19900"], "--warm_start 19900"),
         (["--recipe", "best"], "--recipe"),
+        (["--best_images", "1"], "--best_images 1"),
         (["--lr", "inf"], "finite"),
         (["--phase", "both"], "--phase"),
         (["--data", "synthetic", "--data_root", "x"], "--data_root"),

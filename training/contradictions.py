@@ -12,6 +12,8 @@ from src.arguments import (
 from src.utils import UserError
 from training.derived import alone_steps, head_resolutions, policy_names, student_sigmas
 
+FEWEST_BEST = 4  # images whose spread a distance can be of
+
 
 def check_together(settings):
     """Raise `UserError`, naming the flags, for `Settings` that contradict themselves."""
@@ -19,6 +21,11 @@ def check_together(settings):
     _check_levels(settings.student)
     if settings.run.phase == "teacher" and settings.student.teacher_ckpt:
         raise UserError("--phase teacher trains a teacher; leave out --teacher_ckpt")
+    if 0 < settings.run.best_images < FEWEST_BEST:
+        raise UserError(
+            f"--best_images {settings.run.best_images}: a distance needs at least {FEWEST_BEST};"
+            " 0 for none"
+        )
     steps = settings.student.student_iterations
     warm, alone = settings.student.warm_start, alone_steps(settings)
     if warm + alone >= steps and settings.run.phase != "teacher":

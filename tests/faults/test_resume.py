@@ -77,6 +77,7 @@ def test_a_kill_at_every_write_changes_nothing(whole, tmp_path, name, when, most
         codes.append(process.exitcode)
         if codes[-1] == 0:
             break
+    print(f"{name}, {when}: {len(codes) - 1} kills")
     assert codes.count(-signal.SIGKILL) == len(codes) - 1 >= 3 and codes[-1] == 0, said(tmp_path)
     assert_same_results(tmp_path, whole)
 
