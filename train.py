@@ -69,8 +69,6 @@ def main():
             " or --data_on_device off"
         ) from error
     except RuntimeError as error:
-        if stop.number and processes.count > 1:
-            return 128 + stop.number  # another process has left for the same signal
         return end_lost(processes, error)  # who leaves now would wait for the others
     processes.leave()
     return code

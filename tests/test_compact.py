@@ -655,7 +655,7 @@ def test_errors_of_the_program_are_one_line(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
 def test_make_samples_says_when_nothing_is_published(tmp_path):
-    command = ["make", "samples", f"PRETRAINED={tmp_path}"]
+    command = ["make", "--no-print-directory", "samples", f"PRETRAINED={tmp_path}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2 and result.stdout == ""
     first = result.stderr.splitlines()[0]

@@ -177,7 +177,7 @@ def test_folder_mistakes(root, tmp_path):
     fails("--data_root DIR is missing", data="folder")
     fails("use simpsons, folder or synthetic", data="cats")
     fails("leave out --data_root", data="synthetic", data_root=root)
-    fails("at least 1", data="synthetic", synthetic_count=0)
+    fails("there are 0 training images", data="synthetic", synthetic_count=0)
 
 
 @pytest.fixture

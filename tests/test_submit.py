@@ -122,7 +122,9 @@ def test_a_tiny_network_fails_on_that_alone_and_an_older_archive_stays(
     ]
     assert f"✓ provided files: 7 as in {official}, byte for byte" in lines
     (model,) = [line for line in lines if line.startswith("✓ model:")]
-    assert model.startswith("✓ model: built from custom_model, samplers, src alone, by Python 3")
+    assert model.startswith(
+        "✓ model: built from custom_model, model_config, samplers, src alone, by Python 3"
+    )
     assert lines[-1] == (
         f"nothing written to {output}: 1 of 14 checks failed; what is there is of an earlier run"
     )
@@ -147,7 +149,7 @@ def test_a_full_student_passes_and_the_archive_works(tmp_path, capsys):
     names = unpack("out/hand_in.zip", "unpacked")
     packages = ("src", "training", "discriminator", "imagesets", "metrics", "speed")
     code = {name for package in packages for name in module_files(package, ROOT)}
-    scripts = {"custom_model.py", "samplers.py", *PROVIDED, "train.py"}
+    scripts = {"custom_model.py", "model_config.py", "samplers.py", *PROVIDED, "train.py"}
     splits = {name for name in collect(ROOT, checkpoint, checkpoint) if name.startswith("data/")}
     others = {"requirements.txt", CHECKPOINT, CONFIG, "writeup.pdf"}
     assert set(names) == code | scripts | splits | others
@@ -427,7 +429,7 @@ def test_only_the_grading_environment_can_be_imported(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("package", ["timm", "training"])
 def test_a_model_that_imports_what_is_not_there(project, checkpoint, tmp_path, package):
-    replace(project / "custom_model.py", "import difflib\n", f"import difflib\nimport {package}\n")
+    replace(project / "custom_model.py", "import math\n", f"import math\nimport {package}\n")
     finding, report = trial.probe(graders_folder(project, checkpoint, tmp_path), tmp_path)
     assert report is None
     assert str(finding) == (
@@ -438,7 +440,7 @@ def test_a_model_that_imports_what_is_not_there(project, checkpoint, tmp_path, p
 
 
 def test_a_model_that_imports_more_than_it_should(project, checkpoint, tmp_path):
-    replace(project / "custom_model.py", "import difflib\n", "import difflib\nimport kagglehub\n")
+    replace(project / "custom_model.py", "import math\n", "import kagglehub\nimport math\n")
     finding, _ = trial.probe(graders_folder(project, checkpoint, tmp_path), tmp_path)
     assert str(finding) == (
         "✗ model: importing custom_model also imports kagglehub; sampling must not need that"

@@ -492,7 +492,7 @@ def test_submit_makes_it_and_hands_it_in_with_that_runs_student(own_run, tmp_pat
         ("--run_dir run --writeup --writeup_pdf a.pdf", "--writeup and --writeup_pdf"),
         ("--author Ada", "give --writeup too"),
         ("--run_dir nowhere", "--run_dir nowhere: no such folder"),
-        ("--run_dir . --writeup", "the write-up lacks: the settings"),
+        ("--run_dir . --writeup", "final_model.pt: no such file"),
         ("--run_dir . --ckpt_path a.pt", "leave out --ckpt_path"),
         ("--teacher_dir a", "give --writeup too"),
     ],

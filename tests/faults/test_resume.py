@@ -83,8 +83,9 @@ def test_a_kill_at_every_write_changes_nothing(whole, tmp_path, name, when, most
 
 
 def test_a_log_line_cut_in_two_is_mended(whole, tmp_path):
-    process = start(tmp_path, before=partial(die_at, "training.loop.append_row", 9, "after"))
+    process = start(tmp_path, before=partial(die_at, "training.loop.append_row", 6, "after"))
     process.join()
+    assert process.exitcode == -signal.SIGKILL
     log = tmp_path / "run" / "log.jsonl"
     log.write_bytes(log.read_bytes()[:-7])
     assert finish(tmp_path)[0] == 0
