@@ -84,9 +84,8 @@ def train(
             best = better(best, step, selection.score())
         state = {"identity": identity, "seconds": seconds, "window": window.state(), "best": best}
         sync_log(log)
-        best_step = best and best["step"]
-        state |= {"stage": stored}
-        save_checkpoint(own_folder, step, state, keep_checkpoints, best_step)
+        state["stage"] = stored
+        save_checkpoint(own_folder, step, state, keep_checkpoints, best and best["step"])
         publish(step)
 
     own_parts = range(processes.rank * parts, (processes.rank + 1) * parts)
