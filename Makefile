@@ -1,7 +1,7 @@
 # make demo [DATA=DIR] | samples | test | lint | bench. Each sets up .venv by itself.
 PYTHON ?= python3
 # The grading environment's versions; CONSTRAINTS= takes the newest that requirements.txt allows.
-CONSTRAINTS ?= -c constraints.txt
+CONSTRAINTS ?= -c .ci/constraints.txt
 PY := .venv/bin/python
 RUN ?= results/demo$(if $(DATA),$(subst /,-,$(abspath $(DATA))))
 DATA_FLAGS := $(if $(DATA),--data_root $(DATA),--data synthetic)
@@ -23,18 +23,18 @@ demo: .venv/installed
 		$(DATA_FLAGS) $(DEMO_FLAGS)
 	$(PY) sampling.py --ckpt_path $(RUN)/checkpoints/best_model.pt --save_dir $(RUN)/samples_nfe \
 		--num_samples 64 --nfe_list 1 2 4 --device cpu
-	$(PY) evaluate.py --run_dir $(RUN) --teacher --device cpu $(EVALUATE_FLAGS)
+	$(PY) -m fewstep evaluate --run_dir $(RUN) --teacher --device cpu $(EVALUATE_FLAGS)
 
 # The manifest comes first: without it nothing is installed.
 samples: $(PRETRAINED)/manifest.json .venv/installed
-	$(PY) pretrained.py unpack --input_dir $(PRETRAINED) --ckpt_path $(EXPANDED)/best_model.pt --force
+	$(PY) -m fewstep publish unpack --input_dir $(PRETRAINED) --ckpt_path $(EXPANDED)/best_model.pt --force
 	@echo "sampling into $(SAMPLES), the sheet of one evaluation an image first"
 	$(PY) sampling.py --ckpt_path $(EXPANDED)/best_model.pt --save_dir $(SAMPLES) $(SAMPLES_FLAGS)
 	@echo "sheets of the published student: $(SAMPLES)/sheet_nfe=*.png"
 
 $(PRETRAINED)/manifest.json:
 	@echo "error: $(PRETRAINED): there are no published weights yet; 'make demo' trains a small" \
-		"student of your own, 'python pretrained.py pack' publishes one" >&2; exit 2
+		"student of your own, 'python -m fewstep publish pack' publishes one" >&2; exit 2
 
 # Two processes of one thread each take the files in turn.
 TEST_FLAGS ?= -n 2 --dist loadfile
@@ -48,14 +48,14 @@ lint: .venv/installed
 # Ratios of our step to the plain one, of sampling to the bare network, of the cache to decoding.
 BENCH_FLAGS ?= --preset tiny --device cpu
 bench: .venv/installed
-	$(PY) -m benchmarks.bench_train $(BENCH_FLAGS)
-	$(PY) -m benchmarks.bench_sample $(BENCH_FLAGS)
-	$(PY) -m benchmarks.bench_data $(filter-out --preset tiny full,$(BENCH_FLAGS))
+	$(PY) -m fewstep.studies.bench.bench_train $(BENCH_FLAGS)
+	$(PY) -m fewstep.studies.bench.bench_sample $(BENCH_FLAGS)
+	$(PY) -m fewstep.studies.bench.bench_data $(filter-out --preset tiny full,$(BENCH_FLAGS))
 
 clean:
 	rm -rf .venv results/demo*
 
-.venv/installed: requirements.txt requirements-dev.txt constraints.txt
+.venv/installed: requirements.txt tests/requirements.txt .ci/constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install -q -r requirements.txt -r requirements-dev.txt $(CONSTRAINTS)
+	$(PY) -m pip install -q -r requirements.txt -r tests/requirements.txt $(CONSTRAINTS)
 	touch $@

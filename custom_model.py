@@ -12,10 +12,10 @@ import math
 import torch
 from tqdm import tqdm
 
-from model_config import MODEL_DEFAULTS, NETWORKS, SAMPLERS, check_config, checked_levels
-from samplers import draw_levels, few_step_states, noise_source, ode_plan, ode_states
 from src.base_model import BaseGenerativeModel, BaseScheduler
+from src.model_config import MODEL_DEFAULTS, NETWORKS, SAMPLERS, check_config, checked_levels
 from src.network import UNet
+from src.samplers import draw_levels, few_step_states, noise_source, ode_plan, ode_states
 
 SMALLEST_SIDE = 8  # the U-Net halves its input three times
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from metrics import distance_name, feature_distance, random_feature_space
-from metrics.feature_cache import cached_features, files_digest
-from metrics.folders import image_files, load_image
-from metrics.inception import InceptionSpace, download_weights, weights_path
-from metrics.random_features import SMALLEST
+from fewstep.scores import distance_name, feature_distance, random_feature_space
+from fewstep.scores.feature_cache import cached_features, files_digest
+from fewstep.scores.folders import image_files, load_image
+from fewstep.scores.inception import InceptionSpace, download_weights, weights_path
+from fewstep.scores.random_features import SMALLEST
 from src.arguments import (
     LARGEST_BATCH,
     InRange,

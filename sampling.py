@@ -17,7 +17,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from custom_model import create_custom_model
-from samplers import image_batches
 from src.arguments import (
     LARGEST_BATCH,
     MOST_EVALUATIONS,
@@ -28,6 +27,7 @@ from src.arguments import (
     line,
     whole_number,
 )
+from src.samplers import image_batches
 from src.utils import (
     CommandParser,
     UserError,
@@ -146,7 +146,7 @@ def main(argv=None):
     model = load_model(args.ckpt_path, create_custom_model, device, args.config_path).eval()
     context = nullcontext
     if args.fast:
-        from speed.sampling import make_fast  # no part of a submission's own sampling
+        from fewstep.engine.fast_sampling import make_fast  # no part of a submission's own sampling
 
         context = make_fast(model, device)
     per_image_seed = args.seed if args.batch_independent else None

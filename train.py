@@ -9,8 +9,32 @@ from typing import NamedTuple
 import torch
 
 from custom_model import create_custom_model
-from imagesets.opening import ImageSets
-from speed.backends import prepare_backends
+from fewstep.engine.batches import pixel_std, to_float
+from fewstep.engine.hardware import hardware
+from fewstep.engine.lock import sole_use
+from fewstep.engine.loop import SHEET_IMAGES, train
+from fewstep.engine.microbatch import parts_of
+from fewstep.engine.precision import prepare_backends
+from fewstep.engine.processes import Processes, end_lost, from_environment, hush
+from fewstep.engine.sentinels import concerns
+from fewstep.engine.stopping import Interrupted, StopSignals
+from fewstep.images.opening import ImageSets
+from fewstep.runs.building import (
+    build_batches,
+    build_student,
+    build_teacher,
+    check_discriminator,
+    open_images,
+    student_config,
+    teacher_config,
+)
+from fewstep.runs.command_line import parse_settings
+from fewstep.runs.derived import check_part_size
+from fewstep.runs.estimate import describe
+from fewstep.runs.identity import phase_identity, same_weights, weights_digest
+from fewstep.runs.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
+from fewstep.runs.selection import NO_SELECTION, DistanceToTraining, Selection
+from fewstep.runs.settings import Settings
 from src.utils import (
     UserError,
     load_model,
@@ -20,30 +44,6 @@ from src.utils import (
     save_model,
     sweep_dead,
 )
-from training.batches import pixel_std, to_float
-from training.building import (
-    build_batches,
-    build_student,
-    build_teacher,
-    check_discriminator,
-    open_images,
-    student_config,
-    teacher_config,
-)
-from training.command_line import parse_settings
-from training.derived import check_part_size
-from training.estimate import describe
-from training.hardware import hardware
-from training.identity import phase_identity, same_weights, weights_digest
-from training.lock import sole_use
-from training.loop import SHEET_IMAGES, train
-from training.parts import parts_of
-from training.processes import Processes, end_lost, from_environment, hush
-from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
-from training.selection import NO_SELECTION, DistanceToTraining, Selection
-from training.sentinels import concerns
-from training.settings import Settings
-from training.stopping import Interrupted, StopSignals
 
 HELDOUT_IMAGES = 64
 BEST = "best_model.pt"
@@ -227,7 +227,7 @@ def load_teacher(settings, path, device="cpu"):
 
 
 def save_student(model, path, config):
-    """Save the student; levels that `evaluate.py --tune` chose for these very weights stay."""
+    """Save the student; levels that `fewstep evaluate --tune` chose for these very weights stay."""
     beside, levels = path.with_name("model_config.json"), config["few_step_sigmas"]
     if path.exists() and beside.exists():
         levels = read_json(beside).get("few_step_sigmas", levels)

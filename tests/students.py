@@ -3,10 +3,10 @@
 import torch
 
 from custom_model import create_custom_model
-from training.building import build_student, student_config, teacher_config
-from training.command_line import make_settings
-from training.presets import PRESETS
-from training.processes import ALONE
+from fewstep.engine.processes import ALONE
+from fewstep.runs.building import build_student, student_config, teacher_config
+from fewstep.runs.command_line import make_settings
+from fewstep.runs.presets import PRESETS
 
 SIGMA_DATA = 0.6
 

@@ -1,4 +1,4 @@
-"""`ablate.py`: what a plan means, and a small ablation from end to end."""
+"""`fewstep compare`: what a plan means, and a small ablation from end to end."""
 
 import csv
 import os
@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ablate import attempt, parse
-from ablation import laboratory
-from ablation.laboratory import Laboratory
-from ablation.plan import (
+from fewstep.runs.estimate import StepSeconds
+from fewstep.runs.presets import PRESETS
+from fewstep.studies.compare import laboratory
+from fewstep.studies.compare.laboratory import Laboratory
+from fewstep.studies.compare.main import attempt, parse
+from fewstep.studies.compare.plan import (
     Cell,
     as_arguments,
     complete_plan,
@@ -23,10 +25,8 @@ from ablation.plan import (
     parse_pairs,
     read_plan,
 )
-from ablation.report import markdown, mean_sd, summarise
+from fewstep.studies.compare.report import markdown, mean_sd, summarise
 from src.utils import UserError, write_json
-from training.estimate import StepSeconds
-from training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -188,7 +188,9 @@ def ablate(tmp_path, *flags):
     return subprocess.run(
         [
             sys.executable,
-            "ablate.py",
+            "-m",
+            "fewstep",
+            "compare",
             str(tmp_path / "plan.yaml"),
             "--save_dir",
             str(tmp_path / "out"),
@@ -272,11 +274,11 @@ def test_any_failure_of_a_cell_is_told_and_ends_no_other():
 
 
 def test_a_stopped_ablation_lets_its_training_save(tmp_path):
-    """SIGTERM to ablate.py alone: train.py is told, saves, and a rerun goes on."""
+    """SIGTERM to fewstep compare alone: train.py is told, saves, and a rerun goes on."""
     plan = PLAN.replace("student_iterations: 3", "student_iterations: 400")
     plan = plan.replace('[patch, none, "timm:nothing"]', "[none]").format(cache=tmp_path / "cache")
     (tmp_path / "plan.yaml").write_text(plan)
-    command = [sys.executable, "ablate.py", str(tmp_path / "plan.yaml")]
+    command = [sys.executable, "-m", "fewstep", "compare", str(tmp_path / "plan.yaml")]
     command += ["--save_dir", str(tmp_path / "out")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(

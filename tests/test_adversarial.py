@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.adversarial import GAN_LOSSES, approximate_r1, gradient_penalty
+from fewstep.methods.gan_losses import GAN_LOSSES, approximate_r1, gradient_penalty
 
 REAL, FAKE = torch.tensor([[2.0, 0.5]]), torch.tensor([[-3.0, 0.25]])
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from imagesets.cache import cached_images
-from training.batches import StepBatches, fits_on_device, pixel_std, to_float
+from fewstep.engine.batches import StepBatches, fits_on_device, pixel_std, to_float
+from fewstep.images.cache import cached_images
 
 
 def numbered(tmp_path, count=10):

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import bench_data, bench_train
-from benchmarks.contenders import PLAIN, parse_lever, settings_of
-from benchmarks.device import is_out_of_memory
-from benchmarks.flops import flops_of, peak_flops, utilisation
-from benchmarks.pictures import PictureFiles, decoded, draw_files
-from benchmarks.report import memory_text
-from benchmarks.train_measures import sweep
-from benchmarks.turns import in_turns, ratio_line, ratios, spread
+from fewstep.engine.batches import to_float
+from fewstep.runs.settings import Settings
+from fewstep.studies.bench import bench_data, bench_train
+from fewstep.studies.bench.contenders import PLAIN, parse_lever, settings_of
+from fewstep.studies.bench.device import is_out_of_memory
+from fewstep.studies.bench.flops import flops_of, peak_flops, utilisation
+from fewstep.studies.bench.pictures import PictureFiles, decoded, draw_files
+from fewstep.studies.bench.report import memory_text
+from fewstep.studies.bench.train_measures import sweep
+from fewstep.studies.bench.turns import in_turns, ratio_line, ratios, spread
 from src.utils import UserError
-from training.batches import to_float
-from training.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -162,7 +162,7 @@ class Crowded:
         return 1.0
 
     def contender(self, phase, speed, batch_size):
-        from benchmarks.contenders import Contender
+        from fewstep.studies.bench.contenders import Contender
 
         if batch_size > 2:
             raise self.error

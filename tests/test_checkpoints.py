@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from src.utils import UserError
-from training.checkpoints import (
+from fewstep.engine.checkpoints import (
     check_identity,
     checkpoint_path,
     list_checkpoints,
@@ -12,6 +11,7 @@ from training.checkpoints import (
     save_checkpoint,
     sweep_temporaries,
 )
+from src.utils import UserError
 
 
 def damage(path):

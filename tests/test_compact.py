@@ -14,20 +14,34 @@ import numpy as np
 import pytest
 import torch
 
-import pretrained
-import samplers
 import sampling
-from compact import folder as folder_module
-from compact import manifest as manifest_module
-from compact.errors import output_errors, relative_error, weight_errors
-from compact.folder import describe_parts, read_folder, write_folder
-from compact.manifest import KEYS, VERSION, content_digest, make_manifest, read_manifest
-from compact.parts import LARGEST_ERROR, SMALL, decode, divide, encode, from_bytes, to_bytes
-from compact.quantise import CLIPPING, dequantise, quantise
-from compact.student import expand
+import src.samplers as samplers
 from custom_model import MODEL_DEFAULTS, create_custom_model
+from fewstep.handin import publish as pretrained
+from fewstep.handin.packed import folder as folder_module
+from fewstep.handin.packed import manifest as manifest_module
+from fewstep.handin.packed.errors import output_errors, relative_error, weight_errors
+from fewstep.handin.packed.folder import describe_parts, read_folder, write_folder
+from fewstep.handin.packed.manifest import (
+    KEYS,
+    VERSION,
+    content_digest,
+    make_manifest,
+    read_manifest,
+)
+from fewstep.handin.packed.parts import (
+    LARGEST_ERROR,
+    SMALL,
+    decode,
+    divide,
+    encode,
+    from_bytes,
+    to_bytes,
+)
+from fewstep.handin.packed.quantise import CLIPPING, dequantise, quantise
+from fewstep.handin.packed.student import expand
+from fewstep.runs.identity import weights_digest
 from src.utils import UserError, load_model, read_json, save_model, torch_save
-from training.identity import weights_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {"1": [2.5], "2": [2.5, 1.0], "4": [2.5, 1.5, 1.0, 0.5]}
@@ -647,7 +661,7 @@ def test_the_folder_writer_takes_what_the_reader_gives(copy, tmp_path):
 
 
 def test_errors_of_the_program_are_one_line(tmp_path):
-    command = [sys.executable, "pretrained.py", "unpack", "--input_dir", str(tmp_path)]
+    command = [sys.executable, "-m", "fewstep", "publish", "unpack", "--input_dir", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert result.stderr.startswith("error: ") and "no published weights" in result.stderr

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from custom_model import create_custom_model
-from imagesets.cache import cached_images
+from fewstep.engine.batches import StepBatches
+from fewstep.engine.microbatch import split
+from fewstep.engine.processes import ALONE
+from fewstep.engine.window import Window
+from fewstep.images.cache import cached_images
+from fewstep.runs.building import build_student, build_teacher, student_config, teacher_config
+from fewstep.runs.command_line import make_settings
 from src.utils import load_model, save_model
-from training.batches import StepBatches
-from training.building import build_student, build_teacher, student_config, teacher_config
-from training.command_line import make_settings
-from training.parts import split
-from training.processes import ALONE
-from training.window import Window
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

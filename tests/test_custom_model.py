@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from custom_model import MODEL_DEFAULTS, create_custom_model
-from samplers import few_step_states, noise_source, ode_plan, ode_states
+from src.samplers import few_step_states, noise_source, ode_plan, ode_states
 
 SHAPE = (2, 3, 64, 64)
 

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from tests import mixture
-from training.distillation import (
+from fewstep.methods.score_losses import (
     OWN_WEIGHTING,
     WEIGHTINGS,
     combined_gradient,
     score_distillation,
 )
+from tests import mixture
 
 
 def gaussian_denoiser(mean, std):

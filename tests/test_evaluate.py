@@ -1,4 +1,4 @@
-"""`evaluate.py` on a run of `train.py`: everything it writes, and its report in a real browser."""
+"""`fewstep evaluate` on a run of `train.py`: what it writes, and its report in a real browser."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import evaluate
+from fewstep.studies.evaluate import main as evaluate
 from src.utils import UserError, file_digest, read_json
 from tests.stand_in import save_stand_in
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     flags = "--run_dir run --teacher --teacher_nfe_list 2 --num_samples 12 --seeds 1 2 --device cpu"
     flags += " --features random --tune --tune_samples 4"
-    for command in (["train.py", *TRAIN], ["evaluate.py", *flags.split()]):
+    for command in (["train.py", *TRAIN], ["-m", "fewstep", "evaluate", *flags.split()]):
         result = run(folder, command)
         assert result.returncode == 0, result.stderr[-2000:]
     (folder / "output.txt").write_text(result.stdout)
@@ -39,8 +39,9 @@ def folder(tmp_path_factory):
 
 def run(folder, command):
     return subprocess.run(
-        [sys.executable, ROOT / command[0], *command[1:]],
-        cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [sys.executable, *(command if command[0] == "-m" else [ROOT / command[0], *command[1:]])],
+        cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def test_inception_and_random_features_side_by_side(folder):
     save_stand_in(folder / "weights.pt")
     flags = "--run_dir run --num_samples 6 --nfe_list 1 --seeds 1 --device cpu --no_auc"
     flags += " --features inception random --fid_weights weights.pt --output_dir both"
-    result = run(folder, ["evaluate.py", *flags.split()])
+    result = run(folder, ["-m", "fewstep", "evaluate", *flags.split()])
     assert result.returncode == 0, result.stderr
     inception, random, _ = (folder / "both" / "scores.md").read_text().split("\n\n**")[1:]
     assert "| FID | KID × 1000 |" in inception
@@ -103,7 +104,7 @@ def test_the_report_is_one_file(folder):
 def test_real_images_can_be_kept_out(folder):
     flags = "--run_dir run --num_samples 4 --nfe_list 1 --seeds 1 --device cpu --hide_real"
     flags += " --features random --no_auc --output_dir shared"
-    assert run(folder, ["evaluate.py", *flags.split()]).returncode == 0
+    assert run(folder, ["-m", "fewstep", "evaluate", *flags.split()]).returncode == 0
     names = {path.name for path in (folder / "shared").iterdir()}
     assert "real.png" not in names and not any(name.startswith("nearest") for name in names)
     page = (folder / "shared" / "report.html").read_text()
@@ -116,10 +117,15 @@ def test_real_images_can_be_kept_out(folder):
 def test_a_later_evaluation_leaves_no_picture_of_an_earlier_one(folder):
     flags = "--run_dir run --num_samples 4 --seeds 1 --device cpu --features random --no_auc"
     flags += " --output_dir twice"
-    assert run(folder, ["evaluate.py", *flags.split(), "--nfe_list", "1", "2"]).returncode == 0
+    assert (
+        run(
+            folder, ["-m", "fewstep", "evaluate", *flags.split(), "--nfe_list", "1", "2"]
+        ).returncode
+        == 0
+    )
     (folder / "twice" / "mine.png").write_bytes(b"not of this program")
     hidden = [*flags.split(), "--nfe_list", "1", "--hide_real"]
-    assert run(folder, ["evaluate.py", *hidden]).returncode == 0
+    assert run(folder, ["-m", "fewstep", "evaluate", *hidden]).returncode == 0
     pictures = {path.name for path in (folder / "twice").glob("*.png")}
     assert pictures == {"sheet.png", "student_nfe=1.png", "training_curves.png", "mine.png"}
     page = (folder / "twice" / "report.html").read_text()
@@ -129,10 +135,13 @@ def test_a_later_evaluation_leaves_no_picture_of_an_earlier_one(folder):
 def test_what_cannot_end_well_is_said_before_the_work(folder):
     (folder / "file").write_text("in the way")
     flags = "--run_dir run --num_samples 1000 --device cpu --output_dir file".split()
-    result = run(folder, ["evaluate.py", *flags])
+    result = run(folder, ["-m", "fewstep", "evaluate", *flags])
     assert result.returncode == 2 and "file" in result.stderr and "NFE" not in result.stdout
     flags = "--ckpt_path run/teacher/model.pt --data synthetic --synthetic_count 32 --tune"
-    result = run(folder, ["evaluate.py", *flags.split(), "--device", "cpu", "--features", "random"])
+    result = run(
+        folder,
+        ["-m", "fewstep", "evaluate", *flags.split(), "--device", "cpu", "--features", "random"],
+    )
     assert result.returncode == 2 and "is a teacher; name a student" in result.stderr
 
 
@@ -153,7 +162,7 @@ def test_a_checkpoint_alone(folder):
     flags = "--ckpt_path run/export/best_model.pt --data synthetic --synthetic_count 32"
     flags += " --num_samples 4 --nfe_list 2 --seeds 1 --device cpu --features random"
     flags += " --no_auc --cache_dir cache"
-    result = run(folder, ["evaluate.py", *flags.split()])
+    result = run(folder, ["-m", "fewstep", "evaluate", *flags.split()])
     assert result.returncode == 0, result.stderr
     content = read_json(folder / "results" / "evaluation" / "scores.json")
     assert [row["images"] for row in content["rows"]] == ["real training images", "student, NFE 2"]

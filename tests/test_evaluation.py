@@ -10,17 +10,17 @@ import torch
 import measure_fid
 import sampling
 from custom_model import MODEL_DEFAULTS, create_custom_model
-from evaluation.pictures import sample_images
-from evaluation.series import Series, score_series
-from evaluation.tables import distance_title, markdown, over_seeds, tables
-from evaluation.tuning import tune_student
-from imagesets.synthetic import draw_face
-from metrics import random_feature_space, set_distance
-from metrics.comparison import PIXELS, Comparison
-from metrics.inception import InceptionSpace
+from fewstep.images.synthetic import draw_face
+from fewstep.runs.settings import Run, Settings
+from fewstep.scores import random_feature_space, set_distance
+from fewstep.scores.comparison import PIXELS, Comparison
+from fewstep.scores.inception import InceptionSpace
+from fewstep.studies.evaluate.pictures import sample_images
+from fewstep.studies.evaluate.series import Series, score_series
+from fewstep.studies.evaluate.tables import distance_title, markdown, over_seeds, tables
+from fewstep.studies.evaluate.tuning import tune_student
 from src.utils import UserError, read_json, save_model
 from tests.stand_in import save_stand_in
-from training.settings import Run, Settings
 
 
 def faces(count, first=0):

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from custom_model import create_custom_model
-from training.building import build_student, build_teacher, student_config, teacher_config
-from training.command_line import make_settings
-from training.parts import split
-from training.presets import PRESETS, RECIPES
-from training.processes import ALONE
-from training.settings import GROUPS
+from fewstep.engine.microbatch import split
+from fewstep.engine.processes import ALONE
+from fewstep.runs.building import build_student, build_teacher, student_config, teacher_config
+from fewstep.runs.command_line import make_settings
+from fewstep.runs.presets import PRESETS, RECIPES
+from fewstep.runs.settings import GROUPS
 
 STEPS = 6
 CPU = torch.device("cpu")

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-import imagesets.cache
-import imagesets.contents
-import imagesets.folder
-from imagesets import open_image_sets
-from imagesets.cache import cached_images
-from imagesets.parallel import map_ordered
+import fewstep.images.cache
+import fewstep.images.contents
+import fewstep.images.folder
+from fewstep.images import open_image_sets
+from fewstep.images.cache import cached_images
+from fewstep.images.parallel import map_ordered
 from src.utils import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def settled(monkeypatch):
-    monkeypatch.setattr(imagesets.contents, "SETTLED_NS", -1)
+    monkeypatch.setattr(fewstep.images.contents, "SETTLED_NS", -1)
 
 
 def open_folder(root):
@@ -72,8 +72,8 @@ def test_pickled_cache_opens_the_same_file_and_carries_no_pixels(tmp_path):
 
 def test_second_opening_neither_decodes_nor_reads(folder, settled, monkeypatch):
     first = open_folder(folder)
-    monkeypatch.setattr(imagesets.folder, "decode_image", refuse)
-    monkeypatch.setattr(imagesets.contents, "file_digest", refuse)
+    monkeypatch.setattr(fewstep.images.folder, "decode_image", refuse)
+    monkeypatch.setattr(fewstep.images.contents, "file_digest", refuse)
     second = open_folder(folder)
     assert second.train.digest == first.train.digest
     assert np.array_equal(second.train.images, first.train.images)
@@ -82,7 +82,7 @@ def test_second_opening_neither_decodes_nor_reads(folder, settled, monkeypatch):
 
 def test_recently_written_files_are_read_again(folder, monkeypatch):
     open_folder(folder)
-    monkeypatch.setattr(imagesets.contents, "file_digest", refuse)
+    monkeypatch.setattr(fewstep.images.contents, "file_digest", refuse)
     with pytest.raises(AssertionError):
         open_folder(folder)
 
@@ -188,7 +188,7 @@ def test_disk_that_fills_up_while_writing_is_one_error(tmp_path, monkeypatch):
     def full(path, mode="r", *rest, **options):
         return real_open("/dev/full" if mode == "wb" else path, mode, *rest, **options)
 
-    monkeypatch.setattr(imagesets.cache, "open", full, raising=False)
+    monkeypatch.setattr(fewstep.images.cache, "open", full, raising=False)
     with pytest.raises(UserError, match="not enough disk space"):
         cached_images(tmp_path, "d" * 64, 5, lambda: PIXELS)
     assert list(tmp_path.iterdir()) == []

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-import imagesets.decode
-from imagesets.decode import UnreadableImage, decode_image
+import fewstep.images.decode
+from fewstep.images.decode import UnreadableImage, decode_image
 from src.utils import UserError
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "simpsons"
@@ -96,7 +96,7 @@ def test_the_error_is_one_line_and_says_whether_trying_again_may_help(tmp_path, 
         decode_image(tmp_path / "absent.png")
     assert not caught.value.lasting
     Image.fromarray(noise(8, 8)).save(tmp_path / "a.png")
-    monkeypatch.setattr(imagesets.decode, "_to_rgb", out_of_memory)
+    monkeypatch.setattr(fewstep.images.decode, "_to_rgb", out_of_memory)
     with pytest.raises(UnreadableImage, match="MemoryError") as caught:
         decode_image(tmp_path / "a.png")
     assert not caught.value.lasting

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import imagesets.opening
-import imagesets.splits
-from imagesets import open_image_sets
-from imagesets.kaggle import download_simpsons, simpsons_folder
-from imagesets.listing import list_images
-from imagesets.splits import hashed_split
+import fewstep.images.opening
+import fewstep.images.splits
+from fewstep.images import open_image_sets
+from fewstep.images.kaggle import download_simpsons, simpsons_folder
+from fewstep.images.listing import list_images
+from fewstep.images.splits import hashed_split
 from src.utils import UserError
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "simpsons"
@@ -182,7 +182,7 @@ def test_folder_mistakes(root, tmp_path):
 
 @pytest.fixture
 def project_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(imagesets.opening, "DATA_DIR", tmp_path / "data")
+    monkeypatch.setattr(fewstep.images.opening, "DATA_DIR", tmp_path / "data")
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 

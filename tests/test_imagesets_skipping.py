@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import imagesets.folder
-import imagesets.undecodable
-from imagesets import open_image_sets
-from imagesets.decode import UnreadableImage, decode_image
-from imagesets.listing import list_images
+import fewstep.images.folder
+import fewstep.images.undecodable
+from fewstep.images import open_image_sets
+from fewstep.images.decode import UnreadableImage, decode_image
+from fewstep.images.listing import list_images
 from src.utils import UserError
 
 
@@ -73,9 +73,11 @@ def refuse(*_):
 
 def counted(monkeypatch):
     tried = []
-    real = imagesets.folder.decode_image
+    real = fewstep.images.folder.decode_image
     monkeypatch.setattr(
-        imagesets.folder, "decode_image", lambda path, size: tried.append(path) or real(path, size)
+        fewstep.images.folder,
+        "decode_image",
+        lambda path, size: tried.append(path) or real(path, size),
     )
     return tried
 
@@ -172,14 +174,14 @@ def test_verdicts_that_do_not_count_are_made_anew(root, monkeypatch, damage):
     before = opened(root)
     verdicts = root.parent / "cache" / "undecodable.json"
     if damage == "another decoder":
-        monkeypatch.setattr(imagesets.undecodable, "DECODER", "a later one")
+        monkeypatch.setattr(fewstep.images.undecodable, "DECODER", "a later one")
     elif damage == "other content":
         verdicts.write_text('{"decoder": 1}')
     else:
         verdicts.unlink()
     tried = counted(monkeypatch)
     assert same(before, opened(root)) and root / "1.png" in tried
-    monkeypatch.setattr(imagesets.folder, "decode_image", refuse)
+    monkeypatch.setattr(fewstep.images.folder, "decode_image", refuse)
     assert same(before, opened(root))
 
 
@@ -190,7 +192,7 @@ def test_what_may_pass_is_left_out_but_not_remembered(root, monkeypatch, capsys)
         return decode_image(path, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(imagesets.folder, "decode_image", forgetful)
+        patch.setattr(fewstep.images.folder, "decode_image", forgetful)
         sets = opened(root)
     assert "3 of 8 images cannot be used: 1.png" in capsys.readouterr().out
     assert 30 not in values(sets.train) + values(sets.val)

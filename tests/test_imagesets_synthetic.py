@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 
-import imagesets.opening
-from imagesets import open_image_sets
-from imagesets.synthetic import INK, draw_face
+import fewstep.images.opening
+from fewstep.images import open_image_sets
+from fewstep.images.synthetic import INK, draw_face
 
 
 def faces(count, seed=42):
@@ -53,7 +53,7 @@ def test_sets_do_not_overlap_and_are_drawn_once(tmp_path, monkeypatch):
     assert (len(sets.train), len(sets.val)) == (40, 64)
     assert np.array_equal(sets.train.images[7], draw_face(7, 42))
     assert np.array_equal(sets.val.images[0], draw_face(40, 42))
-    monkeypatch.setattr(imagesets.opening, "draw_face", None)
+    monkeypatch.setattr(fewstep.images.opening, "draw_face", None)
     again = open_image_sets(data="synthetic", synthetic_count=40, cache_dir=tmp_path)
     assert again.train.digest == sets.train.digest
 

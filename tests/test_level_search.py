@@ -2,7 +2,7 @@
 
 import math
 
-from evaluation.level_search import search_levels
+from fewstep.studies.evaluate.level_search import search_levels
 
 
 def distance_to(target):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from fewstep.engine.log import read_rows
+from fewstep.engine.loop import train
 from src.utils import UserError
-from training.logbook import read_rows
-from training.loop import train
 
 
 class CountingStage:

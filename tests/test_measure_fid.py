@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 import measure_fid
-from metrics import random_feature_space, set_distance
-from metrics.folders import load_image
-from metrics.inception import InceptionSpace
-from metrics.random_features import RandomFeatureSpace
+from fewstep.scores import random_feature_space, set_distance
+from fewstep.scores.folders import load_image
+from fewstep.scores.inception import InceptionSpace
+from fewstep.scores.random_features import RandomFeatureSpace
 from src.utils import UserError
 from tests.stand_in import save_stand_in
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 import measure_fid
-from metrics import feature_distance, inception
-from metrics.feature_cache import cached_features, files_digest
-from metrics.folders import SUFFIXES, image_files
+from fewstep.scores import feature_distance, inception
+from fewstep.scores.feature_cache import cached_features, files_digest
+from fewstep.scores.folders import SUFFIXES, image_files
 from src.utils import UserError, read_json
 from tests.stand_in import save_stand_in
 

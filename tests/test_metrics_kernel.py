@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.kernel import kernel_distance
+from fewstep.scores.kernel import kernel_distance
 
 
 def two_sets(n, m, dimension, seed=0, shift=0.5):

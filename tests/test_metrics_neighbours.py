@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metrics.neighbours import (
+from fewstep.scores.neighbours import (
     density_coverage,
     kth_distances,
     memorisation,

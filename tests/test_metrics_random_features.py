@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from metrics import random_feature_space, set_distance
-from metrics.ladder import CORRUPTIONS, FLOOR, ladder_table, load_set, measure_ladder
-from metrics.ladder import main as ladder_main
-from metrics.random_features import DIGEST, NAME, RandomFeatureSpace
+from fewstep.scores import random_feature_space, set_distance
+from fewstep.scores.ladder import CORRUPTIONS, FLOOR, ladder_table, load_set, measure_ladder
+from fewstep.scores.ladder import main as ladder_main
+from fewstep.scores.random_features import DIGEST, NAME, RandomFeatureSpace
 from src.utils import UserError
 
 SIMPSONS = Path(__file__).parents[1].parent / "shared" / "simpsons"

@@ -5,9 +5,15 @@ import pytest
 from scipy.ndimage import convolve1d
 from scipy.stats import wasserstein_distance
 
-from imagesets.synthetic import draw_face
-from metrics.ladder import CORRUPTIONS
-from metrics.sliced import double, halve, laplacian_pyramid, patch_wasserstein, sliced_wasserstein
+from fewstep.images.synthetic import draw_face
+from fewstep.scores.ladder import CORRUPTIONS
+from fewstep.scores.sliced import (
+    double,
+    halve,
+    laplacian_pyramid,
+    patch_wasserstein,
+    sliced_wasserstein,
+)
 
 
 def clouds(n, m, dimension, seed=0):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from imagesets.synthetic import draw_face
-from metrics.ladder import CORRUPTIONS, load_set
-from metrics.two_sample import classifier_auc, roc_auc
+from fewstep.images.synthetic import draw_face
+from fewstep.scores.ladder import CORRUPTIONS, load_set
+from fewstep.scores.two_sample import classifier_auc, roc_auc
 
 SIMPSONS = Path(__file__).parents[1].parent / "shared" / "simpsons"
 needs_simpsons = pytest.mark.skipif(
@@ -86,8 +86,8 @@ def test_classes_are_balanced_and_halves_disjoint(faces, monkeypatch):
         scored.append(images)
         return np.zeros(len(images))
 
-    monkeypatch.setattr("metrics.two_sample._train", train)
-    monkeypatch.setattr("metrics.two_sample._logits", logits)
+    monkeypatch.setattr("fewstep.scores.two_sample._train", train)
+    monkeypatch.setattr("fewstep.scores.two_sample._logits", logits)
     assert classifier_auc(a, b) == 0.5
     assert [len(images) for images in scored] == [11, 11, 10, 10]
     assert [len(images) for pair in trained for images in pair] == [10, 10, 11, 11]

@@ -5,6 +5,13 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from fewstep.engine.learner import runner
+from fewstep.engine.microbatch import split
+from fewstep.engine.processes import ALONE
+from fewstep.methods.adversarial import StudentStage
+from fewstep.methods.adversary import Adversary
+from fewstep.methods.distiller import Distiller
+from fewstep.methods.fake_score import FakeScore
 from tests.mixture import (
     ExactTeacher,
     PointDiscriminator,
@@ -14,13 +21,6 @@ from tests.mixture import (
     point_model,
     wrong_generator,
 )
-from training.adversary import Adversary
-from training.distiller import Distiller
-from training.fake_score import FakeScore
-from training.learner import runner
-from training.parts import split
-from training.processes import ALONE
-from training.student import StudentStage
 
 STEPS = 600
 HOW = dict(autocast=nullcontext, processes=ALONE, kernels="fused")

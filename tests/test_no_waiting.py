@@ -10,12 +10,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from custom_model import create_custom_model
-from training.building import build_student, build_teacher, student_config, teacher_config
-from training.command_line import make_settings
-from training.parts import split
-from training.presets import PRESETS
-from training.processes import ALONE
-from training.window import Window
+from fewstep.engine.microbatch import split
+from fewstep.engine.processes import ALONE
+from fewstep.engine.window import Window
+from fewstep.runs.building import build_student, build_teacher, student_config, teacher_config
+from fewstep.runs.command_line import make_settings
+from fewstep.runs.presets import PRESETS
 
 WAITING = {
     "aten::_local_scalar_dense",  # a value read by the host

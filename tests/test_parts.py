@@ -6,14 +6,14 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from fewstep.engine.learner import Adam, Learner
+from fewstep.engine.microbatch import Part, hashed_seed, mean_metrics, parts_of, split
+from fewstep.engine.processes import ALONE
+from fewstep.runs.building import build_teacher
+from fewstep.runs.command_line import make_settings
+from fewstep.runs.derived import check_part_size
 from src.utils import UserError
 from tests.students import SIGMA_DATA, student_of, tiny_settings
-from training.building import build_teacher
-from training.command_line import make_settings
-from training.derived import check_part_size
-from training.learner import Adam, Learner
-from training.parts import Part, hashed_seed, mean_metrics, parts_of, split
-from training.processes import ALONE
 
 CPU = torch.device("cpu")
 
@@ -41,7 +41,7 @@ def gradients(place, parts, **flags):
         seen.append([grad.clone() for grad in found if grad is not None])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.learner.GRADIENT_CLIP", 1e9)
+        patch.setattr("fewstep.engine.learner.GRADIENT_CLIP", 1e9)
         patch.setattr(Adam, "step", step)
         stage.step(parts, 5)
     return seen

@@ -11,13 +11,13 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
+from fewstep.engine.log import read_rows
+from fewstep.engine.loop import Interrupted, train
+from fewstep.engine.microbatch import split
+from fewstep.engine.processes import ALONE, from_environment
+from fewstep.runs.building import build_teacher
 from src.utils import UserError
 from tests.students import SIGMA_DATA, student_of, tiny_settings
-from training.building import build_teacher
-from training.logbook import read_rows
-from training.loop import Interrupted, train
-from training.parts import split
-from training.processes import ALONE, from_environment
 
 COUNT, STEPS, CPU = 2, 4, torch.device("cpu")
 BASE = dict(batch_size=4, student_iterations=STEPS, student_warmup=0)

@@ -1,17 +1,11 @@
 """The rectified flow: its lines, its Euler steps against closed forms, training and resuming."""
 
-import os
-import signal
-
 import pytest
 import torch
 from torch import nn
 
-from headline import flow
-from headline.flow import build_flow, flow_settings
-from headline.rectified_flow import FlowScheduler, RectifiedFlow, create_flow, flow_config
-from src.utils import UserError, load_model, save_model
-from training.parts import split
+from fewstep.methods.rectified_flow import FlowScheduler, RectifiedFlow, create_flow, flow_config
+from src.utils import load_model, save_model
 
 MEAN, STD = 0.3, 0.2
 
@@ -115,57 +109,3 @@ def test_a_saved_flow_is_rebuilt_and_nothing_else_is_taken_for_one(tmp_path):
     ):
         with pytest.raises(ValueError, match=told):
             create_flow(**config | wrong)
-
-
-def arguments(folder, cache, *more):
-    flags = ["--preset=tiny", "--data=synthetic", "--synthetic_count=16", "--batch_size=4"]
-    flags += ["--device=cpu", f"--cache_dir={cache}", f"--save_dir={folder}", "--warmup=0"]
-    return [*flags, "--num_iterations=4", "--log_interval=1", "--teacher_steps=1", *more]
-
-
-def test_it_learns_a_constant_image(tmp_path):
-    settings = flow_settings(arguments(tmp_path, tmp_path, "--num_iterations=1000"))[0]
-    torch.manual_seed(0)
-    stage, x0 = build_flow(settings, torch.device("cpu")), torch.full((8, 3, 16, 16), 0.5)
-    losses = [stage.step(split(x0, [step]), step)["loss"].item() for step in range(40)]
-    assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
-
-
-def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, capsys):
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    assert flow.main(arguments(straight, tmp_path)) == 0
-    plain = flow.FlowStage.step
-
-    def step_and_signal(self, parts, step):
-        if step == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return plain(self, parts, step)
-
-    monkeypatch.setattr(flow.FlowStage, "step", step_and_signal)
-    assert flow.main(arguments(stopped, tmp_path)) == 128 + signal.SIGTERM
-    assert "stopped at step 2 of 4" in capsys.readouterr().err
-    monkeypatch.undo()
-    assert flow.main(arguments(stopped, tmp_path)) == 0
-    assert "going on with the flow at step 2" in capsys.readouterr().out
-    first, second = (
-        load_model(folder / "model.pt", create_flow).state_dict() for folder in (straight, stopped)
-    )
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    with pytest.raises(UserError, match="lr = "):
-        flow.main(arguments(stopped, tmp_path, "--lr=0.5"))
-
-
-@pytest.mark.parametrize(
-    ("flag", "named"),
-    [
-        ("--p_mean=-1", "--p_mean"),
-        ("--disc=unet", "--disc"),
-        ("--phase=teacher", "--phase"),
-        ("--recipe=dmd2", "--recipe"),
-        ("--dry_run", "--dry_run"),
-        ("--save_dir=", "--save_dir"),
-    ],
-)
-def test_flags_that_would_change_nothing_are_refused(tmp_path, flag, named):
-    with pytest.raises(UserError, match=named):
-        flow_settings(arguments(tmp_path, tmp_path, flag))

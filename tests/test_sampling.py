@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-import samplers
 import sampling
+import src.samplers as samplers
 from custom_model import create_custom_model
 from src.utils import UserError, image_seeds, save_model
 

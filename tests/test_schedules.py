@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.schedules import (
+from fewstep.engine.schedules import (
     ema_decay,
     is_picture_step,
     late_decay,

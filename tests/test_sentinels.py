@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.sentinels import SENTINELS, concerns, measure
+from fewstep.engine.sentinels import SENTINELS, concerns, measure
 
 SANE = dict(
     step=1000,
@@ -86,7 +86,7 @@ def test_every_remedy_names_flags_that_there_are():
     import re
     from dataclasses import fields
 
-    from training.settings import GROUPS
+    from fewstep.runs.settings import GROUPS
 
     flags = {item.name for group in GROUPS.values() for item in fields(group)}
     for sentinel in SENTINELS:

@@ -5,12 +5,12 @@ from dataclasses import fields
 
 import pytest
 
+from fewstep.runs.command_line import make_settings, parse_settings, settings_from_json
+from fewstep.runs.derived import head_resolutions, nfe_table, policy_names, student_sigmas
+from fewstep.runs.presets import PRESETS, RECIPES
+from fewstep.runs.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
+from fewstep.runs.settings import GROUPS, Settings
 from src.utils import UserError, read_json
-from training.command_line import make_settings, parse_settings, settings_from_json
-from training.derived import head_resolutions, nfe_table, policy_names, student_sigmas
-from training.presets import PRESETS, RECIPES
-from training.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
-from training.settings import GROUPS, Settings
 
 OFFICIAL = {
     "batch_size": 32,

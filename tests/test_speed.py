@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from custom_model import create_custom_model
-from speed.attention import fuse_attention
-from speed.backends import autocast_for, is_wanted, lay_out
-from speed.checkpointing import recompute_activations
-from speed.compiling import compile_in_place, compile_mode
-from speed.sampling import make_fast
+from fewstep.engine.attention import fuse_attention
+from fewstep.engine.compiling import compile_in_place, compile_mode
+from fewstep.engine.fast_sampling import make_fast
+from fewstep.engine.precision import autocast_for, is_wanted, lay_out
+from fewstep.engine.recompute import recompute_activations
 from src.network import UNet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -180,7 +180,7 @@ def test_an_error_of_the_network_itself_is_no_failure_of_compiling(capsys):
 
 COMPILED_RUN = """
 import sys, torch
-from speed.compiling import compile_in_place, keep_compiled
+from fewstep.engine.compiling import compile_in_place, keep_compiled
 from torch._dynamo.utils import counters
 from tests.test_speed import Small
 keep_compiled(sys.argv[1])

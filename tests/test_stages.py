@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from custom_model import create_custom_model
+from fewstep.engine.microbatch import split
+from fewstep.engine.processes import ALONE
+from fewstep.methods.adversarial import StudentStage
+from fewstep.methods.edm import TeacherStage
+from fewstep.methods.paths import Paths
 from tests.students import student_of, tiny_settings
-from training.parts import split
-from training.paths import Paths
-from training.processes import ALONE
-from training.student import StudentStage
-from training.teacher import TeacherStage
 
 LEVELS = {1: [5.0], 2: [5.0, 1.0], 4: [5.0, 2.0, 1.0, 0.5]}
 SHARES = [0.5, 0.125, 0.25, 0.125]

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-import submit
 from custom_model import MODEL_DEFAULTS, create_custom_model
+from fewstep.handin import submit as submit
+from fewstep.handin.archive import checks, trial
+from fewstep.handin.archive.archive import copy_part, unpack, write_archive
+from fewstep.handin.archive.child import failure_of, run_restricted
+from fewstep.handin.archive.contents import CHECKPOINT, CONFIG, PROVIDED, collect, sampler_names
+from fewstep.handin.archive.environment import grading_packages
+from fewstep.handin.archive.imports import module_files, reachable
 from src.utils import UserError, save_model
-from submission import checks, trial
-from submission.archive import copy_part, unpack, write_archive
-from submission.child import failure_of, run_restricted
-from submission.contents import CHECKPOINT, CONFIG, PROVIDED, collect, sampler_names
-from submission.environment import grading_packages
-from submission.imports import module_files, reachable
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {"1": [2.5], "2": [2.5, 1.0], "4": [2.5, 1.5, 1.0, 0.5]}
@@ -250,7 +250,7 @@ def test_files_that_are_missing_foreign_or_unknown(unpacked):
     assert str(checks.check_files(folder, [*names, "scratch.py", ".git/index"])) == (
         "✗ files: .git/index, scratch.py not part of a submission; remove them"
     )
-    (folder / "train.py").write_text("import timm, sympy, pytest, os.path, training.loop")
+    (folder / "train.py").write_text("import timm, sympy, pytest, os.path, fewstep.engine.loop")
     assert str(checks.check_files(folder, names)) == (
         "✗ files: train.py imports pytest, which is neither in the archive nor in requirements.txt;"
         " add it"

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import train
+from fewstep.engine.processes import ALONE, Processes, end_lost, from_environment
 from src.utils import UserError
 from tests.test_processes import assert_close
-from training.processes import ALONE, Processes, end_lost, from_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2".split()

@@ -2,7 +2,7 @@
 
 import torch
 
-from training.window import Window
+from fewstep.engine.window import Window
 
 
 def row(loss, skipped=0.0, **more):

@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import submit
 from custom_model import MODEL_DEFAULTS
-from evaluation.subjects import fingerprint
+from fewstep.handin import submit as submit
+from fewstep.handin.writeup.citations import SOURCES, Citations
+from fewstep.handin.writeup.document import make_writeup
+from fewstep.handin.writeup.geometry import width_of
+from fewstep.handin.writeup.method_text import technical_paragraph
+from fewstep.handin.writeup.pages import SMALLEST, Overfull, Page, fitted
+from fewstep.handin.writeup.records import read_records
+from fewstep.handin.writeup.scores_table import score_table
+from fewstep.handin.writeup.wording import duration, listed, number
+from fewstep.runs.command_line import make_settings
+from fewstep.runs.derived import nfe_table, student_sigmas
+from fewstep.runs.presets import PRESETS, RECIPES
+from fewstep.studies.evaluate.subjects import fingerprint
 from src.utils import UserError, picture_sheet, read_json, save_picture, write_json
-from training.command_line import make_settings
-from training.derived import nfe_table, student_sigmas
-from training.presets import PRESETS, RECIPES
-from writeup.citations import SOURCES, Citations
-from writeup.document import make_writeup
-from writeup.geometry import width_of
-from writeup.method_text import technical_paragraph
-from writeup.pages import SMALLEST, Overfull, Page, fitted
-from writeup.records import read_records
-from writeup.scores_table import score_table
-from writeup.wording import duration, listed, number
 
 SPACE = {"name": "random-conv-v1", "sha256": "ab" * 32, "is_fid": False}
 INCEPTION = {"name": "inception-v3", "sha256": "cd" * 32, "is_fid": True}
@@ -218,7 +218,9 @@ LACKS = {
     "early samples of the student": without("samples/student*"),
     "final samples (evaluation/student_nfe=K.png": without_final_samples,
     "the teacher's loss curves": without("log.jsonl"),
-    "scores (evaluation/scores.json: run python evaluate.py": without("evaluation/scores.json"),
+    "scores (evaluation/scores.json: run python -m fewstep evaluate": without(
+        "evaluation/scores.json"
+    ),
     "the student (model_config.json)": without("model_config.json"),
     "the settings (training_config.json)": without("training_config.json"),
     "the run is not finished": lambda run: change(run, finished=False),
@@ -506,7 +508,9 @@ def test_mistakes_with_submit(tmp_path, monkeypatch, flags, message):
 
 def test_scores_of_another_student_are_not_taken(own_run):
     (own_run / "final_model.pt").write_bytes(b"other weights")
-    with pytest.raises(UserError, match="of other weights or levels; run python evaluate.py"):
+    with pytest.raises(
+        UserError, match="of other weights or levels; run python -m fewstep evaluate"
+    ):
         read_records(own_run)
 
 

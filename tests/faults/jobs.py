@@ -64,13 +64,13 @@ def _run(arguments, output, before):
     os.chdir(Path(output).parent)
     import torch
 
+    import fewstep.engine.loop
     import train
-    import training.loop
     from src.utils import run_command
 
     torch.set_num_threads(1)
     # Most of the time of so short a run; other tests do both in full.
-    training.loop.draw_curves, train.HELDOUT_IMAGES = _write_something, 4
+    fewstep.engine.loop.draw_curves, train.HELDOUT_IMAGES = _write_something, 4
     sys.argv = ["train.py", *arguments]
     if before:
         before()

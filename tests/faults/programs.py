@@ -6,16 +6,16 @@ from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import NamedTuple
 from unittest.mock import patch
 
-import ablate
-import evaluate
 import measure_fid
 import sampling
-import submit
 import train
-from benchmarks import bench_data, bench_sample, bench_scaling, bench_train
-from metrics import ladder
+from fewstep.handin import submit as submit
+from fewstep.runs.command_line import build_parser as build_train_parser
+from fewstep.scores import ladder
+from fewstep.studies.bench import bench_data, bench_sample, bench_scaling, bench_train
+from fewstep.studies.compare import main as ablate
+from fewstep.studies.evaluate import main as evaluate
 from src.utils import run_command
-from training.command_line import build_parser as build_train_parser
 
 
 class Reached(BaseException):
@@ -37,7 +37,11 @@ class Program(NamedTuple):
 
 
 # Reading or drawing an image set, fetching anything.
-OPENING = ["imagesets.cache._build", "imagesets.opening.download_simpsons", "PIL.Image.open"]
+OPENING = [
+    "fewstep.images.cache._build",
+    "fewstep.images.opening.download_simpsons",
+    "PIL.Image.open",
+]
 FETCHING = ["urllib.request.urlopen"]
 TRAIN = "--preset tiny --data synthetic --synthetic_count 64 --device cpu"
 PROGRAMS = {
@@ -68,66 +72,81 @@ PROGRAMS = {
             accepted=("data_root",),  # the reference is there
         ),
         Program(
-            "evaluate.py",
+            "evaluate",
             evaluate.main,
             evaluate.build_parser,
             "--ckpt_path model/best_model.pt --device cpu --features random --data synthetic",
-            ["evaluate.score_series", "evaluate.tune_student", "evaluate.Comparison"]
+            [
+                "fewstep.studies.evaluate.main.score_series",
+                "fewstep.studies.evaluate.main.tune_student",
+                "fewstep.studies.evaluate.main.Comparison",
+            ]
             + OPENING
             + FETCHING,
         ),
         Program(
-            "ablate.py",
+            "compare",
             ablate.main,
             ablate.build_parser,
             "--grid disc=patch,resnet --base preset=tiny data=synthetic synthetic_count=64",
-            ["ablate.Laboratory.prepare", "ablate.Laboratory.estimate", *OPENING],
+            [
+                "fewstep.studies.compare.main.Laboratory.prepare",
+                "fewstep.studies.compare.main.Laboratory.estimate",
+                *OPENING,
+            ],
         ),
         Program(
-            "submit.py",
+            "submit",
             submit.main,
             submit.build_parser,
             "--ckpt_path model/best_model.pt",
-            ["submit.write_archive", "submit.inspect", "writeup.document.make_writeup"],
+            [
+                "fewstep.handin.submit.write_archive",
+                "fewstep.handin.submit.inspect",
+                "fewstep.handin.writeup.document.make_writeup",
+            ],
             accepted=("author",),
         ),
         Program(
-            "metrics.ladder",
+            "ladder",
             ladder.main,
             ladder.build_parser,
             "--data_root pictures",
-            ["metrics.ladder.measure_ladder", "metrics.ladder.load_images"],
+            ["fewstep.scores.ladder.measure_ladder", "fewstep.scores.ladder.load_images"],
         ),
         Program(
-            "benchmarks.bench_data",
+            "fewstep.studies.bench.bench_data",
             bench_data.main,
             bench_data.build_parser,
             "--device cpu",
-            ["benchmarks.bench_data.compare", "benchmarks.bench_data.measure_growth"],
+            [
+                "fewstep.studies.bench.bench_data.compare",
+                "fewstep.studies.bench.bench_data.measure_growth",
+            ],
             least=20,
         ),
         Program(
-            "benchmarks.bench_train",
+            "fewstep.studies.bench.bench_train",
             bench_train.main,
             bench_train.build_parser,
             "--device cpu",
-            ["benchmarks.bench_train.Bench"],
+            ["fewstep.studies.bench.bench_train.Bench"],
             least=20,
         ),
         Program(
-            "benchmarks.bench_sample",
+            "fewstep.studies.bench.bench_sample",
             bench_sample.main,
             bench_sample.build_parser,
             "--device cpu",
-            ["benchmarks.bench_sample.random_model"],
+            ["fewstep.studies.bench.bench_sample.random_model"],
             least=20,
         ),
         Program(
-            "benchmarks.bench_scaling",
+            "fewstep.studies.bench.bench_scaling",
             bench_scaling.main,
             bench_scaling.build_parser,
             "--device cpu",
-            ["benchmarks.bench_scaling.teacher_steps"],
+            ["fewstep.studies.bench.bench_scaling.teacher_steps"],
             least=20,
         ),
     )

@@ -13,6 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewstep.runs.command_line import (
+    build_parser,
+    make_settings,
+    parse_settings,
+    settings_from_json,
+)
+from fewstep.runs.presets import PRESETS, RECIPES
+from fewstep.runs.settings import flat
 from src.arguments import whole_number
 from src.utils import UserError
 from tests.faults.programs import PROGRAMS, Reached, start
@@ -26,9 +34,6 @@ from tests.faults.strategies import (
     right_tokens,
 )
 from tests.faults.watching import assert_refused, escaped, folder  # noqa: F401  a fixture
-from training.command_line import build_parser, make_settings, parse_settings, settings_from_json
-from training.presets import PRESETS, RECIPES
-from training.settings import flat
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_PROGRAM = pytest.mark.parametrize("program", PROGRAMS.values(), ids=list(PROGRAMS))
@@ -153,10 +158,10 @@ def test_records_with_values_of_another_kind_are_refused_or_taken_never_a_crash(
         ["train.py", "--lr", "fast"],
         ["sampling.py", "--nfe_list", "0"],
         ["measure_fid.py", "--generated_dir", "a\nb"],
-        ["evaluate.py", "--num_samples", "1" * 30],
-        ["ablate.py", "--minutes", "nan"],
-        ["submit.py", "--no_such\nflag"],
-        ["-m", "metrics.ladder", "--seed", "-1", "--data_root", "x"],
+        ["-m", "fewstep", "evaluate", "--num_samples", "1" * 30],
+        ["-m", "fewstep", "compare", "--minutes", "nan"],
+        ["-m", "fewstep", "submit", "--no_such\nflag"],
+        ["-m", "fewstep", "ladder", "--seed", "-1", "--data_root", "x"],
     ],
     ids=lambda command: command[0] if command[0] != "-m" else command[1],
 )

@@ -185,72 +185,72 @@ measure_fid.py | --download_weights | --download_weights
 measure_fid.py | --features inception --fid_weights a_file | a_file
 measure_fid.py | --features inception --fid_weights model --download_weights | --fid_weights model
 measure_fid.py | --features inception --fid_weights a_file/x --download_weights | --fid_weights
-evaluate.py | --run_dir pictures | --run_dir
-evaluate.py | --teacher | --teacher
-evaluate.py | --teacher a_file | a_file
-evaluate.py | --teacher_nfe_list 3 | --teacher_nfe_list
-evaluate.py | --tune_samples 100 | --tune_samples
-evaluate.py | --fid_weights a_file | --fid_weights
-evaluate.py | --features inception --ckpt_path absent --download_weights | --ckpt_path absent
-evaluate.py | --features inception --fid_weights model --download_weights | --fid_weights model
-evaluate.py | --ckpt_path a_file | a_file
-evaluate.py | --output_dir a_file | --output_dir a_file
-evaluate.py | --cache_dir a_file | --cache_dir a_file
-evaluate.py | --data_root pictures | --data_root
-ablate.py | absent.yaml | absent.yaml
-ablate.py | pictures | pictures
-ablate.py | bytes | bytes
-ablate.py | a_file | a_file
-ablate.py | deep.yaml | deep.yaml
-ablate.py | date.yaml | date.yaml
-ablate.py | mapping.yaml | mapping.yaml
-ablate.py | yes.yaml | yes.yaml
-ablate.py | long.yaml | long.yaml
-ablate.py | many.yaml --seeds 1 2 3 | cells
-ablate.py | --save_dir a_file | --save_dir a_file
-ablate.py | --save_dir nan --minutes nan | --minutes
-ablate.py | --grid disc=patch,patch | twice
-ablate.py | --grid disc | --grid
-ablate.py | --grid disk=patch | disk
-ablate.py | --grid lr=0.1,0.2 | lr
-ablate.py | --grid disc=non,nan | --disc
-ablate.py | --base preset=tiny lr=fast | --lr
-ablate.py | --base preset=tiny lr=0.1 lr=0.2 | lr
-ablate.py | --base preset=huge | --preset
-ablate.py | --base preset=tiny save_dir=x | save_dir
-ablate.py | --base preset=tiny data=synthetic batch_size=5000 | --batch_size
-ablate.py | --base preset=tiny data=synthetic teacher_ckpt=absent.pt | teacher_ckpt
-ablate.py | --base preset=tiny data=synthetic teacher_ckpt=model | teacher_ckpt
-ablate.py | --seeds 1 1 | twice
-submit.py | --ckpt_path a_file/x | --ckpt_path
-submit.py | --ckpt_path model | --ckpt_path model
-submit.py | --config_path absent | --config_path absent
-submit.py | --output model | --output model
-submit.py | --writeup | --run_dir
-submit.py | --author NAME | --author
-submit.py | --teacher_dir model | --teacher_dir
-submit.py | --run_dir model | --run_dir
-submit.py | --official empty | --official empty
-submit.py | --writeup_pdf a_file | --writeup_pdf a_file
-submit.py | --writeup_pdf model | --writeup_pdf model
-metrics.ladder | --data_root a_file | --data_root a_file
-metrics.ladder | --data_root empty | --data_root empty
-metrics.ladder | --split pictures | --split pictures
-metrics.ladder | --split bytes | --split bytes
-metrics.ladder | --split nothing | --split nothing
-metrics.ladder | --split a_file | a_file
-metrics.ladder | --other_split a_file | a_file
-benchmarks.bench_data | --images 3 --batch_size 4 | --images
-benchmarks.bench_data | --json pictures | --json pictures
-benchmarks.bench_train | --lever compile | --lever
-benchmarks.bench_train | --lever complie=off | compile
-benchmarks.bench_train | --lever micro_batch=１ | --lever
-benchmarks.bench_train | --lever micro_batch=-1 | --micro_batch
-benchmarks.bench_train | --lever precision=fp16 | --lever
-benchmarks.bench_sample | --device abacus | --device
-benchmarks.bench_scaling | --resolutions 64 60 | --resolutions 60
-benchmarks.bench_scaling | --resolutions 65 | --resolutions 65
-benchmarks.bench_scaling | --resolutions 8 12 | --resolutions 12
+evaluate | --run_dir pictures | --run_dir
+evaluate | --teacher | --teacher
+evaluate | --teacher a_file | a_file
+evaluate | --teacher_nfe_list 3 | --teacher_nfe_list
+evaluate | --tune_samples 100 | --tune_samples
+evaluate | --fid_weights a_file | --fid_weights
+evaluate | --features inception --ckpt_path absent --download_weights | --ckpt_path absent
+evaluate | --features inception --fid_weights model --download_weights | --fid_weights model
+evaluate | --ckpt_path a_file | a_file
+evaluate | --output_dir a_file | --output_dir a_file
+evaluate | --cache_dir a_file | --cache_dir a_file
+evaluate | --data_root pictures | --data_root
+compare | absent.yaml | absent.yaml
+compare | pictures | pictures
+compare | bytes | bytes
+compare | a_file | a_file
+compare | deep.yaml | deep.yaml
+compare | date.yaml | date.yaml
+compare | mapping.yaml | mapping.yaml
+compare | yes.yaml | yes.yaml
+compare | long.yaml | long.yaml
+compare | many.yaml --seeds 1 2 3 | cells
+compare | --save_dir a_file | --save_dir a_file
+compare | --save_dir nan --minutes nan | --minutes
+compare | --grid disc=patch,patch | twice
+compare | --grid disc | --grid
+compare | --grid disk=patch | disk
+compare | --grid lr=0.1,0.2 | lr
+compare | --grid disc=non,nan | --disc
+compare | --base preset=tiny lr=fast | --lr
+compare | --base preset=tiny lr=0.1 lr=0.2 | lr
+compare | --base preset=huge | --preset
+compare | --base preset=tiny save_dir=x | save_dir
+compare | --base preset=tiny data=synthetic batch_size=5000 | --batch_size
+compare | --base preset=tiny data=synthetic teacher_ckpt=absent.pt | teacher_ckpt
+compare | --base preset=tiny data=synthetic teacher_ckpt=model | teacher_ckpt
+compare | --seeds 1 1 | twice
+submit | --ckpt_path a_file/x | --ckpt_path
+submit | --ckpt_path model | --ckpt_path model
+submit | --config_path absent | --config_path absent
+submit | --output model | --output model
+submit | --writeup | --run_dir
+submit | --author NAME | --author
+submit | --teacher_dir model | --teacher_dir
+submit | --run_dir model | --run_dir
+submit | --official empty | --official empty
+submit | --writeup_pdf a_file | --writeup_pdf a_file
+submit | --writeup_pdf model | --writeup_pdf model
+ladder | --data_root a_file | --data_root a_file
+ladder | --data_root empty | --data_root empty
+ladder | --split pictures | --split pictures
+ladder | --split bytes | --split bytes
+ladder | --split nothing | --split nothing
+ladder | --split a_file | a_file
+ladder | --other_split a_file | a_file
+fewstep.studies.bench.bench_data | --images 3 --batch_size 4 | --images
+fewstep.studies.bench.bench_data | --json pictures | --json pictures
+fewstep.studies.bench.bench_train | --lever compile | --lever
+fewstep.studies.bench.bench_train | --lever complie=off | compile
+fewstep.studies.bench.bench_train | --lever micro_batch=１ | --lever
+fewstep.studies.bench.bench_train | --lever micro_batch=-1 | --micro_batch
+fewstep.studies.bench.bench_train | --lever precision=fp16 | --lever
+fewstep.studies.bench.bench_sample | --device abacus | --device
+fewstep.studies.bench.bench_scaling | --resolutions 64 60 | --resolutions 60
+fewstep.studies.bench.bench_scaling | --resolutions 65 | --resolutions 65
+fewstep.studies.bench.bench_scaling | --resolutions 8 12 | --resolutions 12
 """.strip().splitlines()
 
 
@@ -267,7 +267,7 @@ def test_what_cannot_be_is_refused(case, folder):  # noqa: F811
 
 
 def test_a_hand_in_without_its_run_says_so(folder):  # noqa: F811
-    program = PROGRAMS["submit.py"]
+    program = PROGRAMS["submit"]
     assert_refused(program, ["--run_dir", "absent"], folder, "--run_dir absent")
     assert_refused(program, ["--run_dir", "model", "--writeup"], folder, "final_model.pt")
     both = ["--run_dir", "model", "--writeup", "--writeup_pdf", "a.pdf"]

@@ -11,22 +11,22 @@ import pytest
 import torch
 
 from custom_model import create_custom_model
-from imagesets.cache import cached_images
-from metrics.feature_cache import cached_features
-from metrics.random_features import random_feature_space
-from model_config import MODEL_DEFAULTS
-from src.utils import UserError, load_model, read_json, torch_load, torch_save, write_json
-from tests.faults.comparing import assert_same_results
-from tests.faults.jobs import finish
-from training.checkpoints import (
+from fewstep.engine.checkpoints import (
     VERSION,
     checkpoint_path,
     list_checkpoints,
     load_newest,
     save_checkpoint,
 )
-from training.fit import first_misfit, first_not_finite
-from training.identity import same_weights
+from fewstep.engine.fit import first_misfit, first_not_finite
+from fewstep.images.cache import cached_images
+from fewstep.runs.identity import same_weights
+from fewstep.scores.feature_cache import cached_features
+from fewstep.scores.random_features import random_feature_space
+from src.model_config import MODEL_DEFAULTS
+from src.utils import UserError, load_model, read_json, torch_load, torch_save, write_json
+from tests.faults.comparing import assert_same_results
+from tests.faults.jobs import finish
 
 TRUNCATIONS, FLIPS = 50, 200
 

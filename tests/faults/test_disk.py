@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from fewstep.engine.log import append_row
 from src.utils import UserError, save_picture, torch_save, write_json
 from tests.faults.comparing import assert_same_results
 from tests.faults.jobs import finish
-from training.logbook import append_row
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def sizes(folder):
 def test_each_kind_of_write_is_whole_or_leaves_the_old_file(small_disk, left):
     from PIL import Image
 
-    from imagesets.cache import cached_images
+    from fewstep.images.cache import cached_images
 
     noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8)
     writes = {

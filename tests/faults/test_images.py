@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import imagesets.folder
-from imagesets import open_image_sets
-from imagesets.messages import shown
+import fewstep.images.folder
+from fewstep.images import open_image_sets
+from fewstep.images.messages import shown
 from src.utils import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -366,7 +366,7 @@ def test_skipped_they_leave_what_a_folder_without_them_holds(folders, monkeypatc
     report = [line for line in capsys.readouterr().out.splitlines() if "cannot be used" in line]
     assert len(report) == 1 and f"{len(REFUSED)} of {len(CASES)} images" in report[0]
     assert "bad two\\nlines\\x1b[31m.png (a line break" in report[0] and ", ...;" in report[0]
-    monkeypatch.setattr(imagesets.folder, "decode_image", None)
+    monkeypatch.setattr(fewstep.images.folder, "decode_image", None)
     again = opened(everything, skip_bad_images=True)
     assert report[0] in capsys.readouterr().out.splitlines()
     for sets in (skipped, again):

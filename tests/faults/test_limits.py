@@ -7,11 +7,11 @@ from dataclasses import fields
 import pytest
 import torch
 
+from fewstep.engine.microbatch import split
+from fewstep.engine.processes import ALONE
+from fewstep.runs.building import build_teacher
+from fewstep.runs.settings import GROUPS
 from tests.students import student_of, tiny_settings
-from training.building import build_teacher
-from training.parts import split
-from training.processes import ALONE
-from training.settings import GROUPS
 
 STEPS = 3
 SMALL = dict(

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from discriminator.augment import Augment
+from fewstep.engine.checkpoints import list_checkpoints
+from fewstep.engine.fit import first_not_finite
+from fewstep.engine.log import append_row, read_rows
+from fewstep.engine.loop import train
+from fewstep.engine.processes import ALONE
+from fewstep.engine.sentinels import REMEDIES, concerns
+from fewstep.runs.building import build_teacher
 from src.utils import UserError, torch_load
 from tests.students import SIGMA_DATA, student_of, tiny_settings
-from training.building import build_teacher
-from training.checkpoints import list_checkpoints
-from training.fit import first_not_finite
-from training.logbook import append_row, read_rows
-from training.loop import train
-from training.processes import ALONE
-from training.sentinels import REMEDIES, concerns
 
 CPU = torch.device("cpu")
 SMALL = dict(batch_size=4, disc_channels=8, disc_warmup=0, adv_ramp=0, warmup=0, student_warmup=0)
@@ -24,7 +24,7 @@ NAN, INF = float("nan"), float("inf")
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
     """Drawn after each checkpoint they would take most of the time."""
-    monkeypatch.setattr("training.loop.draw_curves", lambda rows, path: None)
+    monkeypatch.setattr("fewstep.engine.loop.draw_curves", lambda rows, path: None)
 
 
 def teacher_stage(**flags):

@@ -64,8 +64,8 @@ def die_at(name, count, when):
     [
         ("os.replace", "before", 40),  # written, not yet in its place
         ("os.replace", "after", 40),  # in its place, nothing after it done
-        ("training.loop.save_picture", "before", 40),  # images are sampled, none is shown
-        ("training.loop.append_row", "after", 40),  # a row of a step that no checkpoint has
+        ("fewstep.engine.loop.save_picture", "before", 40),  # images are sampled, none is shown
+        ("fewstep.engine.loop.append_row", "after", 40),  # a row of a step that no checkpoint has
     ],
 )
 def test_a_kill_at_every_write_changes_nothing(whole, tmp_path, name, when, most):
@@ -83,7 +83,7 @@ def test_a_kill_at_every_write_changes_nothing(whole, tmp_path, name, when, most
 
 
 def test_a_log_line_cut_in_two_is_mended(whole, tmp_path):
-    process = start(tmp_path, before=partial(die_at, "training.loop.append_row", 6, "after"))
+    process = start(tmp_path, before=partial(die_at, "fewstep.engine.loop.append_row", 6, "after"))
     process.join()
     assert process.exitcode == -signal.SIGKILL
     log = tmp_path / "run" / "log.jsonl"

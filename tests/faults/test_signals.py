@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
+from fewstep.engine.lock import sole_use
+from fewstep.engine.stopping import Interrupted, StopSignals
 from src.utils import UserError
 from tests.faults.comparing import assert_same_results, rows
 from tests.faults.jobs import finish, said, start
-from training.lock import sole_use
-from training.stopping import Interrupted, StopSignals
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
@@ -41,20 +41,35 @@ def last_line(folder):
     ("name", "count", "where", "number"),
     [
         (
-            "training.teacher.TeacherStage.step",
+            "fewstep.methods.edm.TeacherStage.step",
             5,
             "stopped at step 5 of 8 (teacher)",
             signal.SIGTERM,
         ),
-        ("training.loop.save_checkpoint", 1, "stopped at step 3 of 8 (teacher)", signal.SIGINT),
-        ("training.loop.save_checkpoint", 4, "stopped at step 8 of 8 (teacher)", signal.SIGTERM),
         (
-            "training.student.StudentStage.step",
+            "fewstep.engine.loop.save_checkpoint",
+            1,
+            "stopped at step 3 of 8 (teacher)",
+            signal.SIGINT,
+        ),
+        (
+            "fewstep.engine.loop.save_checkpoint",
+            4,
+            "stopped at step 8 of 8 (teacher)",
+            signal.SIGTERM,
+        ),
+        (
+            "fewstep.methods.adversarial.StudentStage.step",
             3,
             "stopped at step 3 of 6 (student)",
             signal.SIGTERM,
         ),
-        ("training.loop.save_checkpoint", 7, "stopped at step 6 of 6 (student)", signal.SIGTERM),
+        (
+            "fewstep.engine.loop.save_checkpoint",
+            7,
+            "stopped at step 6 of 6 (student)",
+            signal.SIGTERM,
+        ),
         ("train.open_images", 1, "stopped", signal.SIGINT),  # nothing is trained yet
         ("train.build_student", 1, "stopped", signal.SIGTERM),  # between the phases
     ],
@@ -97,7 +112,7 @@ def signal_method(name, count, numbers):
 def test_more_signals_during_a_save_do_no_harm(whole, tmp_path):
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGINT]
     code, text = finish(
-        tmp_path, before=partial(signal_at, "training.checkpoints.torch_save", 2, numbers)
+        tmp_path, before=partial(signal_at, "fewstep.engine.checkpoints.torch_save", 2, numbers)
     )
     assert code == 130 and "Traceback" not in text  # the first one counts
     assert last_line(tmp_path) == "stopped at step 5 of 8 (teacher); run it again to go on"
@@ -121,7 +136,7 @@ def test_outside_the_loop_a_signal_acts_at_once_and_handlers_are_put_back():
 
 def wait_in_step(path):
     """Let this process stay in its third step until a file is there."""
-    from training.teacher import TeacherStage
+    from fewstep.methods.edm import TeacherStage
 
     plain, calls = TeacherStage.step, [0]
 

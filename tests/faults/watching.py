@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from custom_model import create_custom_model
-from model_config import MODEL_DEFAULTS
+from src.model_config import MODEL_DEFAULTS
 from src.utils import save_model
 from tests.faults.programs import start
 

@@ -1,1 +1,0 @@
-"""What `ablate.py` is made of: cells (flag sets x seeds), running them, and their table."""

@@ -1,0 +1,32 @@
+"""`python -m fewstep COMMAND ...`: everything beside training, sampling and FID."""
+
+import sys
+from importlib import import_module
+
+from src.utils import UserError, run_command
+
+# name: (module, what it does); a module's `main(arguments)` is given the rest of the line.
+COMMANDS = {
+    "evaluate": ("fewstep.studies.evaluate.main", "all scores of a student, and a report"),
+    "compare": ("fewstep.studies.compare.main", "a grid of flags: one table, one figure"),
+    "ladder": ("fewstep.scores.ladder", "what a feature space sees of spoilt images"),
+    "submit": ("fewstep.handin.submit", "the challenge's archive, checked as graders would"),
+    "publish": ("fewstep.handin.publish", "a student's weights, small enough for a repository"),
+}
+
+
+def main(arguments=None):
+    arguments = sys.argv[1:] if arguments is None else arguments
+    usage = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    usage = f"python -m fewstep COMMAND ...\n\n{usage}\n\n--help after a command lists its flags"
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage)
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise UserError(f"{name!r}: no command; use one of {', '.join(COMMANDS)}")
+    return import_module(COMMANDS[name][0]).main(rest)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""The loop that every method shares: learners, processes, checkpoints, log, precision, speed."""

@@ -1,0 +1,104 @@
+"""What a run writes for people: rows of `log.jsonl`, the curves picture, the sample sheets."""
+
+import json
+import math
+import os
+
+from fewstep.engine.sentinels import CHANNELS
+from src.utils import naming, whole_file
+
+# Panels of the curves picture: title -> keys drawn in it.
+PANELS = {
+    "teacher: denoising loss": ["loss", "heldout_loss"],
+    "student: regression on the teacher's ODE, loss": ["warm_loss"],
+    "student: distillation loss": ["distill_loss"],
+    "student: fake score's denoising loss": ["fake_score_loss"],
+    "student: discriminator's loss": ["disc_loss"],
+    "student: discriminator logits": ["logits_real", "logits_heldout", "logits_fake"],
+    "student: gradient norm ratio, distillation / adversarial": ["grad_ratio"],
+    "student: spread and detail of generated over real images (1 is right)": ["spread", "detail"],
+    "student: channel means, generated - real (0 is right)": [f"shift_{c}" for c in CHANNELS],
+    "student: channel contrast, generated / real (1 is right)": [f"contrast_{c}" for c in CHANNELS],
+    "student: probability of augmentation (ADA)": ["ada_p"],
+}
+# Scales on which a factor is a distance.
+LOGARITHMIC = ("loss", "adversarial")
+
+
+def read_rows(path):
+    """Rows of a JSONL log; a last line cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def append_row(path, row):
+    """Add one row to the log, whole or not at all; a number that is not finite becomes null."""
+    finite = {key: None if _is_lost(value) else value for key, value in row.items()}
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with naming(path), open(path, "a") as file:
+            file.write(json.dumps(finite) + "\n")
+    except OSError:
+        os.truncate(path, before)
+        raise
+
+
+def _is_lost(value):
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def sync_log(path):
+    """Let all rows reach the disk, before a checkpoint says that they are there."""
+    if path.exists():
+        with open(path, "rb+") as file, naming(path):
+            os.fsync(file.fileno())
+
+
+def drop_rows_after(path, phase, step):
+    """Forget rows of `phase` beyond `step`: the steps after a checkpoint are about to be redone."""
+    rows = read_rows(path)
+    kept = [row for row in rows if row["phase"] != phase or row["step"] <= step]
+    if len(kept) < len(rows) or (path.exists() and not path.read_bytes().endswith(b"\n")):
+        with whole_file(path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+
+def draw_curves(rows, path):
+    """The curves of all rows as one PNG, a panel for each group of keys that occurs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = {
+        title: [key for key in keys if any(key in row for row in rows)]
+        for title, keys in PANELS.items()
+    }
+    panels = {title: keys for title, keys in panels.items() if keys}
+    if not panels:
+        return
+    figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2.6 * len(panels)), squeeze=False)
+    for axis, (title, keys) in zip(axes[:, 0], panels.items()):
+        for key in keys:
+            points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+            colour = key.rpartition("_")[2]
+            colour = f"tab:{colour}" if colour in CHANNELS else None
+            axis.plot(*zip(*points), label=key, linewidth=1, color=colour)
+        if title.endswith(LOGARITHMIC):
+            axis.set_yscale("log")
+        axis.set_title(title, fontsize=9)
+        axis.legend(fontsize=8)
+    axes[-1, 0].set_xlabel("step")
+    # Inches by hand: matplotlib's own layout takes as long as all the drawing.
+    height = figure.get_figheight()
+    figure.subplots_adjust(0.09, 0.5 / height, 0.98, 1 - 0.35 / height, hspace=0.35)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+    pyplot.close(figure)

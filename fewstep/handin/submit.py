@@ -1,0 +1,160 @@
+"""Build the hand-in archive, and check it as the graders would.
+
+    python -m fewstep submit --official DIR --output submission.zip
+
+DIR is a checkout of the challenge's repository: the files it provides are taken from there, and its
+sampling.py is run. The archive is written only when every check passes (exit code 0; else 1).
+`--run_dir results/NAME --writeup` also makes the write-up of that run, RUN_DIR/writeup.pdf.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from fewstep.handin.archive.archive import copy_part, deliver, file_size, unpack, write_archive
+from fewstep.handin.archive.checks import (
+    check_checkpoint,
+    check_config,
+    check_files,
+    check_network,
+    check_provided,
+    check_size,
+    check_weights,
+)
+from fewstep.handin.archive.contents import CHECKPOINT, collect, sampler_names
+from fewstep.handin.archive.findings import megabytes
+from fewstep.handin.archive.trial import probe, try_official, try_sampler
+from src.arguments import (
+    InRange,
+    check_input_file,
+    check_input_folder,
+    check_output_file,
+    line,
+    line_or_empty,
+    whole_number,
+)
+from src.utils import CommandParser, UserError, file_digest, pick_device
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build_parser():
+    parser = CommandParser(prog="-m fewstep submit", description=__doc__)
+    add = partial(parser.add_argument, type=line)
+    add("--run_dir", help="folder of a run of train.py: hand in its student")
+    add("--ckpt_path", help="(RUN_DIR/final_model.pt, else checkpoints/best_model.pt)")
+    add("--config_path", help="(model_config.json beside the checkpoint)")
+    add("--official", help="checkout of the challenge; without it our files go in")
+    parser.add_argument(
+        "--writeup", action="store_true", help="make the write-up from the run's records and add it"
+    )
+    add("--teacher_dir", help="the run that trained the teacher, if it was moved")
+    parser.add_argument(
+        "--author", type=line_or_empty, default="", help="the write-up's author, a line of text"
+    )
+    add("--writeup_pdf", help="or add a PDF of your own as writeup.pdf")
+    add("--output", default="submission.zip", help="(%(default)s)")
+    parser.add_argument(
+        "--num_samples",
+        type=whole_number,
+        action=InRange,
+        low=2,  # the graders' sampler fails on one image
+        high=10_000,
+        default=4,
+        help="images a trial (%(default)s)",
+    )
+    add("--device", default="cpu", help="cuda, cuda:N or cpu (%(default)s)")
+    return parser
+
+
+def parse_arguments(argv=None):
+    """The command line, checked as far as that is possible without reading a checkpoint."""
+    args = build_parser().parse_args(argv)
+    if args.writeup and not args.run_dir:
+        raise UserError("--writeup: name the run whose records it is made from with --run_dir DIR")
+    if args.writeup and args.writeup_pdf:
+        raise UserError("--writeup and --writeup_pdf: give one of them")
+    if (args.author or args.teacher_dir) and not args.writeup:
+        raise UserError("--author and --teacher_dir are for the write-up: give --writeup too")
+    if args.run_dir and (args.ckpt_path or args.config_path):
+        raise UserError("--run_dir names the student; leave out --ckpt_path and --config_path")
+    check_output_file("--output", args.output)
+    for flag in ("run_dir", "official", "teacher_dir"):
+        if getattr(args, flag):
+            check_input_folder(f"--{flag}", getattr(args, flag))
+    for flag in ("ckpt_path", "config_path", "writeup_pdf"):
+        if getattr(args, flag):
+            check_input_file(f"--{flag}", getattr(args, flag))
+    if args.ckpt_path is None:
+        student = f"{args.run_dir}/final_model.pt" if args.run_dir else "checkpoints/best_model.pt"
+        args.ckpt_path = student
+    if args.config_path is None:
+        args.config_path = Path(args.ckpt_path).with_name("model_config.json")
+    return args
+
+
+def inspect(archive, work, official, num_samples, device):
+    """Yield the findings on an archive. `work`: an empty folder for what that takes."""
+    folder, bare = work / "submission", work / "graders"
+    names = unpack(archive, folder)
+    yield check_files(folder, names)
+    yield check_size(file_size(archive), file_size(folder / CHECKPOINT))
+    yield check_provided(folder, official)
+    finding, state = check_checkpoint(folder)
+    yield finding
+    finding, config = check_config(folder)
+    yield finding
+
+    copy_part(folder, sampler_names(folder), bare)
+    print("building the model as the graders do ...", flush=True)
+    finding, report = probe(bare, work)
+    yield finding
+    if report is None:
+        return
+    if state is not None:
+        yield check_weights(state, report["model"])
+        condition = bool(config.get("use_additional_condition", False))
+        yield check_network(state, report["full"], condition)
+    yield from try_sampler(bare, work, num_samples, device)
+    if official:
+        yield try_official(bare, work, num_samples, device)
+
+
+def main(argv=None, root=ROOT):
+    args = parse_arguments(argv)
+    device = pick_device(args.device)
+    # Before the write-up: what is missing is said before anything is made.
+    collect(root, args.ckpt_path, args.config_path, args.official, args.writeup_pdf)
+    if args.writeup:
+        from fewstep.handin.writeup.document import (
+            make_writeup,  # matplotlib, which the rest can do without
+        )
+
+        pdf = Path(args.run_dir) / "writeup.pdf"
+        args.writeup_pdf = make_writeup(args.run_dir, pdf, args.author, args.teacher_dir)
+        anonymous = "" if args.author else "; it names no author (--author NAME)"
+        print(f"write-up: {pdf}, two pages and one of references{anonymous}", flush=True)
+    files = collect(root, args.ckpt_path, args.config_path, args.official, args.writeup_pdf)
+    output = Path(args.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the output, so that the archive that was checked is moved there, not copied.
+    with tempfile.TemporaryDirectory(prefix=".submit.", dir=output.parent) as work:
+        work = Path(work).resolve()
+        size = sum(file_size(path) for path in files.values())
+        print(f"packing {len(files)} files, {megabytes(size)} ...", flush=True)
+        archive = work / "submission.zip"
+        try:
+            write_archive(files, archive)
+        except OSError as error:
+            raise UserError(f"--output {output}: cannot be written ({error})") from error
+        failed = total = 0
+        for finding in inspect(archive, work, args.official, args.num_samples, device):
+            print(finding, flush=True)
+            total, failed = total + 1, failed + (not finding.ok)
+        if failed:
+            stale = "; what is there is of an earlier run" if output.exists() else ""
+            print(f"nothing written to {output}: {failed} of {total} checks failed{stale}")
+            return 1
+        deliver(archive, output)
+    print(f"written: {output}, {megabytes(file_size(output))}, sha256 {file_digest(output).hex()}")
+    return 0

@@ -1,0 +1,1 @@
+"""A run: its settings and command line, what is built from them, and its folder."""

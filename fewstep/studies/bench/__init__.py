@@ -1,0 +1,3 @@
+"""Speed, measured: two ways of doing one thing run in turns in one process, and are reported as a
+ratio with its spread.
+"""

@@ -1,0 +1,1 @@
+"""What `fewstep compare` is made of: cells (flag sets x seeds), running them, and their table."""
