@@ -3,8 +3,8 @@
 Throughout, the challenge's time `t` *is* the noise level sigma: x_t = x0 + t * noise.
 
 Every network here is a denoiser D(x, sigma) -> x0 (Karras et al. 2022, "Elucidating the Design
-Space of Diffusion-Based Generative Models", arXiv:2206.00364, in short EDM). Sampling needs this
-file, `samplers.py`, `model_config.py` and `src/` alone; nothing of the training side is imported.
+Space of Diffusion-Based Generative Models", arXiv:2206.00364, in short EDM); one that predicts a
+velocity is in `src/flow.py`. Sampling needs this file and `src/` alone.
 """
 
 import math
@@ -13,7 +13,8 @@ import torch
 from tqdm import tqdm
 
 from src.base_model import BaseGenerativeModel, BaseScheduler
-from src.model_config import MODEL_DEFAULTS, NETWORKS, SAMPLERS, check_config, checked_levels
+from src.flow import FlowScheduler, RectifiedFlow
+from src.model_config import MODEL_DEFAULTS, NETWORKS, SAMPLERS, checked_levels, whole_config
 from src.network import UNet
 from src.samplers import draw_levels, few_step_states, noise_source, ode_plan, ode_states
 
@@ -205,14 +206,16 @@ class CustomGenerativeModel(BaseGenerativeModel):
 def create_custom_model(device="cpu", **config):
     """Build the model that `config` (the content of `model_config.json`) describes.
 
-    Keys left out have the values of `MODEL_DEFAULTS`; but a `config` that names its `model_type`,
-    as each saved one does, must be whole: weights mean nothing with another's noise levels.
+    Keys left out have the values of `model_config.DEFAULTS`; but a `config` that names its
+    `model_type`, as each saved one does, must be whole: weights mean nothing with another's levels.
     Raises `ValueError` for an unknown or missing key or a value that cannot be, naming it.
     """
-    check_config(config)
-    config = {**MODEL_DEFAULTS, **config}
+    config = whole_config(config)
     condition = config["use_additional_condition"]
     network = UNet(**NETWORKS[config["network"]], use_additional_condition=condition)
+    if config["model_type"] == "rectified_flow":
+        scheduler = FlowScheduler(num_train_timesteps=config["num_train_timesteps"])
+        return RectifiedFlow(network, scheduler).to(device)
     levels = ("sigma_data", "sigma_min", "sigma_max", "rho", "p_mean", "p_std")
     levels += ("noise_offset", "few_step_sigmas", "num_train_timesteps")
     scheduler = CustomScheduler(**{key: config[key] for key in levels})

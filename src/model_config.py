@@ -12,8 +12,8 @@ SAMPLERS = ("heun", "euler", "few_step")
 
 # All that rebuilds a model: the keys of `model_config.json`, here with an untrained one's values.
 MODEL_DEFAULTS = dict(
-    model_type="edm_denoiser",  # the only kind there is; kept because the challenge saves it
-    scheduler_type="edm",  # likewise
+    model_type="edm_denoiser",  # what the network predicts: a key of DEFAULTS
+    scheduler_type="edm",  # follows from it; kept because the challenge saves it
     network="full",  # a key of NETWORKS
     use_additional_condition=False,  # tell the network the level its output will be re-noised to
     num_train_timesteps=1000,  # range of the network's time input, see `CustomScheduler.tau`
@@ -27,6 +27,17 @@ MODEL_DEFAULTS = dict(
     sampler="heun",  # "heun" or "euler" integrate the ODE (teacher); "few_step" (student)
     few_step_sigmas={"1": [80.0], "2": [80.0, 1.5], "4": [80.0, 4.0, 1.5, 0.54]},  # by NFE
 )
+
+# The same of a network that predicts a velocity, see `src/flow.py`.
+FLOW_DEFAULTS = dict(
+    model_type="rectified_flow",
+    scheduler_type="straight_lines",
+    network="full",
+    use_additional_condition=False,
+    num_train_timesteps=1000,
+)
+
+DEFAULTS = {kind["model_type"]: kind for kind in (MODEL_DEFAULTS, FLOW_DEFAULTS)}
 
 # Values beyond these would not fit into memory, or give numbers that are not finite.
 RANGES = dict(
@@ -42,28 +53,36 @@ RANGES = dict(
 HIGHEST_LEVEL, MOST_LEVELS = 1e4, 1000  # of few_step_sigmas
 
 
-def check_config(config):
-    """Raise `ValueError` for the first thing in `config` that cannot be."""
+def whole_config(config):
+    """`config` with the defaults of its kind for what it lacks. Raises `ValueError` for the first
+    thing in it that cannot be."""
+    kind = config.get("model_type", MODEL_DEFAULTS["model_type"])
+    _check_name("model_type", kind, DEFAULTS)
+    defaults = DEFAULTS[kind]
     for key in config:
-        if key not in MODEL_DEFAULTS:
-            near = difflib.get_close_matches(str(key), MODEL_DEFAULTS, n=1)
+        if key not in defaults:
+            near = difflib.get_close_matches(str(key), defaults, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"unknown model setting {key!r}{hint}")
-    missing = [key for key in MODEL_DEFAULTS if key not in config]
+    missing = [key for key in defaults if key not in config]
     if missing and "model_type" in config:
         raise ValueError(f"model setting {missing[0]!r} is missing; a saved model has all of them")
     for key, value in config.items():
         if key in RANGES:
-            low, high = RANGES[key]
-            whole = isinstance(MODEL_DEFAULTS[key], int)
-            _check_number(key, value, low, high, whole)
-    names = dict(network=list(NETWORKS), sampler=list(SAMPLERS))
-    names |= {key: [MODEL_DEFAULTS[key]] for key in ("model_type", "scheduler_type")}
-    for key, known in names.items():
-        if key in config and config[key] not in known:
-            raise ValueError(f"{key} {config[key]!r}: use one of {', '.join(known)}")
-    if not isinstance(config.get("use_additional_condition", False), bool):
+            _check_number(key, value, *RANGES[key], whole=isinstance(defaults[key], int))
+    config = {**defaults, **config}
+    _check_name("network", config["network"], NETWORKS)
+    _check_name("scheduler_type", config["scheduler_type"], [defaults["scheduler_type"]])
+    if "sampler" in config:
+        _check_name("sampler", config["sampler"], SAMPLERS)
+    if not isinstance(config["use_additional_condition"], bool):
         raise ValueError(f"use_additional_condition {config['use_additional_condition']!r}: a bool")
+    return config
+
+
+def _check_name(key, value, known):
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{key} {value!r}: use one of {', '.join(known)}")
 
 
 def _check_number(name, value, low, high, whole=False):

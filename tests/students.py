@@ -1,14 +1,20 @@
-"""A tiny student as train.py builds it, from a teacher that answers: several tests begin so."""
+"""A tiny teacher and student as train.py builds them: several tests begin so."""
 
 import torch
 
 from custom_model import create_custom_model
+from fewstep.engine.execution import Execution, execution_of
+from fewstep.engine.loop import Job
 from fewstep.engine.processes import ALONE
-from fewstep.runs.building import build_student, student_config, teacher_config
+from fewstep.engine.stopping import StopRequests
+from fewstep.methods.adversarial_settings import student_config
+from fewstep.methods.edm import teacher_config
+from fewstep.runs.building import build_distilled, build_scratch
 from fewstep.runs.command_line import make_settings
 from fewstep.runs.presets import PRESETS
 
 SIGMA_DATA = 0.6
+CPU = torch.device("cpu")
 
 
 def tiny_settings(*flags):
@@ -19,13 +25,32 @@ def tiny_settings(*flags):
     return make_settings(values)
 
 
+def plain_execution(**speed) -> Execution:
+    """How a run computes on the CPU, with the defaults of the speed settings."""
+    return execution_of(tiny_settings(speed), CPU)
+
+
+def build_teacher(settings, sigma_data=SIGMA_DATA, device=CPU, processes=ALONE):
+    return build_scratch("teacher", settings, sigma_data, device, processes)
+
+
+def build_student(settings, teacher, config, device=CPU, processes=ALONE):
+    return build_distilled(settings, teacher, config, device, processes)
+
+
 def student_of(settings, processes=ALONE):
-    """The student's stage, the same weights each time. An untrained teacher answers almost zero,
+    """The student's phase, the same weights each time. An untrained teacher answers almost zero,
     which would hide differences."""
     torch.manual_seed(0)
     config = teacher_config(settings, SIGMA_DATA)
     teacher = create_custom_model(**config)
     with torch.no_grad():
         teacher.network.tail[2].weight.normal_(std=0.05)
-    config = student_config(config, settings, "")
-    return build_student(settings, teacher, config, torch.device("cpu"), processes)
+    config = student_config(config, settings)
+    return build_student(settings, teacher, config, processes=processes)
+
+
+def job_in(folder, processes=ALONE, micro_batches=1, stop=None, **options):
+    """A `Job` for the loop, without a command line."""
+    options = tiny_settings(options).run
+    return Job(folder, options, CPU, stop or StopRequests(), processes, micro_batches)

@@ -40,7 +40,7 @@ from fewstep.handin.packed.parts import (
 )
 from fewstep.handin.packed.quantise import CLIPPING, dequantise, quantise
 from fewstep.handin.packed.student import expand
-from fewstep.runs.identity import weights_digest
+from fewstep.runs.weights import weights_digest
 from src.utils import UserError, load_model, read_json, save_model, torch_save
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,9 +11,10 @@ from fewstep.engine.microbatch import split
 from fewstep.engine.processes import ALONE
 from fewstep.engine.window import Window
 from fewstep.images.cache import cached_images
-from fewstep.runs.building import build_student, build_teacher, student_config, teacher_config
+from fewstep.methods.edm import teacher_config
 from fewstep.runs.command_line import make_settings
 from src.utils import load_model, save_model
+from tests.students import build_student, build_teacher, student_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -36,7 +37,7 @@ def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path, flags):
     config = teacher_config(settings, 0.5)
     x0 = torch.rand(8, 3, 64, 64, device=device) * 2 - 1
     teacher = build_teacher(settings, 0.5, device, ALONE)
-    config = student_config(config, settings, "")
+    config = student_config(config, settings)
     student = build_student(settings, teacher.ema, config, device, ALONE)
     for step in range(2):
         for stage in (teacher, student):

@@ -19,8 +19,8 @@ from fewstep.handin.writeup.pages import SMALLEST, Overfull, Page, fitted
 from fewstep.handin.writeup.records import read_records
 from fewstep.handin.writeup.scores_table import score_table
 from fewstep.handin.writeup.wording import duration, listed, number
+from fewstep.methods.student_inputs import nfe_table, student_sigmas
 from fewstep.runs.command_line import make_settings
-from fewstep.runs.derived import nfe_table, student_sigmas
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.utils import UserError, picture_sheet, read_json, save_picture, write_json

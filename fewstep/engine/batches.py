@@ -4,13 +4,14 @@ import numpy as np
 import torch
 
 from fewstep.engine.precision import is_wanted
+from fewstep.engine.processes import ALONE
 
 BLOCK = 4096  # images copied to the device at once
 
 
 class StepBatches:
     """`batches(step)` -> float images `[B / count, 3, H, W]` in [-1, 1] on `device`: the share of
-    process `rank` of `count` in the step's batch of B.
+    one of `count` processes in the step's batch of B.
 
     Every epoch is a permutation drawn from (seed, epoch); a step mirrors the images that (seed,
     step) says. channels_last: memory layout of the result. on_device: keep all images, as bytes, in
@@ -26,14 +27,13 @@ class StepBatches:
         device,
         on_device=False,
         channels_last=False,
-        rank=0,
-        count=1,
+        processes=ALONE,
     ):
         self.cache, self.batch_size, self.seed = cache, batch_size, seed
         self.x_flip, self.device = x_flip, device
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        share = batch_size // count
-        self.mine = slice(rank * share, (rank + 1) * share)
+        share = batch_size // processes.count
+        self.mine = slice(processes.rank * share, (processes.rank + 1) * share)
         self.epoch, self.order = -1, None
         self.stored = _on_device(cache, device) if on_device else None
 
@@ -42,9 +42,9 @@ class StepBatches:
         if self.stored is None:
             pixels = self.cache.take(indices)
             pixels[torch.from_numpy(mirrored)] = pixels[torch.from_numpy(mirrored)].flip(2)
-            pixels = _sent(pixels, self.device)
+            pixels = send(pixels, self.device)
         else:
-            indices, mirrored = _sent(torch.from_numpy(np.stack([indices, mirrored])), self.device)
+            indices, mirrored = send(torch.from_numpy(np.stack([indices, mirrored])), self.device)
             pixels = self.stored[indices]
             pixels = torch.where(mirrored.bool()[:, None, None, None], pixels.flip(2), pixels)
         return to_float(pixels).contiguous(memory_format=self.layout)
@@ -86,11 +86,18 @@ def _on_device(cache, device):
     return stored
 
 
-def _sent(tensor, device):
+def send(tensor, device):
     """To the device; from pinned memory the host need not wait until it has arrived."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def send_indices(indices, device):
+    """An integer array to the device, an int64 tensor; the host need not wait until it arrived."""
+    host = torch.empty(indices.shape, dtype=torch.int64, pin_memory=device.type == "cuda")
+    host.numpy()[...] = indices
+    return host.to(device, non_blocking=True)
 
 
 def to_float(pixels):

@@ -2,7 +2,7 @@
 
 from src.utils import UserError, torch_load, torch_save
 
-VERSION = 1  # goes up when a checkpoint holds what an earlier program would misread
+VERSION = 2  # goes up when a checkpoint holds what an earlier program would misread
 
 # Parts of an identity that are hashes, which would say nothing to a reader.
 DIGESTS = {"images": "images", "teacher": "weights of the teacher"}
@@ -67,7 +67,7 @@ def _checked(content, path):
             f"{path}: written by a newer version of this program; update it, or give another"
             " --save_dir"
         )
-    if not {"step", "identity", "seconds", "window", "stage"} <= set(content):
+    if not {"step", "identity", "seconds", "window", "phase"} <= set(content):
         raise UserError(f"{path}: not a checkpoint of a run; use another one")
     return content
 

@@ -1,11 +1,15 @@
-"""A network that learns: its calls, its gradients over parts and processes, its optimiser."""
+"""A network that learns: its gradients over micro-batches and processes, its optimiser, its EMA."""
 
 from contextlib import nullcontext
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 GRADIENT_CLIP = 1.0
+
+# A GAN's habit (StyleGAN2, arXiv:1912.04958) for all that learns against a moving target.
+NO_MOMENTUM = (0.0, 0.99)
 
 
 class Adam(torch.optim.Adam):
@@ -33,46 +37,49 @@ class Adam(torch.optim.Adam):
             group["lr"] = lr
 
 
-def moving_target_adam(parameters, lr, kernels):
-    """Adam without momentum, for networks whose opponents move: a GAN's habit (StyleGAN2,
-    arXiv:1912.04958) that phase 2 keeps for all that learns."""
-    return Adam(parameters, lr, (0.0, 0.99), kernels)
-
-
 class Learner:
-    """A module, the optimiser of its parameters, and how its gradients come together.
+    """A module, the optimiser of its parameters, its average, and how gradients come together.
 
-    call: name of the module's method whose result is differentiated. autocast: factory of contexts
-    of the run's precision. processes: the job's, see `engine.processes`. Calling the learner calls
-    that method so that gradients of the next backward pass are joined over processes.
+    name: of its state and metrics. call: the module's method whose result is differentiated.
+    execution: see `engine.execution`. lr: the learning rate as a function of the step. decay: of
+    the average as a function of the updates so far; None: there is no average. Calling the learner
+    calls that method so that the next backward pass joins gradients over processes.
     """
 
-    def __init__(self, module, call, optimizer, autocast, processes, device):
-        self.module, self.optimizer = module, optimizer
+    def __init__(self, name, module, call, execution, lr, betas=NO_MOMENTUM, decay=None):
+        self.name, self.module, self.execution, self.lr = name, module, execution, lr
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.run = runner(autocast)
-        self.joined = processes.shared(Called(module, call), device)
+        kernels = execution.speed.updates
+        self.optimizer = Adam(self.parameters, lr(0), betas, kernels)
+        self.joined = execution.processes.shared(Called(module, call), execution.device)
+        self.decay, self.average, self.updates = decay, None, 0
+        if decay:
+            # The average is a network of its own, exported as it is and never swapped in.
+            self.average = AveragedModel(module)
+            self.average.eval().requires_grad_(False)
+        self.in_one_kernel = kernels != "loop"
 
     def __call__(self, *inputs):
-        return self.run(self.joined, *inputs)
+        return self.execution.run(self.joined, *inputs)
 
-    def gather(self, parts, backward):
-        """Call `backward(part)`, which ends in a backward pass, for each part; gradients add up,
-        and processes exchange them in the last alone. Returns what it returned, a list."""
-        found = []
-        for place, part in enumerate(parts, 1):
-            with nullcontext() if place == len(parts) else self.joined.no_sync():
-                found.append(backward(part))
-        return found
+    @property
+    def ema(self):
+        """The averaged module."""
+        return self.average.module
 
-    def apply(self):
-        """Clip, step, clear. A gradient that is not finite is dropped: one such update would stay
-        in the weights and the average for ever. Returns its norm, and 1 where it was dropped, as
-        tensors: with fused kernels nothing here waits for the device."""
+    def exchange(self, is_last):
+        """A context of one backward pass: gradients add up, and processes exchange them in the
+        last one of an update alone."""
+        return nullcontext() if is_last else self.joined.no_sync()
+
+    def update(self, step):
+        """Clip, step, clear, let the average follow. A gradient that is not finite is dropped: one
+        such update would stay in the weights and the average for ever. Returns its norm, and 1
+        where it was dropped, as tensors: with fused kernels nothing here waits for the device."""
+        self.optimizer.set_lr(self.lr(step))
         group = self.optimizer.param_groups[0]
-        norm = nn.utils.clip_grad_norm_(
-            self.parameters, GRADIENT_CLIP, foreach=bool(group["fused"] or group["foreach"])
-        )
+        in_one = bool(group["fused"] or group["foreach"])
+        norm = nn.utils.clip_grad_norm_(self.parameters, GRADIENT_CLIP, foreach=in_one)
         dropped = torch.isfinite(norm).logical_not().to(torch.float32)
         if group["fused"]:
             self.optimizer.found_inf = dropped  # the kernels skip, as they do for a GradScaler
@@ -80,7 +87,40 @@ class Learner:
         elif not dropped:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self._follow()
         return norm, dropped
+
+    @torch.no_grad()
+    def _follow(self):
+        """Move the average towards the module. After a dropped update the module is as it was, and
+        one step more towards it does no harm; asking first would wait for the device."""
+        rate = 1 - self.decay(self.updates) if self.updates else 1.0
+        averaged, current = list(self.ema.parameters()), list(self.module.parameters())
+        if self.in_one_kernel:
+            torch._foreach_lerp_(averaged, current, rate)
+        else:
+            for mean, value in zip(averaged, current):
+                mean.lerp_(value, rate)
+        self.updates += 1
+
+    def let_learn(self, learns):
+        """Whether the parameters want gradients: not while others learn from the module."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(learns)
+
+    def stateful(self):
+        """{name: whatever has a state that must outlive the process}."""
+        parts = {self.name: self.module, f"{self.name}_optimizer": self.optimizer}
+        if self.average:
+            self.average.n_averaged.fill_(self.updates)
+            parts[f"{self.name}_average"] = self.average
+        return parts
+
+    def loaded(self):
+        """Call this after the states were loaded."""
+        if self.average:
+            self.updates = int(self.average.n_averaged)
 
 
 class Called(nn.Module):
@@ -92,15 +132,3 @@ class Called(nn.Module):
 
     def forward(self, *inputs):
         return getattr(self.module, self.call)(*inputs)
-
-
-def runner(autocast):
-    """run(network, *inputs): `network(*inputs)` in the run's precision. Each call has a context of
-    its own: autocast keeps the weights it has cast, which would go stale after an update within the
-    context."""
-
-    def run(network, *inputs):
-        with autocast():
-            return network(*inputs)
-
-    return run

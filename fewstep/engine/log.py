@@ -4,23 +4,9 @@ import json
 import math
 import os
 
-from fewstep.engine.sentinels import CHANNELS
 from src.utils import naming, whole_file
 
-# Panels of the curves picture: title -> keys drawn in it.
-PANELS = {
-    "teacher: denoising loss": ["loss", "heldout_loss"],
-    "student: regression on the teacher's ODE, loss": ["warm_loss"],
-    "student: distillation loss": ["distill_loss"],
-    "student: fake score's denoising loss": ["fake_score_loss"],
-    "student: discriminator's loss": ["disc_loss"],
-    "student: discriminator logits": ["logits_real", "logits_heldout", "logits_fake"],
-    "student: gradient norm ratio, distillation / adversarial": ["grad_ratio"],
-    "student: spread and detail of generated over real images (1 is right)": ["spread", "detail"],
-    "student: channel means, generated - real (0 is right)": [f"shift_{c}" for c in CHANNELS],
-    "student: channel contrast, generated / real (1 is right)": [f"contrast_{c}" for c in CHANNELS],
-    "student: probability of augmentation (ADA)": ["ada_p"],
-}
+COLOURS = ("red", "green", "blue")  # of channels
 # Scales on which a factor is a distance.
 LOGARITHMIC = ("loss", "adversarial")
 
@@ -70,8 +56,9 @@ def drop_rows_after(path, phase, step):
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
-def draw_curves(rows, path):
-    """The curves of all rows as one PNG, a panel for each group of keys that occurs."""
+def draw_curves(rows, path, panels):
+    """The curves of all rows as one PNG. panels: {title: keys drawn in it}; one without any of its
+    keys in the rows is left out."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -79,7 +66,7 @@ def draw_curves(rows, path):
 
     panels = {
         title: [key for key in keys if any(key in row for row in rows)]
-        for title, keys in PANELS.items()
+        for title, keys in panels.items()
     }
     panels = {title: keys for title, keys in panels.items() if keys}
     if not panels:
@@ -89,7 +76,7 @@ def draw_curves(rows, path):
         for key in keys:
             points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
             colour = key.rpartition("_")[2]
-            colour = f"tab:{colour}" if colour in CHANNELS else None
+            colour = f"tab:{colour}" if colour in COLOURS else None
             axis.plot(*zip(*points), label=key, linewidth=1, color=colour)
         if title.endswith(LOGARITHMIC):
             axis.set_yscale("log")

@@ -1,9 +1,13 @@
-"""The one training loop, for any stage: batches in, steps, logs, pictures, checkpoints."""
+"""The one training loop, for any phase: batches in, steps, logs, pictures, checkpoints."""
 
+import math
 import sys
 import time
-from functools import partial
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
+import torch
 from tqdm import tqdm
 
 from fewstep.engine.checkpoints import (
@@ -16,190 +20,225 @@ from fewstep.engine.checkpoints import (
 from fewstep.engine.fit import first_not_finite
 from fewstep.engine.log import append_row, draw_curves, drop_rows_after, read_rows, sync_log
 from fewstep.engine.microbatch import hashed_seed, split
-from fewstep.engine.processes import ALONE
+from fewstep.engine.processes import ALONE, Processes
 from fewstep.engine.schedules import is_picture_step
-from fewstep.engine.sentinels import REMEDIES
-from fewstep.engine.stopping import Interrupted, StopSignals
+from fewstep.engine.stopping import Interrupted, StopRequests
 from fewstep.engine.window import Window
-from fewstep.runs.selection import NO_SELECTION, better
 from src.utils import UserError, picture_sheet, save_picture, seed_everything, to_uint8
 
 SHEET_IMAGES = 8  # the write-up wants about eight
 SECONDS_BETWEEN_LINES = 30
 
 
-def train(
-    stage,
-    batch_of,
-    total,
-    folder,
-    identity,
-    seed,
-    pictures,
-    extra_metrics,
-    log_interval,
-    save_interval,
-    sample_interval,
-    keep_checkpoints,
-    on_save,
-    max_skips=50,
-    selection=NO_SELECTION,
-    concerns=lambda row: {},
-    processes=ALONE,
-    parts=1,
-    stop=None,
-):
-    """Take `stage` to `total` steps, going on from the newest checkpoint in `folder`/NAME.
+class Job(NamedTuple):
+    """What all phases of a run share. options: seed, intervals and limits (`runs.settings.Run`).
+    micro_batches: that a process takes of each batch. panels: {title: log keys} of the curves."""
+
+    folder: Path
+    options: object
+    device: torch.device
+    stop: StopRequests
+    processes: Processes = ALONE
+    micro_batches: int = 1
+    panels: dict = {}
+
+
+class Selection(NamedTuple):
+    """score() -> a number of the present networks, smaller is better, or None; publish() is called
+    when it was the best so far, after its checkpoint is saved."""
+
+    score: Callable
+    publish: Callable
+
+
+class Training:
+    """A `Phase` in training, and how far it has come; all that a checkpoint holds."""
+
+    def __init__(self, phase, job, identity, selection=None, publish=lambda: None):
+        self.phase, self.job, self.identity = phase, job, identity
+        self.selection, self.publish = selection, publish
+        self.own_folder, self.log = job.folder / phase.name, job.folder / "log.jsonl"
+        self.step, self.seconds, self.window, self.best = 0, 0.0, Window(), None
+        self.concerns = set()  # those that the log has already
+
+    def resume(self):
+        """Go on from the newest checkpoint, if there is one."""
+        phase, total = self.phase, self.phase.total
+        self.own_folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = load_newest(self.own_folder)
+        if checkpoint is None:
+            return
+        check_identity(self.own_folder, checkpoint["identity"], self.identity)
+        self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
+        self.window, self.best = Window(**checkpoint["window"]), checkpoint.get("best")
+        try:
+            phase.load_state_dict(checkpoint["phase"])
+        except ValueError as error:
+            raise UserError(
+                f"{checkpoint_path(self.own_folder, self.step)}: does not fit these settings"
+                f" ({error}); give another --save_dir"
+            ) from error
+        if self.step < total:
+            print(f"going on with the {phase.name} at step {self.step}")
+        else:
+            print(f"the {phase.name} has had its {total} steps")
+
+    def prepare_files(self):
+        """Undo what a killed run left beyond its checkpoint, and do what it left undone."""
+        folder, name = self.job.folder, self.phase.name
+        for place in (folder, folder / name, folder / "samples"):
+            sweep_temporaries(place)
+        drop_rows_after(self.log, name, self.step)
+        rows = [row for row in read_rows(self.log) if row["phase"] == name]
+        self.concerns = {row["concern"] for row in rows if "concern" in row}
+        if self.step:
+            self.publish_all()
+
+    def publish_all(self):
+        """What is written after each checkpoint."""
+        self.publish()
+        if self.best and self.best["step"] == self.step:
+            self.selection.publish()
+        draw_curves(read_rows(self.log), self.job.folder / "training_curves.png", self.job.panels)
+
+    def save(self):
+        """Write a checkpoint of the present step."""
+        options, step = self.job.options, self.step
+        state = self.phase.state_dict()
+        where = first_not_finite(state)
+        if where:  # it would replace the last good one
+            raise UserError(
+                f"{self.phase.name}: not all numbers are finite at step {step} ({where});"
+                f" the checkpoints in {self.own_folder} are kept: {self._remedy()}"
+            )
+        # Not where a signal has stopped it: the best does not depend on when a run was stopped.
+        if self.selection and (step % options.save_interval == 0 or step == self.phase.total):
+            self.best = better(self.best, step, self.selection.score())
+        sync_log(self.log)
+        content = {"identity": self.identity, "seconds": self.seconds, "best": self.best}
+        content |= {"window": self.window.state(), "phase": state}
+        best_step = self.best and self.best["step"]
+        save_checkpoint(self.own_folder, step, content, options.keep_checkpoints, best_step)
+        self.publish_all()
+
+    def draw(self):
+        """The sheet of samples of the present step."""
+        pixels = to_uint8(self.phase.pictures(SHEET_IMAGES, 64))
+        name = f"{self.phase.name}_{self.step:07d}.png"
+        sheet = picture_sheet(pixels, columns=SHEET_IMAGES)
+        save_picture(sheet, self.job.folder / "samples" / name)
+
+    def append(self, row, bar):
+        """Log a row; what it gives cause for concern is said and logged once a run."""
+        append_row(self.log, row | {"seconds": round(self.seconds, 2)})
+        place = {"phase": row["phase"], "step": row["step"]}
+        for name, text in self.phase.concerns(row).items():
+            if name not in self.concerns:
+                self.concerns.add(name)
+                line = f"warning: {row['phase']}, step {row['step']}: {text}"
+                bar.write(line, file=sys.stderr)
+                append_row(self.log, place | {"concern": name, "text": text})
+
+    def give_up(self):
+        """End a training whose updates are all dropped."""
+        self.window.settle()
+        dropped = [key for key in self.phase.remedies if self.window.sums.get(key)]
+        raise UserError(
+            f"{self.phase.name}: gradients were not finite for {int(self.window.skips)} steps up to"
+            f" {self.step} ({', '.join(dropped) or 'skipped'}); the checkpoints in"
+            f" {self.own_folder} are kept: {self._remedy(dropped)}"
+        )
+
+    def _remedy(self, dropped=()):
+        remedies = self.phase.remedies
+        return remedies[dropped[0]] if dropped else next(iter(remedies.values()), "lower --lr")
+
+
+def train(phase, job, batch_of, identity, heldout=None, **publishing):
+    """Take `phase` to its last step, going on from the newest checkpoint in FOLDER/NAME.
 
     batch_of(step) -> images `[B, 3, H, W]` on the device, a function of the step alone: this
-    process's, which are taken in `parts`.
-    identity: plain dict that a checkpoint must share to be gone on from.
-    pictures() -> images in [-1, 1] of the stage's EMA; extra_metrics() -> dict; both at picture
-    steps. on_save() is called after each checkpoint. selection: says which checkpoint is the best,
-    which is kept. concerns(row) -> {name: line} is asked about each row of the log; a line is said
-    and logged once a run. max_skips: updates in a row that are dropped for gradients that are not
-    finite, after which training ends. processes: the job's; the first of them logs, draws and
-    saves. stop: the `StopSignals` of the run.
-    Returns the seconds trained in all. Raises `Interrupted` after saving on SIGINT or SIGTERM,
-    `UserError` where numbers are no longer finite.
+    process's. identity: plain dict that a checkpoint must share to be gone on from. heldout:
+    images that the phase measures itself by at picture steps. publishing: `selection`, a
+    `Selection` that says which checkpoint is the best, and `publish()`, called after each.
+    Returns the seconds trained in all. Raises `Interrupted` after saving where the job is asked to
+    stop, `UserError` where numbers are no longer finite.
     """
-    own_folder, log = folder / stage.name, folder / "log.jsonl"
-    start, seconds, window, best = processes.first_then_all(
-        lambda: _resume(stage, own_folder, identity, total)
-    )
-    said = processes.first(lambda: _prepare_log(log, stage.name, start))
-
-    def publish(step):
-        on_save()
-        if best and best["step"] == step:
-            selection.publish()
-        draw_curves(read_rows(log), folder / "training_curves.png")
-
-    def save(step):
-        nonlocal best
-        stored = stage.state_dict()
-        _refuse_not_finite(stored, stage.name, step, own_folder)
-        # Not where a signal has stopped it: the best does not depend on when a run was stopped.
-        if step % save_interval == 0 or step == total:
-            best = better(best, step, selection.score())
-        state = {"identity": identity, "seconds": seconds, "window": window.state(), "best": best}
-        sync_log(log)
-        state["stage"] = stored
-        save_checkpoint(own_folder, step, state, keep_checkpoints, best and best["step"])
-        publish(step)
-
-    own_parts = range(processes.rank * parts, (processes.rank + 1) * parts)
+    options, processes, stop = job.options, job.processes, job.stop
+    training = Training(phase, job, identity, **publishing)
+    processes.first_then_all(training.resume)
+    total, window = phase.total, training.window
+    first = processes.rank * job.micro_batches
+    own = range(first, first + job.micro_batches)
     bar = tqdm(
         total=total,
-        initial=start,
-        desc=stage.name,
+        initial=training.step,
+        desc=phase.name,
         unit="step",
         smoothing=0.05,
         disable=not processes.is_first,
     )
     if not sys.stderr.isatty():
         bar.mininterval = SECONDS_BETWEEN_LINES  # in a file, each refresh stays
-    with stop or StopSignals() as stop, stop.deferred(), bar:
-        if start:
-            processes.first(partial(publish, start))  # what a kill after the checkpoint left undone
-        for step in range(start, total):
-            began, done = time.perf_counter(), step + 1
+    with stop, stop.deferred(), bar:
+        processes.first(training.prepare_files)
+        for step in range(training.step, total):
+            began = time.perf_counter()
             # Nothing random survives from one step to the next, so a resumed run draws the same.
-            seed_everything(hashed_seed(seed, stage.name, step))
-            seeds = [hashed_seed(seed, stage.name, step, part) for part in own_parts]
+            seed_everything(hashed_seed(options.seed, phase.name, step))
+            seeds = [hashed_seed(options.seed, phase.name, step, place) for place in own]
             images = batch_of(step)
-            window.add(stage.step(split(images, seeds), step), len(images) * processes.count)
-            if done % max_skips == 0 and window.skips >= max_skips:
-                _give_up(window, stage.name, done, own_folder)
-            signalled = processes.largest(stop.number)
-            pictured = is_picture_step(done, sample_interval) or done == total
-            row_due = done % log_interval == 0 or pictured
-            save_due = done % save_interval == 0 or done == total or signalled
-            extras = {}
-            if row_due or save_due:
+            metrics = phase.step(split(images, seeds), step)
+            window.add(metrics, len(images) * processes.count)
+            training.step = done = step + 1
+            if done % options.max_skips == 0 and window.skips >= options.max_skips:
+                training.give_up()
+
+            stopping = processes.largest(stop.exit_code)
+            drawing = is_picture_step(done, options.sample_interval) or done == total
+            logging = done % options.log_interval == 0 or drawing
+            saving = done % options.save_interval == 0 or done == total or stopping
+            heldout_metrics = {}
+            if logging or saving:
                 window.settle()  # waits for the device, so that its time counts
-            if pictured and processes.is_first:
-                sheet = picture_sheet(to_uint8(pictures()), columns=SHEET_IMAGES)
-                save_picture(sheet, folder / "samples" / f"{stage.name}_{done:07d}.png")
-                extras = extra_metrics()
-            seconds += time.perf_counter() - began
-            window.seconds += time.perf_counter() - began
-            if row_due or save_due:
+            if drawing and processes.is_first:
+                training.draw()
+                heldout_metrics = measure_heldout(phase, heldout, options.seed)
+            spent = time.perf_counter() - began
+            training.seconds += spent
+            window.seconds += spent
+            if logging or saving:
                 window.join(processes)
-            if row_due:
-                row = {"phase": stage.name, "step": done} | window.close() | extras
+            if logging:
+                row = {"phase": phase.name, "step": done} | window.close() | heldout_metrics
                 bar.set_postfix_str(f"{row['images_per_second']:.0f} images/s", refresh=False)
                 if processes.is_first:
-                    append_row(log, row | {"seconds": round(seconds, 2)})
-                    _say_concerns(concerns(row), row, said, log, bar)
-            if save_due:
-                processes.agree_on(stage.ema, f"the {stage.name}'s average")
-                processes.first(partial(save, done))
+                    training.append(row, bar)
+            if saving:
+                processes.agree_on(phase.ema, f"the {phase.name}'s average")
+                processes.first(training.save)
             bar.update()
-            if signalled:
-                raise Interrupted(signalled, f"stopped at step {done} of {total} ({stage.name})")
-        signalled = processes.largest(stop.number)  # during the last checkpoint
-        if signalled:
-            raise Interrupted(signalled, f"stopped at step {total} of {total} ({stage.name})")
-    return seconds
+            if stopping:
+                raise Interrupted(stopping, f"stopped at step {done} of {total} ({phase.name})")
+        stopping = processes.largest(stop.exit_code)  # during the last checkpoint
+        if stopping:
+            raise Interrupted(stopping, f"stopped at step {total} of {total} ({phase.name})")
+    return training.seconds
 
 
-def _resume(stage, folder, identity, total):
-    """(step, seconds, window, best) of the newest checkpoint, its state loaded; or a fresh start.
-
-    best: {"step": ..., "value": ...} of the best checkpoint so far, or None.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = load_newest(folder)
-    if checkpoint is None:
-        return 0, 0.0, Window(), None
-    check_identity(folder, checkpoint["identity"], identity)
-    step = checkpoint["step"]
-    try:
-        stage.load_state_dict(checkpoint["stage"])
-    except ValueError as error:
-        raise UserError(
-            f"{checkpoint_path(folder, step)}: does not fit these settings ({error}); give another"
-            " --save_dir"
-        ) from error
-    said = f"going on with the {stage.name} at step {step}"
-    print(said if step < total else f"the {stage.name} has had its {total} steps")
-    return step, checkpoint["seconds"], Window(**checkpoint["window"]), checkpoint.get("best")
+def measure_heldout(phase, heldout, seed):
+    """The phase's metrics of held-out images, with the same noise each time, so that they
+    compare."""
+    if heldout is None:
+        return {}
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        return phase.heldout_metrics(heldout)
 
 
-def _refuse_not_finite(state, name, step, folder):
-    """A state with numbers that are not finite would replace the last good one."""
-    where = first_not_finite(state)
-    if where:
-        raise UserError(
-            f"{name}: not all numbers are finite at step {step} ({where}); the checkpoints in"
-            f" {folder} are kept: {REMEDIES['skipped']}"
-        )
-
-
-def _give_up(window, name, step, folder):
-    window.settle()
-    dropped = [key for key in REMEDIES if window.sums.get(key)] or ["skipped"]
-    raise UserError(
-        f"{name}: gradients were not finite for {int(window.skips)} steps up to {step}"
-        f" ({', '.join(dropped)}); the checkpoints in {folder} are kept: {REMEDIES[dropped[0]]}"
-    )
-
-
-def _prepare_log(log, name, start):
-    """Undo what a killed run left beyond its checkpoint. Returns the concerns already said."""
-    for folder in (log.parent, log.parent / name, log.parent / "samples"):
-        sweep_temporaries(folder)
-    drop_rows_after(log, name, start)
-    rows = [row for row in read_rows(log) if row["phase"] == name]
-    return {row["concern"] for row in rows if "concern" in row}
-
-
-def _say_concerns(found, row, said, log, bar):
-    """Say and log each of {name: line} that has not been said; adds it to `said`."""
-    place = {"phase": row["phase"], "step": row["step"]}
-    for name, line in found.items():
-        if name not in said:
-            said.add(name)
-            bar.write(f"warning: {row['phase']}, step {row['step']}: {line}", file=sys.stderr)
-            append_row(log, place | {"concern": name, "text": line})
+def better(best, step, value):
+    """The better of `best`, {"step": ..., "value": ...} or None, and `value` at `step`; a `value`
+    that is None or not finite is never better."""
+    if value is None or not math.isfinite(value):
+        return best
+    return {"step": step, "value": value} if best is None or value < best["value"] else best

@@ -1,31 +1,47 @@
-"""SIGINT and SIGTERM: inside the training loop they wait for a checkpoint, outside they act."""
+"""SIGINT, SIGTERM and the end of the time: inside the training loop they wait for a checkpoint."""
 
 import signal
+import time
 from contextlib import contextmanager
 
 HOW_TO_GO_ON = "run it again to go on"
+TIME_IS_UP = 75  # exit code: EX_TEMPFAIL of sysexits.h, "try again later"
 
 
 class Interrupted(BaseException):
-    """A signal has ended the run; all that was to be saved is saved. Like `KeyboardInterrupt` it is
+    """The run was asked to stop; all that was to be saved is saved. Like `KeyboardInterrupt` it is
     no `Exception`: whoever takes an error for a bad file must not take this for one."""
 
-    def __init__(self, number, where="stopped"):
+    def __init__(self, exit_code, where="stopped"):
         super().__init__(f"{where}; {HOW_TO_GO_ON}")
-        self.exit_code = 128 + number
+        self.exit_code = exit_code
 
 
-class StopSignals:
-    """The first SIGINT or SIGTERM (`number`, else 0) that has come while this was in use.
+class StopRequests:
+    """What asks a run to stop while this is in use: the first SIGINT or SIGTERM, or that
+    `minutes` (0: no limit) are over.
 
     A signal raises `Interrupted` where it comes, but within `deferred()` it is only remembered:
     a loop acts on it between two steps, when what it has is consistent. Later signals change
     nothing. Where it is in use already, entering it again does nothing.
     """
 
-    def __init__(self):
+    def __init__(self, minutes=0.0):
         self.number, self.is_deferred, self.previous = 0, False, {}
         self.depth = 0
+        self.set_limit(minutes)
+
+    def set_limit(self, minutes):
+        """Ask for a stop in so many minutes from now; 0: never."""
+        self.deadline = time.monotonic() + 60 * minutes if minutes else None
+
+    @property
+    def exit_code(self):
+        """With which the run is asked to end, as a shell would say it; 0: it is not."""
+        if self.number:
+            return 128 + self.number
+        is_over = self.deadline is not None and time.monotonic() >= self.deadline
+        return TIME_IS_UP if is_over else 0
 
     def __enter__(self):
         self.depth += 1
@@ -49,10 +65,10 @@ class StopSignals:
         finally:
             self.is_deferred = False
         if self.number:
-            raise Interrupted(self.number)
+            raise Interrupted(128 + self.number)
 
     def _take(self, number, _frame):
         is_first = not self.number
         self.number = self.number or number
         if is_first and not self.is_deferred:
-            raise Interrupted(number)
+            raise Interrupted(128 + number)

@@ -1,212 +1,224 @@
-"""Phase 2: the few-step student, distilled from the teacher against a discriminator."""
+"""Adversarial diffusion distillation (Sauer et al. 2023, arXiv:2311.17042): score distillation from
+the teacher, and a discriminator that learns from random weights as the student does."""
 
 from functools import partial
-from typing import NamedTuple
 
 import torch
 
-from fewstep.engine.learner import Learner, moving_target_adam
-from fewstep.engine.microbatch import Part, mean_metrics
+from custom_model import create_custom_model
+from fewstep.engine.learner import Learner
+from fewstep.engine.microbatch import hashed_seed
+from fewstep.engine.phase import Phase, Turn
 from fewstep.engine.schedules import late_decay, ramp, warmed_decay, warmup_cosine
-from fewstep.engine.sentinels import measure
-from fewstep.methods.score_losses import combined_gradient
-from fewstep.methods.stage import Stage
+from fewstep.methods.adversarial_settings import (
+    PRESETS,
+    RECIPES,
+    Student,
+    check,
+    check_size,
+    student_config,
+)
+from fewstep.methods.adversary import Discriminator, build_adversary, try_to_build
+from fewstep.methods.method import Method
+from fewstep.methods.score_distillation import (
+    NEEDS_FAKE_SCORE,
+    Distillation,
+    Distiller,
+    FakeScore,
+    combined_gradient,
+)
+from fewstep.methods.sentinels import PANELS, REMEDIES, concerns, measure
 from fewstep.methods.student_inputs import StudentInputs
 from src.samplers import ode_plan, ode_states
 
 
-class Shown(NamedTuple):
-    """What the student was shown for a part, and what it made of it: `output` with its graph, or
-    None where that is made again when it is needed; `fake` without."""
-
-    part: Part
-    inputs: tuple
-    output: torch.Tensor
-    fake: torch.Tensor
-
-
-class StudentStage(Stage):
-    """Phase 2: a few-step generator from the teacher, by score distillation and a GAN.
-
-    model: starts as the teacher; the noise levels in its scheduler are the paths of sampling.
-    teacher: frozen denoiser. distiller: a `Distiller` or None; adversary: an `Adversary` or None.
-    ema: decay of the average, an update. The other arguments are fields of
-    `fewstep.runs.settings.Student`, `Distillation` and `Discriminator`.
+class StudentPhase(Phase):
+    """A few-step generator that starts as the teacher, learning by score distillation and a GAN.
 
     The first `warm_start` steps regress on the teacher's ODE; in the next `disc_warmup` the
     discriminator and the fake score learn alone; then the student joins at every `disc_steps`-th.
+
+    settings: the run's. model: the student; the levels in its scheduler are the paths of sampling.
+    teacher: frozen denoiser. distiller: a `Distiller` or None; adversary: an `Adversary` or None.
     """
 
     name = "student"
+    identity = ("data", "network", "student", "distillation", "discriminator")
+    panels = PANELS
+    remedies = REMEDIES
 
-    def __init__(
-        self,
-        model,
-        teacher,
-        distiller,
-        adversary,
-        total,
-        autocast,
-        processes,
-        kernels,
-        lr,
-        warmup,
-        ema,
-        freeze_convs,
-        level_shares,
-        self_input_share,
-        warm_start,
-        warm_nfe,
-        distill_final,
-        distill_decay_from,
-        balance,
-        adv_weight,
-        adv_ramp,
-        disc_warmup,
-        disc_steps,
-    ):
-        super().__init__(model, lambda step: warmed_decay(step, ema), kernels)
-        self.teacher = teacher.eval().requires_grad_(False)
-        self.distiller, self.adversary = distiller, adversary
-        if freeze_convs:
+    def __init__(self, settings, model, config, teacher, distiller, adversary, execution):
+        self.settings, self.execution = settings, execution
+        self.teacher, self.distiller, self.adversary = teacher, distiller, adversary
+        student, total = settings.student, settings.student.student_iterations
+        self.fake_score = distiller.fake_score if distiller else None
+        critics = [one.learner for one in (self.fake_score, adversary) if one]
+        self.warm = student.warm_start
+        self.alone = settings.discriminator.disc_warmup if critics else 0
+        self.disc_steps = settings.discriminator.disc_steps if critics else 1
+        half_life = student.student_ema_images / settings.data.batch_size
+        decay = 0.5 ** (1 / half_life) if half_life else 0.0
+
+        def learning_rate(step):
+            learnt = step if step < self.warm else max(self.warm, step - self.alone)
+            factor = warmup_cosine(learnt, total - self.alone, student.student_warmup)
+            return student.student_lr * factor
+
+        if student.freeze_convs:
             freeze_convolutions(model.network)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        levels, device = model.scheduler.few_step_table, model.device
-        optimizer = moving_target_adam(trained, lr, kernels)
-        self.learner = Learner(model, "denoise", optimizer, autocast, processes, device)
-        noise_like = model.scheduler.noise_like
-        self.inputs = StudentInputs(
-            levels, device, self._denoise, noise_like, level_shares, self_input_share
+        learner = Learner(
+            "student",
+            model.train(),
+            "denoise",
+            execution,
+            lr=learning_rate,
+            decay=lambda updates: warmed_decay(updates, decay),
         )
-        self.first_level = next(iter(levels.values()))[0]  # that of every path
-        self.total, self.lr, self.warmup = total, lr, warmup
-        self.warm_start, self.warm_nfe = warm_start, warm_nfe
-        self.distill_final, self.distill_decay_from = distill_final, distill_decay_from
-        self.balance, self.adv_weight, self.adv_ramp = balance, adv_weight, adv_ramp
-        self.alone = disc_warmup if self.critics else 0
-        self.disc_steps = disc_steps if self.critics else 1
+        super().__init__([learner, *critics], total, config)
+        scheduler = model.scheduler
+        self.inputs = StudentInputs(
+            scheduler.few_step_table, model.device, self._denoise, scheduler.noise_like, student
+        )
+        self.first_level = next(iter(scheduler.few_step_table.values()))[0]  # that of every path
 
-    @property
-    def critics(self):
-        """The networks that learn beside the student."""
-        disc = self.adversary and self.adversary.disc
-        fake_score = self.distiller and self.distiller.fake_score
-        return [network for network in (disc, fake_score and fake_score.model) if network]
+    @classmethod
+    def build(cls, settings, execution, teacher, config):
+        """The phase from a frozen teacher, whose weights the student starts with, and the student's
+        `model_config.json`; the discriminator's weights are random."""
+        model = copy_of(teacher, config, execution)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = settings.student.student_dropout
+        teacher = execution.prepare(teacher.eval().requires_grad_(False))
+        distiller = fake_score = None
+        if settings.distillation.distill in NEEDS_FAKE_SCORE:
+            copy = execution.prepare(copy_of(teacher, config, execution))
+            fake_score = FakeScore(settings.distillation, copy, execution)
+        if settings.distillation.distill != "none":
+            distiller = Distiller(settings.distillation, teacher, fake_score, execution)
+        adversary = build_adversary(settings.discriminator, teacher, config, execution)
+        model = execution.prepare(model)
+        phase = cls(settings, model, config, teacher, distiller, adversary, execution)
+        networks = {"the student": model.network, "the teacher": teacher.network}
+        if fake_score:
+            networks["the fake score"] = fake_score.model.network
+        if adversary:
+            networks["the discriminator"] = adversary.disc.trunk
+        execution.compile(networks)
+        return phase
 
     @property
     def settled(self):
         """The step from which sentinels hold: all parts learn at their full weight, and the blur of
         the teacher's one-step answers has had time to go."""
-        full_weight = self.warm_start + self.alone + (self.adv_ramp if self.adversary else 0)
-        return max(full_weight, self.total // 3)
+        ramp_steps = self.settings.distillation.adv_ramp if self.adversary else 0
+        return max(self.warm + self.alone + ramp_steps, self.total // 3)
 
-    def _kept(self):
-        parts = {"model": self.model, "average": self.average, "optimizer": self.learner.optimizer}
-        for part in (self.distiller, self.adversary):
-            parts |= part.kept() if part else {}
-        return parts
+    def turns(self, step):
+        if step < self.warm:
+            yield Turn(self.learners[0], self._ode_loss)
+            return
+        learnt = step - self.warm - self.alone
+        learns = learnt >= 0 and learnt % self.disc_steps == 0
+        fakes = partial(self.fakes, with_graph=learns)
+        if self.fake_score:
+            yield from self.fake_score.turns(fakes)
+        if self.adversary:
+            yield from self.adversary.turns(fakes, step)
+        if learns:
+            loss = self.settings.distillation
+            distill = late_decay(step, self.total, loss.distill_final, loss.distill_decay_from)
+            weights = distill, loss.adv_weight * ramp(learnt, 0, loss.adv_ramp)
+            yield Turn(self.learners[0], partial(self._student_loss, weights=weights))
+
+    def fakes(self, micro_batch, with_graph=False):
+        """The student's outputs `[B, 3, H, W]` without gradients, the same in all turns of a step.
+        with_graph: its own turn comes, so the graph is kept for it; graphs of several
+        micro-batches would fill the memory that those are there to save."""
+        inputs = micro_batch.once("inputs", partial(self._inputs, micro_batch))
+        if with_graph and micro_batch.is_only:
+            return micro_batch.once("output", partial(self._output, micro_batch, inputs)).detach()
+        return micro_batch.once("fakes", partial(self._without_graph, micro_batch, inputs))
+
+    def _inputs(self, micro_batch):
+        micro_batch.begin("inputs")
+        return self.inputs.draw(micro_batch.images, hashed_seed(micro_batch.seed, "levels"))
+
+    def _output(self, micro_batch, inputs):
+        micro_batch.begin("output")  # dropout, if any, draws the same each time
+        return self.learners[0](*inputs)
+
+    @torch.no_grad()
+    def _without_graph(self, micro_batch, inputs):
+        micro_batch.begin("output")
+        return self._denoise(*inputs)
 
     def _denoise(self, x, sigma, next_sigma):
-        return self.learner.run(self.model.denoise, x, sigma, next_sigma)
+        return self.execution.run(self.model.denoise, x, sigma, next_sigma)
 
-    def step(self, parts, step):
-        """One update of everyone whose turn it is, on a list of `Part`. Returns scalar tensors by
-        name."""
-        if step < self.warm_start:
-            return self._warm_step(parts, step)
-        learnt = step - self.warm_start - self.alone
-        learning = learnt >= 0 and learnt % self.disc_steps == 0
-        # Graphs of several parts would fill the memory that parts are there to save.
-        shown = [self._show(part, keep_graph=learning and len(parts) == 1) for part in parts]
-        metrics = mean_metrics([self._sentinels(show) for show in shown])
-        if self.distiller:
-            metrics |= self.distiller.learn(shown)
-        if self.adversary:
-            metrics |= self.adversary.learn(shown, step)
-        if learning:
-            metrics |= self._student_step(shown, step, learnt)
-        return metrics
-
-    def _show(self, part, keep_graph):
-        part.begin("inputs")
-        inputs = self.inputs.draw(part.images)
-        if keep_graph:
-            output = self._output(part, inputs)
-            return Shown(part, inputs, output, output.detach())
-        part.begin("output")
-        with torch.no_grad():
-            return Shown(part, inputs, None, self._denoise(*inputs))
-
-    def _output(self, part, inputs):
-        part.begin("output")  # dropout, if any, draws the same each time
-        return self.learner(*inputs)
-
-    def _sentinels(self, show):
-        return measure(show.fake[: self.inputs.count_first(len(show.fake))], show.part.images)
-
-    def _student_step(self, shown, step, learnt):
-        late = late_decay(step, self.total, self.distill_final, self.distill_decay_from)
-        weights = late, self.adv_weight * ramp(learnt, 0, self.adv_ramp)
-        backward = partial(self._backward, weights=weights, count=len(shown))
-        rows = self.learner.gather(shown, backward)
-        return mean_metrics(rows) | self._update(self.warm_start + learnt)
-
-    def _backward(self, show, weights, count):
-        output = show.output
-        if output is None:
-            output = self._output(show.part, show.inputs)
-        show.part.begin("student")
+    def _student_loss(self, micro_batch, weights):
+        """A scalar with the gradient of both losses, weighed against each other at the image."""
+        inputs = micro_batch.once("inputs", partial(self._inputs, micro_batch))
+        output = micro_batch.once("output", partial(self._output, micro_batch, inputs))
+        micro_batch.begin("student")
         # Gradients at the image are cheap and tell both losses apart; the student is walked once.
-        leaf, metrics = output.detach().requires_grad_(), {}
+        image, metrics = output.detach().requires_grad_(), {}
         distill_grad = adv_grad = None
         if self.distiller:
-            loss = self.distiller.loss_of(leaf).mean()
-            (distill_grad,) = torch.autograd.grad(loss, leaf)
+            loss = self.distiller.loss_of(image).mean()
+            (distill_grad,) = torch.autograd.grad(loss, image)
             metrics["distill_loss"] = loss.detach()
         if self.adversary:
-            loss = self.adversary.loss_of(leaf, show.part.images).mean()
-            (adv_grad,) = torch.autograd.grad(loss, leaf)
+            loss = self.adversary.loss_of(image, micro_batch.images).mean()
+            (adv_grad,) = torch.autograd.grad(loss, image)
             metrics["adv_loss"] = loss.detach()
-        grad, ratio = combined_gradient(distill_grad, adv_grad, *weights, self.balance)
+        balance = self.settings.distillation.balance
+        grad, ratio = combined_gradient(distill_grad, adv_grad, *weights, balance)
         if ratio is not None:
             metrics["grad_ratio"] = ratio
-        output.backward(grad / count)
-        return metrics
+        return (output * grad).sum(), metrics
 
-    def _warm_step(self, parts, step):
+    def _ode_loss(self, micro_batch):
         """Regress on what the teacher's ODE makes of the same noise, from the first level on."""
-
-        def backward(part):
-            part.begin("inputs")
-            x, sigma, next_sigma = self.inputs.draw_first(part.images)
-            target = self._ode_images(x)
-            loss = (self._output(part, (x, sigma, next_sigma)) - target).square().mean()
-            (loss / len(parts)).backward()
-            return {"warm_loss": loss.detach()}
-
-        return mean_metrics(self.learner.gather(parts, backward)) | self._update(step)
+        micro_batch.begin("inputs")
+        seed = hashed_seed(micro_batch.seed, "levels")
+        x, sigma, next_sigma = self.inputs.draw_first(micro_batch.images, seed)
+        target = self._ode_images(x)
+        loss = (self._output(micro_batch, (x, sigma, next_sigma)) - target).square().mean()
+        return loss, {"warm_loss": loss.detach()}
 
     @torch.no_grad()
     def _ode_images(self, x):
-        sigma = self.first_level
-        plan = ode_plan(self.warm_nfe, heun=True)
-        scheduler = self.teacher.scheduler
+        sigma, scheduler = self.first_level, self.teacher.scheduler
+        plan = ode_plan(self.settings.student.warm_nfe, heun=True)
         levels = scheduler.ode_sigmas(len(plan), sigma_max=sigma)
-
-        def denoise(x, level):
-            return self.learner.run(self.teacher.denoise, x, level)
-
+        denoise = partial(self.execution.run, self.teacher.denoise)
         step = scheduler.reverse_process_step
         *_, images = ode_states(denoise, step, levels, plan, lambda: x / sigma)
         return images
 
-    def _update(self, learnt):
-        """Step with the gradients that are there."""
-        length = self.total - self.alone
-        self.learner.optimizer.set_lr(self.lr * warmup_cosine(learnt, length, self.warmup))
-        norm, dropped = self.learner.apply()
-        self.follow()
-        return {"grad_norm": norm, "skipped": dropped}
+    def observe(self, micro_batch):
+        fakes = micro_batch.results.get("output", micro_batch.results.get("fakes"))
+        if fakes is None:
+            return {}  # a step of the warm start
+        count = self.inputs.count_first(len(fakes))
+        metrics = measure(fakes[:count].detach(), micro_batch.images)
+        if self.settings.discriminator.ada_target and self.adversary:
+            metrics["ada_p"] = self.adversary.disc.augment.p.clone()
+        return metrics
+
+    def concerns(self, row):
+        return concerns(row, self.settled)
+
+    def heldout_metrics(self, images):
+        return {"logits_heldout": self.adversary.mean_logit(images)} if self.adversary else {}
+
+
+def copy_of(teacher, config, execution):
+    """Another network of `config` with the teacher's weights, on the device."""
+    model = create_custom_model(execution.device, **config)
+    model.load_state_dict(teacher.state_dict())
+    return model
 
 
 def freeze_convolutions(network):
@@ -217,3 +229,20 @@ def freeze_convolutions(network):
         for layer in part.modules():
             if isinstance(layer, torch.nn.Conv2d) and layer.kernel_size != (1, 1):
                 layer.requires_grad_(False)
+
+
+METHOD = Method(
+    name="adversarial",
+    summary="score distillation and a discriminator, both from random weights",
+    phase=StudentPhase,
+    groups={"student": Student, "distillation": Distillation, "discriminator": Discriminator},
+    steps_flag="student_iterations",
+    needs_teacher=True,
+    config=student_config,
+    check=check,
+    check_size=check_size,
+    try_to_build=try_to_build,
+    warmups=(("student_warmup", "student_iterations"),),
+    presets=PRESETS,
+    recipes=RECIPES,
+)

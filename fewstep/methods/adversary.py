@@ -1,149 +1,263 @@
 """The adversary of phase 2: a discriminator that learns from random weights as the student does."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from fewstep.engine.learner import Learner, moving_target_adam
-from fewstep.engine.microbatch import mean_metrics
-from fewstep.methods.gan_losses import GAN_LOSSES, approximate_r1, gradient_penalty
-from src.samplers import draw_levels
+from custom_model import create_custom_model
+from discriminator import build_discriminator, check_name, known_names
+from discriminator.augment import POLICIES
+from fewstep.engine.fields import log_sigma, setting, spread, steps, weight
+from fewstep.engine.learner import Learner
+from fewstep.engine.phase import Turn
+from fewstep.methods.gan_losses import GAN_LOSSES, PENALTIES, approximate_r1, gradient_penalty
+from src.model_config import MODEL_DEFAULTS, NETWORKS
+from src.samplers import IMAGE_SHAPE, draw_levels
+from src.utils import UserError
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    """Phase 2: the discriminator, from random weights."""
+
+    disc: str = setting("resnet", f"none, {', '.join(known_names())}")
+    disc_channels: int = setting(0, "width; 0: derived from the U-Net's", low=0, high=512)
+    disc_depth: int = setting(
+        0, "blocks a resolution; 0: the architecture's own number", low=0, high=8
+    )
+    disc_heads: str = setting("", "resolutions that are judged, e.g. 16,8,4; empty: all up to 16")
+    disc_stddev: bool = setting(True, "show it the spread of the minibatch")
+    disc_condition: bool = setting(True, "tell it the noise level of its input")
+    disc_spectral: str = setting(
+        "auto", "spectral normalisation; auto: for patch", ["auto", "on", "off"]
+    )
+    disc_start: str = setting(
+        "random",
+        "teacher: with --disc unet, start from the teacher's encoder (not from scratch)",
+        ["random", "teacher"],
+    )
+    disc_lr: float = setting(2e-4, "learning rate of the discriminator", low=0, high=1)
+    disc_warmup: int = steps(200, "steps in which it (and the fake score) learns alone", low=0)
+    disc_steps: int = setting(1, "steps of the critics for each of the student", low=1, high=1000)
+    disc_noise: bool = setting(True, "show it noised images; else clean ones")
+    disc_mean: float = log_sigma(-1.5, "mean of ln sigma of that noise")
+    disc_std: float = spread(1.0, "standard deviation of it")
+    gan_loss: str = setting("hinge", "adversarial loss", list(GAN_LOSSES))
+    penalty: str = setting("approx_r1", "gradient penalty", list(PENALTIES))
+    penalty_weight: float = weight(10.0, "weight of the penalty")
+    penalty_sigma: float = setting(
+        0.1, "perturbation of approx_r1; scale of the gradient in r1 and r1r2", low=1e-6, high=100
+    )
+    penalty_interval: int = steps(1, "steps between penalties, as much stronger each")
+    augment: str = setting("", f"operations on its inputs: {','.join(POLICIES)}; empty: none")
+    augment_p: float = setting(1.0, "probability of each, or where ADA starts from", low=0, high=1)
+    ada_target: float = setting(
+        0.0, "steer that probability so that E[sign D(real)] is this (0.6); 0: fixed", low=0, high=1
+    )
+    ada_images: float = setting(50000.0, "images in which ADA can go from 0 to 1", low=1, high=1e12)
 
 
 class Adversary:
-    """A discriminator, its optimiser, and what it is shown.
+    """A discriminator in training, as `Discriminator` settings say.
 
-    disc: `disc(x, sigma, draws, sets) -> [B, N]`, see `discriminator/`. noised: show images with
-    noise of ln sigma ~ N(mean, std^2), each at a level of its own, else clean ones. ada_target:
-    where above 0, E[sign D(real)] that the probability of augmentation is steered to, over
-    `ada_images` images from 0 to 1. joint: take real, generated and perturbed images through it in
-    one batch. autocast, processes, kernels: see `fewstep.engine.learner`.
-    The other arguments are fields of `fewstep.runs.settings.Discriminator`.
+    disc: `disc(x, sigma, draws, sets) -> [B, N]`, see `discriminator/`.
     """
 
-    def __init__(
-        self,
-        disc,
-        device,
-        autocast,
-        processes,
-        kernels,
-        joint,
-        lr,
-        gan_loss,
-        noised,
-        mean,
-        std,
-        penalty,
-        penalty_weight,
-        penalty_sigma,
-        penalty_interval,
-        ada_target,
-        ada_images,
-    ):
-        self.disc, self.joint, self.processes = disc.eval(), joint, processes
-        self.optimizer = moving_target_adam(disc.parameters(), lr, kernels)
-        self.learner = Learner(disc, "forward", self.optimizer, autocast, processes, device)
+    def __init__(self, settings, disc, execution):
+        self.settings, self.disc, self.execution = settings, disc.eval(), execution
+        self.learner = Learner("disc", disc, "forward", execution, lr=lambda step: settings.disc_lr)
         # While others learn from it, its weights want no gradients, which compiled code would
         # compute all the same.
-        self._let_learn(False)
-        self.loss = GAN_LOSSES[gan_loss]
-        self.is_noised, self.mean, self.std = noised, mean, std
-        self.penalty, self.penalty_weight = penalty, penalty_weight
-        self.penalty_sigma, self.penalty_interval = penalty_sigma, penalty_interval
-        self.ada_target, self.ada_images = ada_target, ada_images
+        self.learner.let_learn(False)
+        self.gan_loss = GAN_LOSSES[settings.gan_loss]
 
-    def kept(self):
-        return {"disc": self.disc, "disc_optimizer": self.optimizer}
-
-    def shown(self, x):
-        """What the discriminator gets of clean images: (x + sigma n, sigma, draws)."""
-        sigma = torch.zeros(len(x), device=x.device)
-        if self.is_noised:
-            sigma = draw_levels(len(x), self.mean, self.std, x.device)
+    def view(self, x):
+        """What the discriminator sees of clean images: (x + sigma n, sigma, draws)."""
+        settings, sigma = self.settings, torch.zeros(len(x), device=x.device)
+        if settings.disc_noise:
+            sigma = draw_levels(len(x), settings.disc_mean, settings.disc_std, x.device)
             x = x + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x)
         return x, sigma, self.disc.augment.draw(len(x))
 
-    def learn(self, shown, step):
-        """One update on a list of `Shown`. Returns scalar tensors by name."""
-        penalised = self.penalty != "none" and self.penalty_weight > 0
-        penalised = penalised and step % self.penalty_interval == 0
+    def turns(self, fakes, step):
+        """Yield its turn on real images and on `fakes(micro_batch)`, then steer augmentation."""
+        settings = self.settings
+        penalty = settings.penalty if settings.penalty_weight > 0 else "none"
+        if step % settings.penalty_interval:
+            penalty = "none"
         # Spectral normalisation goes on with its iteration in training mode: once a step, so that
         # all calls of a step, whose logits are compared, are of the same network.
         self.disc.train()
-        self._let_learn(True)
-        backward = partial(self._backward, penalised=penalised, count=len(shown))
-        metrics = mean_metrics(self.learner.gather(shown, backward))
-        norm, dropped = self.learner.apply()
-        self._let_learn(False)
-        signs = metrics.pop("signs")
-        if self.ada_target:
-            signs = self.processes.mean_of(signs)
-            seen = len(shown) * len(shown[0].fake) * self.processes.count
-            self.disc.augment.steer(signs, self.ada_target, seen, self.ada_images)
-            metrics["ada_p"] = self.disc.augment.p.clone()
-        return metrics | {"disc_grad_norm": norm, "disc_skipped": dropped}
+        self.learner.let_learn(True)
+        signs = []  # of the logits of real images
+        yield Turn(self.learner, partial(self._loss, fakes=fakes, penalty=penalty, signs=signs))
+        self.learner.let_learn(False)
+        if settings.ada_target:
+            self._steer([sign for sign, _ in signs], sum(count for _, count in signs))
 
-    def _let_learn(self, learns):
-        for parameter in self.learner.parameters:
-            parameter.requires_grad_(learns)
+    def _steer(self, signs, images):
+        processes = self.execution.processes
+        sign = processes.mean_of(torch.stack(signs).mean())
+        seen = images * processes.count
+        self.disc.augment.steer(sign, self.settings.ada_target, seen, self.settings.ada_images)
 
-    def _backward(self, show, penalised, count):
-        show.part.begin("critics")
-        real_view, fake_view = self.shown(show.part.images), self.shown(show.fake)
+    def _loss(self, micro_batch, fakes, penalty, signs):
+        settings, fake = self.settings, fakes(micro_batch)
+        micro_batch.begin("critics")
+        real_view, fake_view = self.view(micro_batch.images), self.view(fake)
         views = [real_view, fake_view]
-        if penalised and self.penalty == "approx_r1":
+        if penalty == "approx_r1":
             x, sigma, draws = real_view
-            views.append((x + self.penalty_sigma * torch.randn_like(x), sigma, draws))
-        real_logits, fake_logits, *nearby_logits = self._logits(views)
-        loss = self.loss.discriminator(real_logits, fake_logits).mean()
+            views.append((x + settings.penalty_sigma * torch.randn_like(x), sigma, draws))
+        real_logits, fake_logits, *nearby_logits = self._learning_logits(views)
+        self.disc.eval()
+        loss = self.gan_loss.discriminator(real_logits, fake_logits).mean()
         metrics = {
             "disc_loss": loss.detach(),
             "logits_real": real_logits.detach().mean(),
             "logits_fake": fake_logits.detach().mean(),
-            "signs": real_logits.detach().sign().mean(),
         }
-        if penalised:
-            if nearby_logits:
-                penalty = approximate_r1(real_logits, *nearby_logits).mean()
+        signs.append((real_logits.detach().sign().mean(), len(fake)))
+        if penalty != "none":
+            if penalty == "approx_r1":
+                value = approximate_r1(real_logits, *nearby_logits).mean()
             else:
-                which = [real_view] if self.penalty == "r1" else [real_view, fake_view]
-                penalty = sum(self._gradient_penalty(*view) for view in which).mean()
+                which = [real_view] if penalty == "r1" else [real_view, fake_view]
+                value = sum(self._gradient_penalty(*view) for view in which).mean()
             # Lazy regularisation: rarer, and as much stronger (StyleGAN2, arXiv:1912.04958).
-            loss = loss + self.penalty_interval * self.penalty_weight * penalty
-            metrics["penalty"] = penalty.detach()
-        (loss / count).backward()
-        return metrics
+            loss = loss + settings.penalty_interval * settings.penalty_weight * value
+            metrics["penalty"] = value.detach()
+        return loss, metrics
 
-    def _logits(self, views):
-        """The logits of each view, while learning."""
-        if self.joint:
+    def _learning_logits(self, views):
+        """The logits of each view with gradients, in one batch or one after the other."""
+        if self.execution.speed.joint_disc:
             together = [torch.cat(tensors) for tensors in zip(*views)]
-            logits = self.learner(*together, len(views)).chunk(len(views))
-            self.disc.eval()
-            return logits
+            return self.learner(*together, len(views)).chunk(len(views))
         logits = []
         for view in views:
             logits.append(self.learner(*view))
-            self.disc.eval()
+            self.disc.eval()  # its iteration goes on with the first alone
         return logits
 
     def loss_of(self, fake, real):
         """The student's adversarial loss `(B,)` of its outputs; `real` serves relative losses."""
-        real_logits = None
-        if self.loss.relative:
+        run, real_logits = self.execution.run, None
+        if self.gan_loss.relative:
             with torch.no_grad():
-                real_logits = self.learner.run(self.disc, *self.shown(real))
-        return self.loss.generator(self.learner.run(self.disc, *self.shown(fake)), real_logits)
+                real_logits = run(self.disc, *self.view(real))
+        return self.gan_loss.generator(run(self.disc, *self.view(fake)), real_logits)
 
     @torch.no_grad()
     def mean_logit(self, x):
         """The mean logit of clean images `[B, 3, H, W]`, a float; leaves no trace in its state."""
-        return self.learner.run(self.disc, *self.shown(x)).mean().item()
+        return self.execution.run(self.disc, *self.view(x)).mean().item()
 
     def _gradient_penalty(self, x, sigma, draws):
         judge = partial(self.disc, sigma=sigma, draws=draws)
         # In fp32: a squared gradient in bf16 is mostly rounding. Not compiled: what is compiled
         # has no second derivative.
         with torch.compiler.set_stance("force_eager"):
-            return gradient_penalty(judge, x, self.penalty_sigma)
+            return gradient_penalty(judge, x, self.settings.penalty_sigma)
+
+
+def build_adversary(settings, teacher, config, execution):
+    """The `Adversary` that `Discriminator` settings name, or None. config: the student's
+    `model_config.json`."""
+    if settings.disc == "none":
+        return None
+    start = teacher if settings.disc_start == "teacher" else None
+    disc = _discriminator(settings, config["network"], config["sigma_data"], start)
+    if disc.replaced_norms:
+        print(
+            f"--disc {settings.disc}: {disc.replaced_norms} batch normalisations replaced by group"
+            " normalisation (batch statistics would tell real from generated)"
+        )
+    # Its passes are short, and penalties differentiate them twice, which recomputing does not bear.
+    disc = execution.prepare(disc.to(execution.device), checkpointing=False)
+    leave_unused(disc, execution.device)
+    return Adversary(settings, disc, execution)
+
+
+def leave_unused(disc, device):
+    """Let parameters that no logit depends on (behind the last head that was asked for, say) not
+    learn: DDP demands the gradient of every parameter that does."""
+    disc.eval()
+    images, sigma = torch.zeros(2, *IMAGE_SHAPE, device=device), torch.ones(2, device=device)
+    disc(images, sigma).sum().backward()
+    for parameter in disc.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    disc.zero_grad(set_to_none=True)
+
+
+def check_discriminator(settings, network):
+    """Raise `UserError` for `Discriminator` settings that contradict themselves or those of the
+    network."""
+    head_resolutions(settings.disc_heads)
+    policy = policy_names(settings.augment)
+    if settings.ada_target and not policy:
+        raise UserError("--ada_target steers augmentation; name some, e.g. --augment translation")
+    if settings.disc == "none":
+        return
+    trunk, _ = check_name(settings.disc)
+    if settings.ada_target and settings.gan_loss == "relativistic":
+        raise UserError("--ada_target asks for the sign of logits, relativistic ones have no zero")
+    if settings.disc_start == "teacher":
+        if not hasattr(trunk, "start_from"):
+            raise UserError(f"--disc_start teacher: --disc {settings.disc} cannot; use --disc unet")
+        if network.use_additional_condition:
+            raise UserError("--disc_start teacher: not with --use_additional_condition")
+        for flag in ("disc_channels", "disc_depth"):
+            if getattr(settings, flag):
+                raise UserError(f"--{flag} with --disc_start teacher: the teacher has its own size")
+
+
+def try_to_build(settings):
+    """Raise `UserError` now for a discriminator that could not be built when its turn comes."""
+    disc, network = settings.discriminator, settings.network.network
+    if disc.disc != "none":
+        start = create_custom_model(network=network) if disc.disc_start == "teacher" else None
+        _discriminator(disc, network, MODEL_DEFAULTS["sigma_data"], start)
+
+
+def _discriminator(settings, network, sigma_data, start):
+    return build_discriminator(
+        settings.disc,
+        network=NETWORKS[network],
+        sigma_data=sigma_data,
+        channels=settings.disc_channels,
+        depth=settings.disc_depth,
+        heads=head_resolutions(settings.disc_heads),
+        stddev=settings.disc_stddev,
+        condition=settings.disc_condition,
+        spectral=settings.disc_spectral,
+        policy=policy_names(settings.augment),
+        p=settings.augment_p,
+        teacher=start,
+    )
+
+
+def head_resolutions(text):
+    """`--disc_heads "16,8"` -> [16, 8]. Raises `UserError`."""
+    names = split_names(text)
+    if not all(name.isascii() and name.isdecimal() for name in names):
+        raise UserError(f"--disc_heads {text}: give resolutions, e.g. 16,8,4")
+    return [int(name) for name in names]
+
+
+def policy_names(text):
+    """`--augment "translation,color"` -> the names. Raises `UserError` for an unknown one
+    and for one that is there twice."""
+    names = split_names(text)
+    for name in names:
+        if name not in POLICIES:
+            raise UserError(f"--augment {name}: use some of {','.join(POLICIES)}")
+        if names.count(name) > 1:
+            raise UserError(f"--augment {text}: {name} is there twice")
+    return names
+
+
+def split_names(text):
+    """At commas or plus signs: where commas part other things, as in a grid, the latter serve."""
+    return [part.strip() for part in text.replace("+", ",").split(",") if part.strip()]

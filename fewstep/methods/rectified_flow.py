@@ -1,106 +1,41 @@
-"""A rectified flow: the baseline of another kind that the student is compared with.
+"""Rectified flow (Liu et al. 2022, arXiv:2209.03003): a velocity field from scratch, no teacher.
 
-Liu et al. 2022, "Flow Straight and Fast" (arXiv:2209.03003). Data and noise are joined by straight
-lines, x_t = (1 - t) x0 + t n, and the network learns the mean velocity dx/dt = n - x0 along them.
-Here t runs from 0 (data) to 1 (noise); the network is told 1000 t, which its sinusoids resolve.
+    E || v(x_t, t) - (n - x0) ||^2,  x_t = (1 - t) x0 + t n        (eq. 1; here t = 1 is noise)
+
+Its model, `src.flow.RectifiedFlow`, has that loss and takes Euler steps to sample. It learns as the
+teacher does: same optimiser, average, batches and flags.
 """
 
-import torch
-from torch.nn import functional as F
-from tqdm import tqdm
-
-from custom_model import NETWORKS
-from src.base_model import BaseGenerativeModel, BaseScheduler
-from src.network import UNet
-from src.samplers import noise_source
-
-MODEL_TYPE = "rectified_flow"
+from fewstep.methods.edm import PRESETS, ScratchPhase, network_config
+from fewstep.methods.method import Method
+from src.model_config import FLOW_DEFAULTS
+from src.utils import UserError
 
 
-class FlowScheduler(BaseScheduler):
-    """The straight lines between data (t = 0) and noise (t = 1)."""
+class FlowPhase(ScratchPhase):
+    """A rectified flow from scratch."""
 
-    def sample_timesteps(self, batch_size, device):
-        """Uniform times in [0, 1), `(batch_size,)`."""
-        return torch.rand(batch_size, device=device)
+    name = "flow"
+    identity = ("data", "network", "scratch")
+    panels = {"flow: velocity loss": ["loss", "heldout_loss"]}
 
-    def draw_noise(self, shape, device="cpu", generator=None):
-        """Standard normal noise `[..., C, H, W]`."""
-        return torch.randn(shape, device=device, generator=generator)
-
-    def noise_like(self, x):
-        """Noise of the shape of images `x`, on their device and in their memory layout."""
-        return torch.randn_like(x)
-
-    def forward_process(self, data, noise, t):
-        """x_t = (1 - t) data + t noise (eq. 1). Images `[B, C, H, W]`, `t` `(B,)` in [0, 1]."""
-        t = t.reshape(-1, 1, 1, 1)
-        return (1 - t) * data + t * noise
-
-    def reverse_process_step(self, xt, pred, t, t_next):
-        """One Euler step of dx/dt = v from `t` to `t_next`, numbers; `pred` is v(xt, t)."""
-        return xt + (t_next - t) * pred
-
-    def get_target(self, data, noise, t):
-        """The velocity of the line: noise - data."""
-        return noise - data
+    @classmethod
+    def build(cls, settings, execution, sigma_data):
+        return cls(settings, FLOW_DEFAULTS | network_config(settings), execution)
 
 
-class RectifiedFlow(BaseGenerativeModel):
-    """A velocity field over the plain U-Net, sampled with Euler steps."""
-
-    def predict(self, xt, t, **kwargs):
-        """v(xt, t) `[B, 3, H, W]` in fp32; `xt` the same shape, `t` a number or `(B,)`."""
-        t = torch.as_tensor(t, dtype=torch.float32, device=xt.device).expand(len(xt))
-        return self.network(xt, self.scheduler.num_train_timesteps * t).float()
-
-    def compute_loss(self, data, noise, t=None, **kwargs):
-        """E ||v(x_t, t) - (n - x0)||^2 (eq. 1), a scalar: the mean over images and pixels. `t`
-        `(B,)` is drawn when not given."""
-        if t is None:
-            t = self.scheduler.sample_timesteps(len(data), data.device)
-        velocity = self.predict(self.scheduler.forward_process(data, noise, t), t)
-        return F.mse_loss(velocity, self.scheduler.get_target(data, noise, t))
-
-    @torch.no_grad()
-    def sample(
-        self,
-        shape,
-        num_inference_timesteps=20,
-        return_traj=False,
-        verbose=False,
-        seeds=None,
-    ):
-        """Generate images `[B, 3, H, W]` in [-1, 1] with `num_inference_timesteps` Euler steps of
-        equal length, one network evaluation each.
-
-        return_traj: give the list of states, noise first. seeds: one int per image; its noise then
-        depends on nothing else. Raises `ValueError` for fewer than one step.
-        """
-        nfe = int(num_inference_timesteps)
-        if nfe < 1:
-            raise ValueError(f"num_inference_timesteps {num_inference_timesteps}: at least 1")
-        x = noise_source(self.scheduler.draw_noise, shape, self.device, seeds)()
-        trajectory = [x]
-        for step in tqdm(range(nfe), disable=not verbose, desc="sampling"):
-            t, t_next = 1 - step / nfe, 1 - (step + 1) / nfe
-            x = self.scheduler.reverse_process_step(x, self.predict(x, t), t, t_next)
-            trajectory = [*trajectory, x] if return_traj else [x]
-        trajectory[-1] = trajectory[-1].clamp(-1, 1)
-        return trajectory if return_traj else trajectory[-1]
+def check(settings):
+    """Raise `UserError` for settings that a flow has no use for."""
+    if settings.network.use_additional_condition:
+        raise UserError("--use_additional_condition: a rectified flow has no use for it")
 
 
-def flow_config(network, num_train_timesteps=1000):
-    """What rebuilds a flow, the content of its `model_config.json`: a key of `NETWORKS`, and the
-    range of the network's time input."""
-    return dict(model_type=MODEL_TYPE, network=network, num_train_timesteps=num_train_timesteps)
-
-
-def create_flow(device="cpu", model_type=MODEL_TYPE, network="full", num_train_timesteps=1000):
-    """Build the flow of a `flow_config`. Raises `ValueError` for another kind of model."""
-    if model_type != MODEL_TYPE:
-        raise ValueError(f"model_type {model_type!r}: {MODEL_TYPE} is expected")
-    if network not in NETWORKS:
-        raise ValueError(f"network {network!r}: use one of {', '.join(NETWORKS)}")
-    scheduler = FlowScheduler(num_train_timesteps=num_train_timesteps)
-    return RectifiedFlow(UNet(**NETWORKS[network]), scheduler).to(device)
+METHOD = Method(
+    name="rectified_flow",
+    summary="a velocity along straight lines, from scratch, sampled in Euler steps",
+    phase=FlowPhase,
+    groups={},
+    steps_flag="num_iterations",
+    check=check,
+    presets=PRESETS,
+)

@@ -1,68 +1,129 @@
-"""What the student is shown: pure noise, noised real images, and its own re-noised outputs."""
+"""The student's inputs: pure noise, noised real images, and its own re-noised outputs."""
 
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
 import torch
 
-from fewstep.methods.paths import Paths
+from fewstep.engine.batches import send_indices
+
+
+class Visit(NamedTuple):
+    """A place on a sampling path: evaluation number `place`, from 0, of path number `path`."""
+
+    path: int
+    place: int
 
 
 class StudentInputs:
     """Noisy inputs at the levels of the sampling paths.
 
-    denoise(x, sigma, next_sigma): the student. level_shares: share of each level of the longest
-    path. self_input_share: of the inputs below the first level, how many are the student's own.
+    levels: {nfe: falling sigmas}, the longest of which has every level. device: of the inputs.
+    denoise(x, sigma, next_sigma): the student. noise_like(x): fresh noise. settings: the fields
+    `level_shares` (how often each level of the longest path is trained) and `self_input_share` (of
+    the inputs below the first level, how many are the student's own).
     """
 
-    def __init__(self, levels, device, denoise, noise_like, level_shares, self_input_share):
-        self.paths = Paths(levels, device, level_shares)
-        self.denoise, self.noise_like = denoise, noise_like
-        self.first_share = level_shares[0] / sum(level_shares)
-        self.self_input_share = self_input_share
+    def __init__(self, levels, device, denoise, noise_like, settings):
+        self.denoise, self.noise_like, self.device = denoise, noise_like, device
+        paths = list(levels.values())
+        every, shares = max(paths, key=len), settings.level_shares
+        self.longest = len(every)
+        # Row: path, column: place, then 0 for all that follows the last level.
+        rows = [list(path) + [0.0] * (self.longest + 1 - len(path)) for path in paths]
+        self.table = torch.tensor(rows, device=device)
+        self.first_share = shares[0] / sum(shares)
+        self.self_input_share = settings.self_input_share
+        # All places beyond the first, the farthest first, and how often each is visited.
+        later = [
+            Visit(path, place) for path, row in enumerate(paths) for place in range(1, len(row))
+        ]
+        self.later = sorted(later, key=lambda visit: -visit.place)
+        wanted = [_share(paths, visit, every, shares) for visit in self.later]
+        self.later_shares = [share / (sum(wanted) or 1.0) for share in wanted]
 
     def count_first(self, batch):
         """How many of `batch` inputs are pure noise at the first level: a fixed number."""
         return round(batch * self.first_share)
 
     @torch.no_grad()
-    def draw(self, x0):
+    def draw(self, x0, seed):
         """(inputs, their levels, the levels that follow) for real images `[B, C, H, W]`.
 
         First come pure noise, then the student's own output re-noised along the very path that
         sampling takes (backward simulation, DMD2, arXiv:2405.14867, sec. 4.5), then real images
-        noised (ADD, arXiv:2311.17042).
+        noised (ADD, arXiv:2311.17042). seed: of which levels are visited; the rest is torch's.
         """
-        batch = len(x0)
+        rng, batch = np.random.default_rng(seed), len(x0)
         first = self.count_first(batch)
         own = round((batch - first) * self.self_input_share)
-        later = self.paths.later
-        drawn = self.paths.first(first), later(own), later(batch - first - own)
-        rows, places = (torch.cat(pieces) for pieces in zip(*drawn))
-        sigma, next_sigma = self.paths.at(rows, places)
+        own_visits = self.visits_beyond_first(own, rng)
+        visits = self.first_visits(first, rng) + own_visits
+        visits += self.visits_beyond_first(batch - first - own, rng)
+        paths, places = self._on_device(visits)
+        sigma, next_sigma = self.table[paths, places], self.table[paths, places + 1]
         noise = self.noise_like(x0)
-        x = x0 + sigma.reshape(-1, 1, 1, 1) * noise
-        x[:first] = sigma[:first].reshape(-1, 1, 1, 1) * noise[:first]
-        mine = slice(first, first + own)
+        x = x0 + per_image(sigma) * noise
+        x[:first] = per_image(sigma[:first]) * noise[:first]
         if own:
-            x[mine] = self._simulate(rows[mine], places[mine], self.noise_like(x0[mine]))
+            ours = slice(first, first + own)
+            x[ours] = self._simulate(own_visits, paths[ours], self.noise_like(x0[ours]))
         return x, sigma, next_sigma
 
-    def draw_first(self, x0):
+    @torch.no_grad()
+    def draw_first(self, x0, seed):
         """The same with all inputs pure noise at the first level."""
-        sigma, next_sigma = self.paths.at(*self.paths.first(len(x0)))
-        return sigma.reshape(-1, 1, 1, 1) * self.noise_like(x0), sigma, next_sigma
+        visits = self.first_visits(len(x0), np.random.default_rng(seed))
+        paths, places = self._on_device(visits)
+        sigma, next_sigma = self.table[paths, places], self.table[paths, places + 1]
+        return per_image(sigma) * self.noise_like(x0), sigma, next_sigma
 
-    def _simulate(self, rows, places, noise):
-        """Follow each row's path from pure noise up to its place. Returns noisy images there."""
-        start, _ = self.paths.at(rows, torch.zeros_like(places))
-        x = start.reshape(-1, 1, 1, 1) * noise
-        for hop in range(self.paths.longest - 1):
-            # Rows come with the farthest places first: the others have arrived.
-            count = self.paths.most_beyond(hop, len(rows))
+    def first_visits(self, count, rng):
+        """`count` first evaluations, of paths drawn at random."""
+        return [Visit(int(path), 0) for path in rng.integers(len(self.table), size=count)]
+
+    def visits_beyond_first(self, count, rng):
+        """`count` evaluations beyond the first by their shares, the farthest first.
+
+        Systematic sampling: one random number, then even spacing, so each is visited as often as
+        its share says, up to one.
+        """
+        # Off the very ends, where rounding could lead into a neighbour.
+        offset = rng.uniform(0.001, 0.999)
+        points = (offset + np.arange(count)) / max(1, count)
+        bounds = list(accumulate(self.later_shares))[:-1]
+        return [self.later[pick] for pick in np.searchsorted(bounds, points, side="right")]
+
+    def _on_device(self, visits):
+        """(paths, places) of a list of visits, as tensors on the device."""
+        numbers = np.array(visits, dtype=np.int64).reshape(-1, 2).T
+        return send_indices(numbers, self.device)
+
+    def _simulate(self, visits, paths, noise):
+        """Follow each visit's path from pure noise up to its place. Returns noisy images there."""
+        x = per_image(self.table[paths, 0]) * noise
+        for hop in range(self.longest - 1):
+            count = sum(visit.place > hop for visit in visits)  # the others have arrived
             if not count:
                 break
-            active = (places[:count] > hop).reshape(-1, 1, 1, 1)
-            before = (places[:count] - 1).clamp(max=hop)
-            sigma, next_sigma = self.paths.at(rows[:count], before)
+            sigma, next_sigma = self.table[paths[:count], hop], self.table[paths[:count], hop + 1]
             denoised = self.denoise(x[:count], sigma, next_sigma)
-            renoised = denoised + next_sigma.reshape(-1, 1, 1, 1) * self.noise_like(denoised)
-            x[:count] = torch.where(active, renoised, x[:count])
+            x[:count] = denoised + per_image(next_sigma) * self.noise_like(denoised)
         return x
+
+
+def per_image(values):
+    """`(B,)` -> a shape that multiplies images `[B, C, H, W]`."""
+    return values.reshape(-1, 1, 1, 1)
+
+
+def _share(paths, visit, every, shares):
+    """How often a place is visited: paths that share a level are taken equally often there."""
+    level = paths[visit.path][visit.place]
+    return shares[every.index(level)] / sum(level in path for path in paths)
+
+
+def nfe_table(sigmas):
+    """The levels of each number of evaluations, from the four: {"1": [s0], "2": [s0, s2], ...}."""
+    return {"1": [sigmas[0]], "2": [sigmas[0], sigmas[2]], "4": list(sigmas)}

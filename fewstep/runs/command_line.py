@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import MISSING, fields
 
-from fewstep.runs.contradictions import check_places, check_together, check_warmups
+from fewstep.runs.checks import check_given, check_places, check_together
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.settings import GROUPS, Settings, flat
 from src.arguments import (
@@ -39,18 +39,18 @@ def add_flag(parser, item):
     low, high = item.metadata["low"], item.metadata["high"]
     limits = "" if low is None or high is None else f"; {low:g} to {high:g}"
     help_text = f"{item.metadata['text']} (default: {default or repr(default)}{limits})"
-    told = dict(default=argparse.SUPPRESS, help=help_text.replace("%", "%%"))
+    options = dict(default=argparse.SUPPRESS, help=help_text.replace("%", "%%"))
     flag = f"--{item.name}"
     if isinstance(default, bool):
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **told)
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
     elif isinstance(default, str):
         kind = line if default else line_or_empty
-        parser.add_argument(flag, type=kind, choices=item.metadata["choices"], **told)
+        parser.add_argument(flag, type=kind, choices=item.metadata["choices"], **options)
     else:
         numbers = default if isinstance(default, list) else [default]
         kind = whole_number if isinstance(numbers[0], int) else real_number
         count = dict(nargs=len(default)) if isinstance(default, list) else {}
-        parser.add_argument(flag, type=kind, action=InRange, low=low, high=high, **count, **told)
+        parser.add_argument(flag, type=kind, action=InRange, low=low, high=high, **count, **options)
 
 
 def parse_settings(arguments, prog="train.py"):
@@ -66,7 +66,7 @@ def parse_settings(arguments, prog="train.py"):
     preset, recipe, dry_run = (given.pop(key) for key in ("preset", "recipe", "dry_run"))
     name = preset if recipe == "default" else f"{preset}+{recipe}"
     settings = make_settings({**PRESETS[preset], **RECIPES[recipe], **given})
-    check_warmups(settings, given)
+    check_given(settings, given)
     check_places(settings)
     return settings, name, dry_run
 

@@ -1,13 +1,13 @@
 """Which folder a run writes to, and its `training_config.json`."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from fewstep.engine.checkpoints import check_identity
-from fewstep.runs.settings import PHASE_GROUPS
+from fewstep.runs.settings import NOT_IDENTITY, PHASES, method_of, phases_of
 from src.utils import UserError, get_current_time, read_json, write_json
 
 CONFIG_NAME = "training_config.json"
-STAGES = {"teacher": ["teacher"], "add": ["student"], "all": ["teacher", "student"]}
 
 # Two runs learn the same images when they agree on these; a teacher serves either.
 IMAGE_FIELDS = ("data", "data_root", "train_split", "val_split", "synthetic_count", "data_seed")
@@ -15,6 +15,7 @@ IMAGE_FIELDS = ("data", "data_root", "train_split", "val_split", "synthetic_coun
 # Where images lie identifies a run here, since it is all that is known before reading them; this
 # does not.
 LEFT_OUT = {"cache_dir", "skip_bad_images"}
+SAME_RUN = ("method", "phase", "seed", "teacher_ckpt")
 
 
 def choose_run_folder(settings, results="results"):
@@ -24,7 +25,7 @@ def choose_run_folder(settings, results="results"):
     did not finish. Else a new folder named by the time; but to distil without a teacher named, the
     newest finished teacher below `results` is taken, in its own folder if that has no student yet.
     """
-    named, phase = settings.student.teacher_ckpt, settings.run.phase
+    named, phase = settings.run.teacher_ckpt, settings.run.phase
     if settings.run.save_dir:
         folder = Path(settings.run.save_dir)
         return folder, Path(named) if named else own_teacher(folder)
@@ -41,8 +42,8 @@ def choose_run_folder(settings, results="results"):
     for folder, content in runs:
         if _teaches(settings, content):
             print(f"distilling the teacher of {folder}")
-            has_student = "student" in content.get("identities", {})
-            return new if has_student else folder, own_teacher(folder)
+            taken = method_of(settings).phase.name in content.get("identities", {})
+            return new if taken else folder, own_teacher(folder)
     raise UserError(
         f"--phase add: no run below {results}/ has a finished teacher for these images and this"
         " network; name one with --teacher_ckpt FILE, or run --phase all"
@@ -59,23 +60,37 @@ def teacher_of(folder, content):
     return Path(content.get("teacher_file") or own_teacher(folder))
 
 
+def phase_identity(settings, phase, digests):
+    """What a checkpoint must share with the present settings to be gone on from, flat and plain.
+
+    phase: its name. digests: {what: hash} of what is not in the settings.
+    """
+    values = {"seed": settings.run.seed, **digests}
+    for group in PHASES[phase].identity:
+        for key, value in asdict(getattr(settings, group)).items():
+            if key not in NOT_IDENTITY:
+                values[key] = value
+    return values
+
+
 def begin_run(folder, settings, identities, teacher_path, **facts):
     """Write the run's `training_config.json`, or raise `UserError` and leave it as it was.
 
-    identities: {stage: `phase_identity`} of the stages about to run; each must equal what the
-    folder has for that stage already. Settings of a stage that is not run now are kept.
+    identities: {phase: `phase_identity`} of the phases about to run; each must equal what the
+    folder has for that phase already. Settings of a phase that is not run now are kept.
     """
     before = _read_if_there(folder)
     recorded, now = before.get("identities", {}), settings.as_dict()
-    for stage, identity in identities.items():
-        if stage in recorded:
-            check_identity(folder, recorded[stage], identity)
-    if before.get("part_images") not in (None, facts.get("part_images")):
+    for phase, identity in identities.items():
+        if phase in recorded:
+            check_identity(folder, recorded[phase], identity)
+    key, size = "micro_batch_images", facts.get("micro_batch_images")
+    if before.get(key) not in (None, size):
         print(
-            f"parts of {facts['part_images']} images now, {before['part_images']} before: from here"
-            " on other random numbers are drawn (see --micro_batch)"
+            f"micro-batches of {size} images now, {before[key]} before: from here on other random"
+            " numbers are drawn (see --micro_batch)"
         )
-    used = {group for stage in identities for group in PHASE_GROUPS[stage]}
+    used = {group for phase in identities for group in PHASES[phase].identity}
     used |= {"run", "speed"}
     groups = now | before.get("settings", {}) | {group: now[group] for group in used}
     foreign = Path(teacher_path) != own_teacher(folder)
@@ -106,8 +121,8 @@ def _read_if_there(folder):
 def _began_and_did_not_finish(settings, content):
     before, now = content.get("settings", {}), settings.as_dict()
     run = before.get("run", {})
-    same_run = all(run.get(key) == now["run"][key] for key in ("phase", "seed"))
-    groups = {group for stage in STAGES[settings.run.phase] for group in PHASE_GROUPS[stage]}
+    same_run = all(run.get(key) == now["run"][key] for key in SAME_RUN)
+    groups = {group for phase in phases_of(settings) for group in PHASES[phase].identity}
     same = all(_same(now[group], before.get(group, {})) for group in groups)
     return same_run and same and not content.get("finished")
 

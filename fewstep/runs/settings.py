@@ -1,52 +1,27 @@
-"""Every setting of a run, once: name, default, range and meaning. Flags and JSON come from here."""
+"""Every setting of a run, once: name, default, range and meaning. Flags and JSON come from here.
 
-from dataclasses import asdict, dataclass, field, fields
+Those of a method stand in its file; here are those that all share, and `Settings`, which has all.
+"""
 
-from custom_model import MODEL_DEFAULTS, NETWORKS
-from discriminator import known_names
-from discriminator.augment import POLICIES
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
+
 from fewstep.engine.compiling import MODES
-from fewstep.methods.gan_losses import GAN_LOSSES, PENALTIES
-from fewstep.methods.score_losses import DISTILLATIONS, WEIGHTINGS
-from src.arguments import LARGEST_BATCH, MOST_EVALUATIONS, MOST_STEPS
-
-HIGHEST_SIGMA = 1e4
-
-
-def setting(default, text, choices=None, low=None, high=None):
-    """A dataclass field with its help text, allowed values, and inclusive range."""
-    meta = dict(text=text, choices=choices, low=low, high=high)
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=meta)
-    return field(default=default, metadata=meta)
-
-
-def steps(default, text, low=1):
-    """A `setting` that is counted in steps."""
-    return setting(default, text, low=low, high=MOST_STEPS)
-
-
-def log_sigma(mean, text):
-    """A `setting`: the mean of ln sigma. With it and `spread` at their ends, levels and what
-    divides by their squares stay finite and above 0 as fp32."""
-    return setting(mean, text, low=-6, high=6)
-
-
-def spread(std, text):
-    """A `setting`: the standard deviation of ln sigma."""
-    return setting(std, text, low=0, high=3)
-
-
-def weight(default, text):
-    """A `setting`: the weight of a loss."""
-    return setting(default, text, low=0, high=1e6)
+from fewstep.engine.fields import setting, steps
+from fewstep.methods import METHODS
+from fewstep.methods.edm import Scratch, Teacher, TeacherPhase
+from src.arguments import LARGEST_BATCH
+from src.model_config import NETWORKS
 
 
 @dataclass(frozen=True)
 class Run:
     """What to run and where to write."""
 
-    phase: str = setting("all", "teacher, add, or both", ["teacher", "add", "all"])
+    method: str = setting("adversarial", "way to a few-step generator", list(METHODS))
+    phase: str = setting(
+        "all", "teacher, the method's own phase (add), or both", ["teacher", "add", "all"]
+    )
+    teacher_ckpt: str = setting("", "teacher to distil; empty: the teacher of this run")
     save_dir: str = setting("", "run folder; empty: results/TIMESTAMP, or the unfinished run of it")
     export_dir: str = setting("./checkpoints", "where the finished student is put for sampling")
     device: str = setting("cuda", "cuda, cuda:N or cpu; one that is not there falls back to cpu")
@@ -56,6 +31,9 @@ class Run:
     sample_interval: int = steps(5000, "steps between picture sheets, beside early ones")
     best_images: int = setting(
         256, "generated images that tell the best student so far (0: not told)", low=0, high=10000
+    )
+    max_minutes: float = setting(
+        0.0, "stop after so many minutes with all saved, exit code 75; 0: no limit", low=0, high=1e6
     )
     max_skips: int = steps(
         50, "dropped updates in a row (gradients not finite) after which training ends"
@@ -97,137 +75,6 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """Phase 1: denoising (EDM)."""
-
-    num_iterations: int = steps(100000, "steps of the teacher")
-    lr: float = setting(1e-4, "peak learning rate of the teacher", low=0, high=1)
-    warmup: int = steps(500, "steps of linear warm-up of the learning rate", low=0)
-    p_mean: float = log_sigma(MODEL_DEFAULTS["p_mean"], "mean of ln sigma in teacher training")
-    p_std: float = spread(MODEL_DEFAULTS["p_std"], "standard deviation of ln sigma")
-    noise_offset: float = setting(
-        MODEL_DEFAULTS["noise_offset"],
-        "standard deviation of the part of the noise that a whole channel shares",
-        low=0,
-        high=10,
-    )
-    ema_share: float = setting(
-        0.05, "half-life of the teacher's EMA as a share of the steps so far", low=0, high=1
-    )
-    teacher_steps: int = setting(
-        35, "network evaluations of the teacher's samples", low=1, high=MOST_EVALUATIONS
-    )
-
-
-@dataclass(frozen=True)
-class Student:
-    """Phase 2: the few-step student."""
-
-    teacher_ckpt: str = setting("", "teacher to distil; empty: the teacher of this run")
-    student_iterations: int = steps(20000, "steps of the student")
-    student_lr: float = setting(5e-5, "peak learning rate of the student", low=0, high=1)
-    student_warmup: int = steps(100, "steps of linear warm-up of the student", low=0)
-    student_dropout: float = setting(0.0, "dropout of the student", low=0, high=0.9)
-    student_ema_images: float = setting(
-        22000.0, "half-life of the student's EMA, in images; 0: no averaging", low=0, high=1e12
-    )
-    freeze_convs: bool = setting(False, "keep the teacher's inner 3x3 convolutions")
-    sigmas: list = setting(
-        [80.0, 4.0, 1.5, 0.54],
-        "the four noise levels: NFE 1 uses the first, NFE 2 first and third, NFE 4 all",
-        low=1e-4,
-        high=HIGHEST_SIGMA,
-    )
-    first_sigma: float = setting(
-        0.0, "replaces the first of --sigmas; 0: does not", low=0, high=HIGHEST_SIGMA
-    )
-    level_shares: list = setting(
-        [0.5, 0.125, 0.25, 0.125],
-        "how often each level is trained, in any unit; the first rounded to whole images",
-        low=0,
-        high=1e6,
-    )
-    self_input_share: float = setting(
-        0.5, "share of self-generated inputs at the lower levels (rest: real)", low=0, high=1
-    )
-    warm_start: int = steps(0, "first steps that regress on the teacher's ODE samples", low=0)
-    warm_nfe: int = setting(
-        9, "network evaluations of each of those samples", low=1, high=MOST_EVALUATIONS
-    )
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """Phase 2: score distillation and its balance with the adversary."""
-
-    distill: str = setting("add", "loss of score distillation", DISTILLATIONS)
-    distill_weighting: str = setting(
-        "auto",
-        "weight of each level; auto: as that loss was published",
-        ["auto", *WEIGHTINGS],
-    )
-    distill_mean: float = log_sigma(-0.4, "mean of ln sigma at which the teacher is asked")
-    distill_std: float = spread(1.2, "its standard deviation")
-    distill_final: float = setting(
-        0.1, "distillation weight at the end, from 1 at the start", low=0, high=1
-    )
-    distill_decay_from: float = setting(
-        0.667, "share of the steps after which it falls", low=0, high=0.999
-    )
-    sid_alpha: float = setting(1.0, "alpha of --distill sid", low=0, high=2)
-    fake_lr: float = setting(1e-4, "learning rate of the fake score (dmd, sid)", low=0, high=1)
-    fake_steps: int = setting(2, "updates of the fake score a step (dmd, sid)", low=1, high=1000)
-    balance: str = setting(
-        "ratio",
-        "adv_weight is a ratio of gradient norms at the image, or a constant factor",
-        ["ratio", "constant"],
-    )
-    adv_weight: float = weight(1.0, "weight of the adversarial loss, see --balance")
-    adv_ramp: int = steps(500, "steps over which it rises from 0", low=0)
-
-
-@dataclass(frozen=True)
-class Discriminator:
-    """Phase 2: the discriminator, from random weights."""
-
-    disc: str = setting("resnet", f"none, {', '.join(known_names())}")
-    disc_channels: int = setting(0, "width; 0: derived from the U-Net's", low=0, high=512)
-    disc_depth: int = setting(
-        0, "blocks a resolution; 0: the architecture's own number", low=0, high=8
-    )
-    disc_heads: str = setting("", "resolutions that are judged, e.g. 16,8,4; empty: all up to 16")
-    disc_stddev: bool = setting(True, "show it the spread of the minibatch")
-    disc_condition: bool = setting(True, "tell it the noise level of its input")
-    disc_spectral: str = setting(
-        "auto", "spectral normalisation; auto: for patch", ["auto", "on", "off"]
-    )
-    disc_start: str = setting(
-        "random",
-        "teacher: with --disc unet, start from the teacher's encoder (not from scratch)",
-        ["random", "teacher"],
-    )
-    disc_lr: float = setting(2e-4, "learning rate of the discriminator", low=0, high=1)
-    disc_warmup: int = steps(200, "steps in which it (and the fake score) learns alone", low=0)
-    disc_steps: int = setting(1, "steps of the critics for each of the student", low=1, high=1000)
-    disc_noise: bool = setting(True, "show it noised images; else clean ones")
-    disc_mean: float = log_sigma(-1.5, "mean of ln sigma of that noise")
-    disc_std: float = spread(1.0, "standard deviation of it")
-    gan_loss: str = setting("hinge", "adversarial loss", list(GAN_LOSSES))
-    penalty: str = setting("approx_r1", "gradient penalty", list(PENALTIES))
-    penalty_weight: float = weight(10.0, "weight of the penalty")
-    penalty_sigma: float = setting(
-        0.1, "perturbation of approx_r1; scale of the gradient in r1 and r1r2", low=1e-6, high=100
-    )
-    penalty_interval: int = steps(1, "steps between penalties, as much stronger each")
-    augment: str = setting("", f"operations on its inputs: {','.join(POLICIES)}; empty: none")
-    augment_p: float = setting(1.0, "probability of each, or where ADA starts from", low=0, high=1)
-    ada_target: float = setting(
-        0.0, "steer that probability so that E[sign D(real)] is this (0.6); 0: fixed", low=0, high=1
-    )
-    ada_images: float = setting(50000.0, "images in which ADA can go from 0 to 1", low=1, high=1e12)
-
-
-@dataclass(frozen=True)
 class Speed:
     """How it is computed: changes rounding, and --micro_batch which random numbers are drawn."""
 
@@ -266,22 +113,30 @@ class Speed:
     )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All groups of one run."""
+def _as_dict(self):
+    """Nested plain values, as written to `training_config.json`."""
+    return asdict(self)
 
-    run: Run = field(default_factory=Run)
-    data: Data = field(default_factory=Data)
-    network: Network = field(default_factory=Network)
-    teacher: Teacher = field(default_factory=Teacher)
-    student: Student = field(default_factory=Student)
-    distillation: Distillation = field(default_factory=Distillation)
-    discriminator: Discriminator = field(default_factory=Discriminator)
-    speed: Speed = field(default_factory=Speed)
 
-    def as_dict(self):
-        """Nested plain values, as written to `training_config.json`."""
-        return asdict(self)
+# {name in `Settings`: the dataclass}; field names are unique over all of them.
+GROUPS = {"run": Run, "data": Data, "network": Network, "scratch": Scratch, "teacher": Teacher}
+for _method in METHODS.values():
+    GROUPS |= _method.groups
+GROUPS["speed"] = Speed
+
+Settings = make_dataclass(
+    "Settings",
+    [(name, group, field(default_factory=group)) for name, group in GROUPS.items()],
+    frozen=True,
+    namespace={"as_dict": _as_dict, "__doc__": "All groups of one run."},
+)
+
+PHASES = {"teacher": TeacherPhase} | {m.phase.name: m.phase for m in METHODS.values()}
+
+# Where the data lies may change between runs; which images it holds is checked by their digest.
+NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir")
+NOT_IDENTITY += ("skip_bad_images",)  # what is left out is not in that digest
+NOT_IDENTITY += ("teacher_steps",)  # of pictures only
 
 
 def flat(groups):
@@ -289,15 +144,28 @@ def flat(groups):
     return {key: value for group in groups.values() for key, value in group.items()}
 
 
-GROUPS = {group.name: group.default_factory for group in fields(Settings)}
+def method_of(settings):
+    """The `Method` of these settings."""
+    return METHODS[settings.run.method]
 
-# What a finished or unfinished phase depends on: resuming with other values would be another run.
-PHASE_GROUPS = {
-    "teacher": ("data", "network", "teacher"),
-    "student": ("data", "network", "student", "distillation", "discriminator"),
-}
 
-# Where the data lies may change between runs; which images it holds is checked by their digest.
-NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir", "teacher_ckpt")
-NOT_IDENTITY += ("skip_bad_images",)  # what is left out is not in that digest
-NOT_IDENTITY += ("teacher_steps",)  # of pictures only
+def phases_of(settings):
+    """Names of the phases that these settings run, in their order."""
+    own, chosen = method_of(settings).phase.name, settings.run.phase
+    if not method_of(settings).needs_teacher or chosen == "add":
+        return [own]
+    return ["teacher"] if chosen == "teacher" else ["teacher", own]
+
+
+def unused_groups(settings):
+    """Names of groups that the method of these settings has no use for."""
+    method = method_of(settings)
+    others = {name for other in METHODS.values() for name in other.groups} - set(method.groups)
+    return others if method.needs_teacher else others | {"teacher"}
+
+
+def with_length(settings, steps):
+    """These settings with so many steps of the method's own phase."""
+    flag = method_of(settings).steps_flag
+    name = next(name for name, group in GROUPS.items() if flag in {f.name for f in fields(group)})
+    return replace(settings, **{name: replace(getattr(settings, name), **{flag: steps})})

@@ -49,7 +49,7 @@ def said(folder):
     return (folder / "said").read_text(errors="replace")
 
 
-def _write_something(rows, path):
+def _write_something(rows, path, panels):
     with whole_file(path) as temporary:
         temporary.write_bytes(b"curves")
 

@@ -20,7 +20,7 @@ from fewstep.engine.checkpoints import (
 )
 from fewstep.engine.fit import first_misfit, first_not_finite
 from fewstep.images.cache import cached_images
-from fewstep.runs.identity import same_weights
+from fewstep.runs.weights import same_weights
 from fewstep.scores.feature_cache import cached_features
 from fewstep.scores.random_features import random_feature_space
 from src.model_config import MODEL_DEFAULTS
@@ -33,7 +33,7 @@ TRUNCATIONS, FLIPS = 50, 200
 
 def content(step):
     weights = {"model": {"w": torch.full((300,), float(step))}, "note": "a"}
-    return {"identity": {}, "seconds": 0.0, "window": {}, "stage": weights}
+    return {"identity": {}, "seconds": 0.0, "window": {}, "phase": weights}
 
 
 def two_checkpoints(folder):
@@ -44,7 +44,7 @@ def two_checkpoints(folder):
 
 def assert_previous_is_used(folder, path, capsys):
     found = load_newest(folder)
-    assert found["step"] == 5 and found["stage"]["model"]["w"].eq(5).all()
+    assert found["step"] == 5 and found["phase"]["model"]["w"].eq(5).all()
     said = capsys.readouterr().out
     assert said.startswith("skipping a checkpoint: ") and str(path) in said
     path.with_suffix(".damaged").unlink()
@@ -271,26 +271,26 @@ def changed_checkpoint(folder, phase, change):
 
 
 def other_shape(stored):
-    weights = stored["stage"]["model"]
+    weights = stored["phase"]["teacher"]
     key = next(iter(weights))
     weights[key] = weights[key][:1]
 
 
 def other_moments(stored):
-    moments = stored["stage"]["optimizer"]["state"][0]
+    moments = stored["phase"]["teacher_optimizer"]["state"][0]
     moments["exp_avg"] = moments["exp_avg"][:1]
 
 
 def fewer_parameters(stored):
-    stored["stage"]["optimizer"]["param_groups"][0]["params"].pop()
+    stored["phase"]["teacher_optimizer"]["param_groups"][0]["params"].pop()
 
 
 def no_average(stored):
-    del stored["stage"]["average"]
+    del stored["phase"]["teacher_average"]
 
 
 def other_names(stored):
-    weights = stored["stage"]["average"]
+    weights = stored["phase"]["teacher_average"]
     weights["elsewhere"] = weights.pop(next(iter(weights)))
 
 

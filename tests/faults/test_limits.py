@@ -9,9 +9,8 @@ import torch
 
 from fewstep.engine.microbatch import split
 from fewstep.engine.processes import ALONE
-from fewstep.runs.building import build_teacher
 from fewstep.runs.settings import GROUPS
-from tests.students import student_of, tiny_settings
+from tests.students import build_teacher, student_of, tiny_settings
 
 STEPS = 3
 SMALL = dict(
@@ -34,7 +33,7 @@ LEVELS = {"low": [4e-4, 3e-4, 2e-4, 1e-4], "high": [1e4, 9e3, 8e3, 7e3]}
 def at_the_end(end):
     """{flag: its lowest or highest value} of the numbers that are no counts."""
     values = {"sigmas": LEVELS[end], "self_input_share": 0.5}
-    for group in ("teacher", "student", "distillation", "discriminator"):
+    for group in ("scratch", "teacher", "student", "distillation", "discriminator"):
         for item in fields(GROUPS[group]):
             if isinstance(item.default, float) and item.name not in (*LEFT, *values):
                 values[item.name] = float(item.metadata[end])

@@ -49,7 +49,7 @@ def lived(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         plain = train.train
 
-        def watched(stage, **arguments):
+        def watched(stage, *arguments, **named):
             step_of = stage.step
 
             def step(parts, step):
@@ -60,7 +60,7 @@ def lived(tmp_path_factory):
                 return step_of(parts, step)
 
             stage.step = step
-            return plain(stage, **arguments)
+            return plain(stage, *arguments, **named)
 
         patch.setattr(train, "train", watched)
         words = ["--save_dir", folder / "run", "--export_dir", folder / "export"]

@@ -10,13 +10,10 @@ from fewstep.engine.checkpoints import list_checkpoints
 from fewstep.engine.fit import first_not_finite
 from fewstep.engine.log import append_row, read_rows
 from fewstep.engine.loop import train
-from fewstep.engine.processes import ALONE
-from fewstep.engine.sentinels import REMEDIES, concerns
-from fewstep.runs.building import build_teacher
+from fewstep.methods.sentinels import REMEDIES, concerns
 from src.utils import UserError, torch_load
-from tests.students import SIGMA_DATA, student_of, tiny_settings
+from tests.students import build_teacher, job_in, student_of, tiny_settings
 
-CPU = torch.device("cpu")
 SMALL = dict(batch_size=4, disc_channels=8, disc_warmup=0, adv_ramp=0, warmup=0, student_warmup=0)
 NAN, INF = float("nan"), float("inf")
 
@@ -24,12 +21,12 @@ NAN, INF = float("nan"), float("inf")
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
     """Drawn after each checkpoint they would take most of the time."""
-    monkeypatch.setattr("fewstep.engine.loop.draw_curves", lambda rows, path: None)
+    monkeypatch.setattr("fewstep.engine.loop.draw_curves", lambda *_: None)
 
 
 def teacher_stage(**flags):
     torch.manual_seed(0)
-    return build_teacher(tiny_settings(SMALL, flags), SIGMA_DATA, CPU, ALONE)
+    return build_teacher(tiny_settings(SMALL, flags))
 
 
 def student_stage(**flags):
@@ -41,23 +38,10 @@ def batch_of(step):
     return torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1
 
 
-def run(folder, stage, total, **changes):
-    arguments = dict(
-        batch_of=batch_of,
-        total=total,
-        folder=folder,
-        identity={},
-        seed=0,
-        pictures=lambda: torch.zeros(2, 3, 8, 8),
-        extra_metrics=dict,
-        log_interval=1,
-        save_interval=1,
-        sample_interval=100,
-        keep_checkpoints=2,
-        on_save=lambda: None,
-        max_skips=4,
-    )
-    return train(stage, **arguments | changes)
+def run(folder, stage, total, batch_of=batch_of, **options):
+    stage.total, stage.pictures = total, lambda count, side: torch.zeros(2, 3, 8, 8)
+    usual = dict(log_interval=1, save_interval=1, sample_interval=100, max_skips=4)
+    return train(stage, job_in(folder, **usual | options), batch_of, identity={})
 
 
 def rows(folder):
@@ -186,7 +170,7 @@ def test_after_the_limit_the_run_ends_with_the_last_good_state(tmp_path, phase):
     newest = torch_load(
         tmp_path / phase / f"checkpoint_iter_{list_checkpoints(tmp_path / phase)[0]}.pt"
     )
-    assert first_not_finite(newest["stage"]) is None
+    assert first_not_finite(newest["phase"]) is None
     good = MAKERS[phase]()  # and it can be gone on with
     run(tmp_path, good, 10)
     assert_sound(good)
@@ -206,17 +190,17 @@ def test_weights_that_are_lost_are_never_saved(tmp_path, part, seen):
 
     with pytest.raises(UserError, match="not all numbers are finite at step 3") as caught:
         run(tmp_path, stage, 100, batch_of=batches)
-    assert f"({seen}." in str(caught.value) and REMEDIES["skipped"] in str(caught.value)
+    assert f"({seen}." in str(caught.value) and REMEDIES["student_skipped"] in str(caught.value)
     assert list_checkpoints(tmp_path / "student") == [2, 1]
     for step in (1, 2):
         stored = torch_load(tmp_path / "student" / f"checkpoint_iter_{step}.pt")
-        assert first_not_finite(stored["stage"]) is None
+        assert first_not_finite(stored["phase"]) is None
 
 
 @torch.no_grad()
 def spoil(stage, part):
-    kept = stage._kept()[part]
-    if part == "optimizer":
+    kept = stage._stateful()[part]
+    if part.endswith("optimizer"):
         next(iter(kept.state.values()))["exp_avg_sq"].view(-1)[0] = NAN
     else:
         next(kept.parameters()).view(-1)[0] = NAN
@@ -246,11 +230,11 @@ def test_a_diverging_discriminator_is_noticed(tmp_path, capsys):
     row_concerns = []
 
     def noted(row):
-        found = concerns(row, settled=0)
-        row_concerns.append(found)
-        return found
+        row_concerns.append(concerns(row, settled=0))
+        return row_concerns[-1]
 
-    run(tmp_path, stage, 6, concerns=noted, max_skips=100)
+    stage.concerns = noted
+    run(tmp_path, stage, 6, max_skips=100)
     assert any("discriminator's loss" in found for found in row_concerns)
     assert any("dropped updates" in found for found in row_concerns)
     logged = [row for row in read_rows(tmp_path / "log.jsonl") if "concern" in row]
@@ -260,6 +244,6 @@ def test_a_diverging_discriminator_is_noticed(tmp_path, capsys):
 
 
 def test_often_dropped_updates_are_a_concern():
-    row = {"phase": "teacher", "step": 5, "skipped": 0.05, "disc_skipped": 0.3}
+    row = {"phase": "teacher", "step": 5, "teacher_skipped": 0.05, "disc_skipped": 0.3}
     assert "disc_skipped" in concerns(row, settled=0)["dropped updates"]
     assert concerns({**row, "disc_skipped": 0.0}, settled=0) == {}

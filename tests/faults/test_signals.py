@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from fewstep.engine.lock import sole_use
-from fewstep.engine.stopping import Interrupted, StopSignals
+from fewstep.engine.stopping import Interrupted, StopRequests
 from src.utils import UserError
 from tests.faults.comparing import assert_same_results, rows
 from tests.faults.jobs import finish, said, start
@@ -41,7 +41,7 @@ def last_line(folder):
     ("name", "count", "where", "number"),
     [
         (
-            "fewstep.methods.edm.TeacherStage.step",
+            "fewstep.methods.edm.TeacherPhase.step",
             5,
             "stopped at step 5 of 8 (teacher)",
             signal.SIGTERM,
@@ -59,7 +59,7 @@ def last_line(folder):
             signal.SIGTERM,
         ),
         (
-            "fewstep.methods.adversarial.StudentStage.step",
+            "fewstep.methods.adversarial.StudentPhase.step",
             3,
             "stopped at step 3 of 6 (student)",
             signal.SIGTERM,
@@ -71,7 +71,7 @@ def last_line(folder):
             signal.SIGTERM,
         ),
         ("train.open_images", 1, "stopped", signal.SIGINT),  # nothing is trained yet
-        ("train.build_student", 1, "stopped", signal.SIGTERM),  # between the phases
+        ("train.build_distilled", 1, "stopped", signal.SIGTERM),  # between the phases
     ],
 )
 def test_a_signal_saves_says_how_to_go_on_and_costs_nothing(
@@ -122,11 +122,11 @@ def test_more_signals_during_a_save_do_no_harm(whole, tmp_path):
 
 def test_outside_the_loop_a_signal_acts_at_once_and_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted) as caught, StopSignals():
+    with pytest.raises(Interrupted) as caught, StopRequests():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
     assert caught.value.exit_code == 143 and signal.getsignal(signal.SIGTERM) is before
-    with pytest.raises(Interrupted), StopSignals() as stop:
+    with pytest.raises(Interrupted), StopRequests() as stop:
         with stop.deferred():
             os.kill(os.getpid(), signal.SIGINT)
             reached = stop.number
@@ -136,9 +136,9 @@ def test_outside_the_loop_a_signal_acts_at_once_and_handlers_are_put_back():
 
 def wait_in_step(path):
     """Let this process stay in its third step until a file is there."""
-    from fewstep.methods.edm import TeacherStage
+    from fewstep.methods.edm import TeacherPhase
 
-    plain, calls = TeacherStage.step, [0]
+    plain, calls = TeacherPhase.step, [0]
 
     def waiting(self, *arguments):
         calls[0] += 1
@@ -146,7 +146,7 @@ def wait_in_step(path):
             time.sleep(0.01)
         return plain(self, *arguments)
 
-    TeacherStage.step = waiting
+    TeacherPhase.step = waiting
 
 
 def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(whole, tmp_path):

@@ -13,9 +13,10 @@ from custom_model import create_custom_model
 from fewstep.engine.microbatch import split
 from fewstep.engine.processes import ALONE
 from fewstep.engine.window import Window
-from fewstep.runs.building import build_student, build_teacher, student_config, teacher_config
+from fewstep.methods.edm import teacher_config
 from fewstep.runs.command_line import make_settings
 from fewstep.runs.presets import PRESETS
+from tests.students import build_student, build_teacher, student_config
 
 WAITING = {
     "aten::_local_scalar_dense",  # a value read by the host
@@ -57,7 +58,7 @@ def build(flags):
     device = torch.device("cpu")
     config = teacher_config(settings, 0.6)
     teacher = create_custom_model(**config)
-    student = build_student(settings, teacher, student_config(config, settings, ""), device, ALONE)
+    student = build_student(settings, teacher, student_config(config, settings), device, ALONE)
     return build_teacher(settings, 0.6, device, ALONE), student
 
 

@@ -9,10 +9,11 @@ import torch
 from custom_model import create_custom_model
 from fewstep.engine.microbatch import split
 from fewstep.engine.processes import ALONE
-from fewstep.runs.building import build_student, build_teacher, student_config, teacher_config
+from fewstep.methods.edm import teacher_config
 from fewstep.runs.command_line import make_settings
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.settings import GROUPS
+from tests.students import build_student, build_teacher, student_config
 
 STEPS = 6
 CPU = torch.device("cpu")
@@ -32,7 +33,7 @@ BASE = dict(
 
 # Where runs are, what they show, how they are computed; and where the images come from.
 OTHER_GROUPS = ("run", "data", "speed")
-SHOWN_ONLY = {"teacher_ckpt", "teacher_steps"}
+SHOWN_ONLY = {"teacher_steps"}
 ANOTHER_SHAPE = {"network"}  # see test_custom_model.py
 
 # flag -> (another value, flags without which it has nothing to act on)
@@ -125,9 +126,7 @@ def weights_after(kind, flags):
     with torch.no_grad():  # an untrained teacher answers almost zero, which hides differences
         teacher.network.tail[2].weight.normal_(std=0.05)
     torch.manual_seed(1)
-    return learnt(
-        build_student(settings, teacher, student_config(config, settings, ""), CPU, ALONE)
-    )
+    return learnt(build_student(settings, teacher, student_config(config, settings), CPU, ALONE))
 
 
 def frozen(flags):
@@ -137,7 +136,7 @@ def frozen(flags):
 @pytest.mark.parametrize("name", CHANGES)
 def test_flag_changes_what_is_learnt(name):
     value, needed = CHANGES[name]
-    kind = "teacher" if group_of(name) in ("teacher", "network") else "student"
+    kind = "teacher" if group_of(name) in ("scratch", "teacher", "network") else "student"
     before, after = (weights_after(kind, frozen(f)) for f in (needed, needed | {name: value}))
     assert before.shape != after.shape or (before - after).abs().max() > 1e-7
     assert after.isfinite().all()

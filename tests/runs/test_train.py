@@ -14,7 +14,7 @@ import torch
 from custom_model import create_custom_model
 from src.utils import load_model
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     "--preset tiny --data synthetic --synthetic_count 32 --batch_size 4 --device cpu"
     " --num_iterations 5 --student_iterations 5 --warmup 1 --disc_warmup 1 --disc_channels 8"
@@ -99,9 +99,9 @@ def test_the_export_is_the_students_average_alone(finished):
     assert config["sampler"] == "few_step" and model.sampler == "few_step"
     assert config["few_step_sigmas"]["2"] == config["few_step_sigmas"]["4"][::2]
     checkpoint = torch.load(folder / "run" / "student" / "checkpoint_iter_5.pt", weights_only=True)
-    average = checkpoint["stage"]["average"]
+    average = checkpoint["phase"]["average"]
     assert all(torch.equal(exported[key], average[f"module.{key}"]) for key in exported)
-    raw = checkpoint["stage"]["model"]
+    raw = checkpoint["phase"]["model"]
     teacher = weights(folder / "run" / "teacher" / "model.pt")
     assert not all(torch.equal(exported[key], raw[key]) for key in exported)
     assert not all(torch.equal(exported[key], teacher[key]) for key in exported)

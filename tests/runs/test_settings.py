@@ -5,8 +5,10 @@ from dataclasses import fields
 
 import pytest
 
+from fewstep.methods.adversarial_settings import student_sigmas
+from fewstep.methods.adversary import head_resolutions, policy_names
+from fewstep.methods.student_inputs import nfe_table
 from fewstep.runs.command_line import make_settings, parse_settings, settings_from_json
-from fewstep.runs.derived import head_resolutions, nfe_table, policy_names, student_sigmas
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
 from fewstep.runs.settings import GROUPS, Settings

@@ -12,12 +12,13 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from fewstep.engine.log import read_rows
-from fewstep.engine.loop import Interrupted, train
+from fewstep.engine.loop import train
 from fewstep.engine.microbatch import split
+from fewstep.engine.phase import Phase, Turn, take_turn
 from fewstep.engine.processes import ALONE, from_environment
-from fewstep.runs.building import build_teacher
+from fewstep.engine.stopping import Interrupted
 from src.utils import UserError
-from tests.students import SIGMA_DATA, student_of, tiny_settings
+from tests.students import build_teacher, job_in, student_of, tiny_settings
 
 COUNT, STEPS, CPU = 2, 4, torch.device("cpu")
 BASE = dict(batch_size=4, student_iterations=STEPS, student_warmup=0)
@@ -51,19 +52,18 @@ def own_parts(step, processes, each=1):
 
 
 def learners(stage):
-    owners = (stage, stage.adversary, stage.distiller and stage.distiller.fake_score)
-    return [owner.learner for owner in owners if owner]
+    return stage.learners
 
 
 def keep_gradients(learner, found):
     """Let `learner` copy its gradients to the list `found` whenever it is about to apply them."""
-    apply = learner.apply
+    update = learner.update
 
-    def watched():
+    def watched(step):
         found.append([p.grad.clone() for p in learner.parameters])
-        return apply()
+        return update(step)
 
-    learner.apply = watched
+    learner.update = watched
 
 
 def steps_of(flags, processes):
@@ -90,27 +90,29 @@ def gradients_of_parts(processes):
 
 def exchanges(processes):
     """The order of parts and exchanges of gradients in a step of three parts a process."""
-    stage, events = build_teacher(tiny_settings(), SIGMA_DATA, CPU, processes), []
+    stage, events = build_teacher(tiny_settings(), processes=processes), []
 
     def exchange(state, bucket):
         events.append("exchange")
         return allreduce_hook(state, bucket)
 
-    def backward(part):
-        stage.learner(part.images, torch.zeros_like(part.images)).backward()
+    def loss(micro_batch):
         events.append("part")
+        images = micro_batch.images
+        return stage.learners[0](images, torch.zeros_like(images)), {"loss": torch.zeros(())}
 
-    stage.learner.joined.register_comm_hook(None, exchange)
-    stage.learner.gather(own_parts(0, processes, each=3), backward)
+    stage.learners[0].joined.register_comm_hook(None, exchange)
+    take_turn(Turn(stage.learners[0], loss), own_parts(0, processes, each=3), 0)
     return events
 
 
-class RankStage:
-    """A stage whose loss is its rank and whose average is `value`."""
+class RankPhase(Phase):
+    """A phase whose loss is its rank and whose average is `value`."""
 
-    name = "ranks"
+    name, ema = "ranks", None
 
     def __init__(self, rank, value=0.0, signal_at=None, broken=False):
+        super().__init__([], 60, {})
         self.rank, self.signal_at, self.broken = rank, signal_at, broken
         self.ema = nn.Linear(1, 1)
         nn.init.constant_(self.ema.weight, value)
@@ -121,29 +123,21 @@ class RankStage:
             os.kill(os.getpid(), signal.SIGTERM)
         return {"loss": torch.tensor(float(self.rank)), "skipped": torch.tensor(float(self.broken))}
 
-    def state_dict(self):
-        return {}
+    def pictures(self, count, side):
+        return torch.zeros(2, 3, 4, 4)
 
 
 def loop(folder, processes, **changes):
-    """The loop with a `RankStage`: (the steps at which it was saved, how it ended)."""
+    """The loop with a `RankPhase`: (the steps at which it was saved, how it ended)."""
     saved = []
+    options = dict(log_interval=4, save_interval=30, sample_interval=100, keep_checkpoints=9)
     try:
         train(
-            RankStage(processes.rank, **changes),
+            RankPhase(processes.rank, **changes),
+            job_in(folder, processes, **options),
             batch_of=lambda step: torch.zeros(2, 3, 4, 4),
-            total=60,
-            folder=folder,
             identity={},
-            seed=0,
-            pictures=lambda: torch.zeros(2, 3, 4, 4),
-            extra_metrics=dict,
-            log_interval=4,
-            save_interval=30,
-            sample_interval=100,
-            keep_checkpoints=9,
-            on_save=lambda: saved.append(processes.rank),
-            processes=processes,
+            publish=lambda: saved.append(processes.rank),
         )
     except (Interrupted, RuntimeError, UserError) as error:
         return saved, f"{type(error).__name__}: {error}"
@@ -173,9 +167,9 @@ def conversation(folder, processes):
     for ask in (processes.first, processes.first_then_all):
         with pytest.raises(UserError, match="^refused by 0$"):
             ask(refuse)
-    processes.agree_on(RankStage(rank).ema, "equals")
+    processes.agree_on(RankPhase(rank).ema, "equals")
     with pytest.raises(RuntimeError, match="differ in a pair"):
-        processes.agree_on(RankStage(rank, value=float(rank)).ema, "a pair")
+        processes.agree_on(RankPhase(rank, value=float(rank)).ema, "a pair")
     return said
 
 
@@ -260,7 +254,7 @@ def test_processes_take_the_steps_of_one_process(together, name):
 def test_each_process_has_images_and_draws_of_its_own(together):
     first, second = (found["steps"]["gan"]["rows"][0] for found in together[1])
     assert all(first[key] != second[key] for key in ("disc_loss", "logits_real", "adv_loss"))
-    assert first["grad_norm"] == second["grad_norm"]
+    assert first["student_grad_norm"] == second["student_grad_norm"]
 
 
 def test_parts_in_turn_and_at_once_have_one_gradient(together):
@@ -273,8 +267,7 @@ def test_parts_in_turn_and_at_once_have_one_gradient(together):
 def test_gradients_are_exchanged_in_the_last_part_alone(together):
     for found in together[1]:
         events = found["exchanges"]
-        assert events[:2] == ["part", "part"] and events[-1] == "part"
-        assert events[2:-1] and set(events[2:-1]) == {"exchange"}
+        assert events[:3] == ["part"] * 3 and set(events[3:]) == {"exchange"}
 
 
 def test_processes_talk(together):

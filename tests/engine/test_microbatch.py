@@ -1,19 +1,17 @@
 """Parts: what is drawn and compared within one does not depend on who takes it, or when."""
 
 import copy
-from contextlib import nullcontext
 
 import pytest
 import torch
 
 from fewstep.engine.learner import Adam, Learner
-from fewstep.engine.microbatch import Part, hashed_seed, mean_metrics, parts_of, split
-from fewstep.engine.processes import ALONE
-from fewstep.runs.building import build_teacher
+from fewstep.engine.microbatch import MicroBatch, hashed_seed, micro_batches_of, split
+from fewstep.engine.phase import mean_metrics
+from fewstep.methods.adversarial_settings import check_size
 from fewstep.runs.command_line import make_settings
-from fewstep.runs.derived import check_part_size
 from src.utils import UserError
-from tests.students import SIGMA_DATA, student_of, tiny_settings
+from tests.students import build_teacher, plain_execution, student_of, tiny_settings
 
 CPU = torch.device("cpu")
 
@@ -23,7 +21,7 @@ def stages(**flags):
     chosen = dict(batch_size=8, disc_channels=8, disc_warmup=0, adv_ramp=0, warmup=0)
     settings = tiny_settings(chosen, flags)
     torch.manual_seed(0)
-    return build_teacher(settings, SIGMA_DATA, CPU, ALONE), student_of(settings)
+    return build_teacher(settings), student_of(settings)
 
 
 def images(count=8):
@@ -69,7 +67,7 @@ def test_gradients_of_a_step_are_means_over_its_parts(place, flags):
 
 
 def test_a_turn_draws_the_same_whatever_came_before():
-    part = Part(torch.zeros(1), 5)
+    part = MicroBatch(torch.zeros(1), 5)
     part.begin("critics")
     first = torch.rand(3)
     torch.rand(7)
@@ -81,12 +79,16 @@ def test_a_turn_draws_the_same_whatever_came_before():
 
 
 def test_parts_are_equal_shares():
-    assert parts_of(32, 0, 1) == 1 and parts_of(32, 8, 1) == 4 and parts_of(32, 8, 2) == 2
+    assert (
+        micro_batches_of(32, 0, 1) == 1
+        and micro_batches_of(32, 8, 1) == 4
+        and micro_batches_of(32, 8, 2) == 2
+    )
     with pytest.raises(UserError, match="--batch_size 32: 3 processes"):
-        parts_of(32, 0, 3)
+        micro_batches_of(32, 0, 3)
     for size in (5, 64):
         with pytest.raises(UserError, match=f"--micro_batch {size}"):
-            parts_of(32, size, 1)
+            micro_batches_of(32, size, 1)
     pieces = split(torch.arange(6.0), [7, 8, 9])
     assert [part.images.tolist() for part in pieces] == [[0, 1], [2, 3], [4, 5]]
     assert [part.seed for part in pieces] == [7, 8, 9]
@@ -118,17 +120,21 @@ def test_speed_flags_change_rounding_only(flag, first, second):
         assert alike(one, other, 2e-3)
 
 
+def learner_of(layer, kernels):
+    execution = plain_execution(updates=kernels)
+    return Learner("layer", layer, "forward", execution, lambda step: 1e-2, (0.9, 0.99))
+
+
 def after_updates(kernels, finite=True):
     """A `Learner` after five updates by fixed gradients, the third of them perhaps not finite."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(7, 5)
-    adam = Adam(layer.parameters(), 1e-2, (0.9, 0.99), kernels)
-    learner = Learner(layer, "forward", adam, nullcontext, ALONE, CPU)
+    learner = learner_of(layer, kernels)
     for update in range(5):
         broken = update == 2 and not finite
         loss = learner(torch.randn(3, 7)).square().sum()
         (loss * (float("nan") if broken else 1.0)).backward()
-        _, dropped = learner.apply()
+        _, dropped = learner.update(0)
         assert bool(dropped) is broken
     return learner
 
@@ -152,7 +158,7 @@ def test_states_pass_between_kernels():
     for learner in (fused, loop):
         torch.manual_seed(9)
         learner.module(torch.randn(3, 7)).square().sum().backward()
-        learner.apply()
+        learner.update(0)
     for a, b in zip(fused.parameters, loop.parameters):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
 
@@ -165,7 +171,7 @@ def test_the_average_follows_alike_with_any_kernels():
             with torch.no_grad():
                 for parameter in stage.model.parameters():
                     parameter.add_(shift)
-            stage.follow()
+            stage.learners[0]._follow()
         averages.append([p.clone() for p in stage.ema.parameters()])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*averages))
     assert not torch.allclose(averages[0][0], next(stage.model.parameters()))
@@ -178,13 +184,12 @@ def test_moments_of_another_layout_are_laid_out_anew(kernels):
     for layout in (torch.contiguous_format, torch.channels_last):
         torch.manual_seed(0)
         layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=layout)
-        adam = Adam(layer.parameters(), 1e-2, (0.9, 0.99), kernels)
-        learners.append(Learner(layer, "forward", adam, nullcontext, ALONE, CPU))
+        learners.append(learner_of(layer, kernels))
 
     def update(learner, seed):
         torch.manual_seed(seed)
         learner(torch.randn(2, 3, 8, 8)).square().sum().backward()
-        learner.apply()
+        learner.update(0)
 
     first, other = learners
     update(first, 1)
@@ -199,9 +204,9 @@ def test_moments_of_another_layout_are_laid_out_anew(kernels):
 def test_parts_too_small_for_their_shares_are_refused():
     settings = make_settings({})
     for size in (4, 8, 32):
-        check_part_size(settings, size)
+        check_size(settings, size)
     for size in (1, 2, 3):
-        with pytest.raises(UserError, match=f"parts of {size} images are too small"):
-            check_part_size(settings, size)
-    check_part_size(make_settings({"phase": "teacher"}), 1)
-    check_part_size(make_settings({"self_input_share": 0.0}), 2)
+        with pytest.raises(UserError, match=f"{size} images at once are too few"):
+            check_size(settings, size)
+    check_size(make_settings({"phase": "teacher"}), 1)
+    check_size(make_settings({"self_input_share": 0.0}), 2)

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from fewstep.methods.score_losses import (
+from fewstep.methods.score_distillation import (
     OWN_WEIGHTING,
     WEIGHTINGS,
     combined_gradient,
     score_distillation,
 )
-from tests import mixture
+from tests.methods import mixture
 
 
 def gaussian_denoiser(mean, std):

@@ -61,9 +61,23 @@ class Sentinel(NamedTuple):
     remedy: str
 
 
+# Panels of the curves picture: title -> keys drawn in it.
+PANELS = {
+    "student: regression on the teacher's ODE, loss": ["warm_loss"],
+    "student: distillation loss": ["distill_loss"],
+    "student: fake score's denoising loss": ["fake_score_loss"],
+    "student: discriminator's loss": ["disc_loss"],
+    "student: discriminator logits": ["logits_real", "logits_heldout", "logits_fake"],
+    "student: gradient norm ratio, distillation / adversarial": ["grad_ratio"],
+    "student: spread and detail of generated over real images (1 is right)": ["spread", "detail"],
+    "student: channel means, generated - real (0 is right)": [f"shift_{c}" for c in CHANNELS],
+    "student: channel contrast, generated / real (1 is right)": [f"contrast_{c}" for c in CHANNELS],
+    "student: probability of augmentation (ADA)": ["ada_p"],
+}
+
 # Metrics that count dropped updates, and what helps.
 REMEDIES = {
-    "skipped": "lower --lr (teacher) or --student_lr, or --precision fp32",
+    "student_skipped": "lower --student_lr, or --precision fp32",
     "disc_skipped": "lower --disc_lr, or higher --penalty_weight",
     "fake_score_skipped": "lower --fake_lr",
 }

@@ -23,7 +23,7 @@ def damage(path):
 def save(folder, *steps, keep=2):
     for step in steps:
         stage = {"x": torch.full((100,), float(step))}
-        content = {"identity": {}, "seconds": 0.0, "window": {}, "stage": stage}
+        content = {"identity": {}, "seconds": 0.0, "window": {}, "phase": stage}
         save_checkpoint(folder, step, content, keep)
 
 
@@ -31,7 +31,7 @@ def test_the_last_few_are_kept(tmp_path):
     assert load_newest(tmp_path) is None
     save(tmp_path, 5, 10, 15)
     assert list_checkpoints(tmp_path) == [15, 10]
-    assert load_newest(tmp_path)["stage"]["x"][0] == 15
+    assert load_newest(tmp_path)["phase"]["x"][0] == 15
 
 
 def test_a_damaged_one_is_passed_over_and_never_costs_a_good_one(tmp_path, capsys):

@@ -19,7 +19,7 @@ from fewstep.engine.precision import autocast_for, is_wanted, lay_out
 from fewstep.engine.recompute import recompute_activations
 from src.network import UNet
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SMALL = dict(ch=32, ch_mult=[1, 2], attn=[1], num_res_blocks=1, dropout=0.1)
 
@@ -182,7 +182,7 @@ COMPILED_RUN = """
 import sys, torch
 from fewstep.engine.compiling import compile_in_place, keep_compiled
 from torch._dynamo.utils import counters
-from tests.test_speed import Small
+from tests.engine.test_speed import Small
 keep_compiled(sys.argv[1])
 torch.manual_seed(0)
 module, x = Small(), torch.randn(2, 4)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from fewstep.engine.batches import StepBatches, fits_on_device, pixel_std, to_float
+from fewstep.engine.processes import Processes
 from fewstep.images.cache import cached_images
 
 
@@ -69,7 +70,7 @@ def test_processes_share_a_batch_without_overlap(tmp_path):
     cache = cached_images(tmp_path, "3" * 64, 10, lambda: iter(pixels))
     arguments = dict(batch_size=6, seed=1, x_flip=True, device=torch.device("cpu"))
     whole = StepBatches(cache, **arguments)
-    shares = [StepBatches(cache, **arguments, rank=rank, count=3) for rank in range(3)]
+    shares = [StepBatches(cache, **arguments, processes=Processes(rank, 3)) for rank in range(3)]
     for step in range(6):
         assert torch.equal(torch.cat([share(step) for share in shares]), whole(step))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fewstep.engine.sentinels import SENTINELS, concerns, measure
+from fewstep.methods.sentinels import SENTINELS, concerns, measure
 
 SANE = dict(
     step=1000,

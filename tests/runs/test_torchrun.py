@@ -15,9 +15,9 @@ import torch
 import train
 from fewstep.engine.processes import ALONE, Processes, end_lost, from_environment
 from src.utils import UserError
-from tests.test_processes import assert_close
+from tests.engine.test_processes import assert_close
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2".split()
 IN_TURN = ["--micro_batch", "2"]
 FLAGS = (
@@ -137,8 +137,8 @@ def assert_same_results(folder, other):
     for phase in ("teacher", "student"):
         first, second = (checkpoints(f, phase) for f in (folder, other))
         assert_close(
-            {step: content["stage"] for step, content in first.items()},
-            {step: content["stage"] for step, content in second.items()},
+            {step: content["phase"] for step, content in first.items()},
+            {step: content["phase"] for step, content in second.items()},
         )
     (phases, first), (other_phases, second) = rows(folder), rows(other)
     assert phases == other_phases

@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep.methods.rectified_flow import FlowScheduler, RectifiedFlow, create_flow, flow_config
+from custom_model import create_custom_model
+from src.flow import FlowScheduler, RectifiedFlow
+from src.model_config import FLOW_DEFAULTS
 from src.utils import load_model, save_model
 
 MEAN, STD = 0.3, 0.2
+CONFIG = FLOW_DEFAULTS | {"network": "tiny"}
 
 
 class GaussianVelocity(nn.Module):
@@ -89,7 +92,7 @@ def test_the_loss_is_least_for_the_true_velocity():
 
 def test_an_image_depends_on_its_seed_alone():
     torch.manual_seed(0)
-    model = create_flow(network="tiny").eval()
+    model = create_custom_model(**CONFIG).eval()
     with torch.no_grad():
         model.network.tail[2].weight.normal_(std=0.05)
     both = model.sample((2, 3, 64, 64), 2, seeds=[5, 6])
@@ -99,13 +102,14 @@ def test_an_image_depends_on_its_seed_alone():
 
 
 def test_a_saved_flow_is_rebuilt_and_nothing_else_is_taken_for_one(tmp_path):
-    model, config = create_flow(network="tiny"), flow_config("tiny")
+    model, config = create_custom_model(**CONFIG), CONFIG
     save_model(model, tmp_path / "model.pt", config)
-    again = load_model(tmp_path / "model.pt", create_flow)
+    again = load_model(tmp_path / "model.pt", create_custom_model)
     assert torch.equal(again.network.head.weight, model.network.head.weight)
     for wrong, told in (
-        ({"model_type": "edm_denoiser"}, "rectified_flow"),
+        ({"model_type": "edm_denoiser"}, "sigma_data"),
+        ({"sampler": "heun"}, "sampler"),
         ({"network": "x"}, "x"),
     ):
         with pytest.raises(ValueError, match=told):
-            create_flow(**config | wrong)
+            create_custom_model(**config | wrong)

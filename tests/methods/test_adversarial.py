@@ -1,17 +1,14 @@
-"""One step of each phase: who learns, who stays frozen, and what the student is shown."""
+"""One step of each phase: who learns, who stays frozen, and what the student gets."""
 
-from contextlib import nullcontext
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from custom_model import create_custom_model
 from fewstep.engine.microbatch import split
-from fewstep.engine.processes import ALONE
-from fewstep.methods.adversarial import StudentStage
-from fewstep.methods.edm import TeacherStage
-from fewstep.methods.paths import Paths
-from tests.students import student_of, tiny_settings
+from fewstep.methods.student_inputs import StudentInputs
+from tests.students import CPU, build_teacher, student_of, tiny_settings
 
 LEVELS = {1: [5.0], 2: [5.0, 1.0], 4: [5.0, 2.0, 1.0, 0.5]}
 SHARES = [0.5, 0.125, 0.25, 0.125]
@@ -38,8 +35,8 @@ def moved(before, module):
     return any(not torch.equal(a, b) for a, b in zip(before, module.parameters()))
 
 
-def one_part(x0):
-    """A step's batch in one part, seeded by torch's global generator."""
+def in_one(x0):
+    """A step's batch in one micro-batch, seeded by torch's global generator."""
     return split(x0, [int(torch.randint(2**31, ()))])
 
 
@@ -49,23 +46,22 @@ def batch(count=8, size=64):
 
 def test_teacher_step_learns_and_its_average_follows():
     torch.manual_seed(0)
-    model = create_custom_model(network="tiny", sigma_data=0.6)
-    stage = TeacherStage(model, 100, 1e-3, 0, 0.5, nullcontext, ALONE, "fused")
+    stage = build_teacher(tiny_settings(dict(warmup=0, num_iterations=100, ema_share=0.5)))
     before, average = snapshot(stage.model), snapshot(stage.ema)
     for step in range(3):
-        metrics = stage.step(one_part(batch(4, 16)), step)
+        metrics = stage.step(in_one(batch(4, 16)), step)
     assert moved(before, stage.model) and moved(average, stage.ema)
-    assert metrics["loss"].item() > 0 and metrics["skipped"] == 0
+    assert metrics["loss"].item() > 0 and metrics["teacher_skipped"] == 0
 
 
 def test_teacher_learns_a_constant_image():
     torch.manual_seed(0)
-    model = create_custom_model(network="tiny", sigma_data=0.6)
-    stage = TeacherStage(model, 1000, 2e-3, 0, 0.1, nullcontext, ALONE, "fused")
+    flags = dict(warmup=0, num_iterations=1000, lr=2e-3, ema_share=0.1)
+    stage = build_teacher(tiny_settings(flags))
     x0 = torch.full((8, 3, 16, 16), 0.5)
-    first = stage.step(one_part(x0), 0)["loss"].item()
+    first = stage.step(in_one(x0), 0)["loss"].item()
     for step in range(1, 40):
-        last = stage.step(one_part(x0), step)["loss"].item()
+        last = stage.step(in_one(x0), step)["loss"].item()
     assert last < 0.3 * first
 
 
@@ -74,7 +70,7 @@ def test_student_step_moves_student_and_discriminator_but_never_the_teacher():
     student, disc, teacher = (
         snapshot(m) for m in (stage.model, stage.adversary.disc, stage.teacher)
     )
-    metrics = stage.step(one_part(batch()), 0)
+    metrics = stage.step(in_one(batch()), 0)
     assert moved(student, stage.model) and moved(disc, stage.adversary.disc)
     assert not moved(teacher, stage.teacher)
     assert all(torch.as_tensor(value).isfinite() for value in metrics.values())
@@ -84,10 +80,10 @@ def test_student_step_moves_student_and_discriminator_but_never_the_teacher():
 def test_discriminator_learns_alone_during_its_warmup():
     stage = make_student(disc_warmup=2)
     student, disc = snapshot(stage.model), snapshot(stage.adversary.disc)
-    stage.step(one_part(batch()), 0)
-    stage.step(one_part(batch()), 1)
+    stage.step(in_one(batch()), 0)
+    stage.step(in_one(batch()), 1)
     assert not moved(student, stage.model) and moved(disc, stage.adversary.disc)
-    stage.step(one_part(batch()), 2)
+    stage.step(in_one(batch()), 2)
     assert moved(student, stage.model)
 
 
@@ -95,7 +91,7 @@ def test_student_inputs_are_of_the_three_kinds():
     stage = make_student()
     torch.manual_seed(0)
     x0 = torch.full((64, 3, 16, 16), 100.0)  # far away, so that real content is recognisable
-    x, sigma, next_sigma = stage.inputs.draw(x0)
+    x, sigma, next_sigma = stage.inputs.draw(x0, 0)
     first, own, real = x[:32], x[32:48], x[48:]
     assert (sigma[:32] == 5).all()
     assert first.std().item() == pytest.approx(5, rel=0.1) and first.mean().abs() < 1
@@ -110,37 +106,58 @@ def test_self_generated_inputs_follow_the_sampling_path():
     """With a student that always answers 7, its own inputs are 7 plus noise of their level."""
     stage = make_student(level_shares=[0.0, 1.0, 1.0, 1.0], self_input_share=1.0)
     stage.model.denoise = lambda x, sigma, next_sigma: torch.full_like(x, 7.0)
-    x, sigma, _ = stage.inputs.draw(torch.zeros(32, 3, 32, 32))
+    x, sigma, _ = stage.inputs.draw(torch.zeros(32, 3, 32, 32), 0)
     assert x.mean().item() == pytest.approx(7, abs=0.1)
     assert torch.allclose((x - 7).flatten(1).std(dim=1), sigma, rtol=0.15)
 
 
+def make_inputs(shares):
+    settings = SimpleNamespace(level_shares=shares, self_input_share=0.5)
+    return StudentInputs(LEVELS, CPU, None, torch.randn_like, settings)
+
+
+def levels_of(inputs, visits):
+    """(level, level that follows) of each visit."""
+    rows = inputs.table.tolist()
+    return [(rows[path][place], rows[path][place + 1]) for path, place in visits]
+
+
 def test_paths_hold_every_level_and_what_follows():
-    paths = Paths(LEVELS, "cpu", SHARES)
-    sigma, next_sigma = paths.at(*paths.first(500))
-    assert (sigma == 5).all()
-    assert set(next_sigma.tolist()) == {0.0, 1.0, 2.0}
-    sigma, next_sigma = paths.at(*paths.later(4000))
-    pairs = set(zip(sigma.tolist(), next_sigma.tolist()))
+    inputs, rng = make_inputs(SHARES), np.random.default_rng(0)
+    first = levels_of(inputs, inputs.first_visits(500, rng))
+    assert {sigma for sigma, _ in first} == {5.0}
+    assert {following for _, following in first} == {0.0, 1.0, 2.0}
+    pairs = set(levels_of(inputs, inputs.visits_beyond_first(4000, rng)))
     assert pairs == {(1.0, 0.0), (2.0, 1.0), (1.0, 0.5), (0.5, 0.0)}
 
 
 def test_levels_are_drawn_by_their_shares_and_evenly_over_the_paths_that_share_one():
-    torch.manual_seed(0)
-    paths = Paths(LEVELS, "cpu", [0.5, 0.1, 0.3, 0.1])
-    rows, places = paths.later(50_000)
-    sigma, _ = paths.at(rows, places)
-    shares = {level: (sigma == level).float().mean().item() for level in (2.0, 1.0, 0.5)}
+    inputs, rng = make_inputs([0.5, 0.1, 0.3, 0.1]), np.random.default_rng(0)
+    visits = inputs.visits_beyond_first(50_000, rng)
+    sigmas = np.array([sigma for sigma, _ in levels_of(inputs, visits)])
+    shares = {level: np.mean(sigmas == level) for level in (2.0, 1.0, 0.5)}
     assert shares == pytest.approx({2.0: 0.2, 1.0: 0.6, 0.5: 0.2}, abs=0.02)
-    assert (rows[sigma == 1.0] == 1).float().mean().item() == pytest.approx(0.5, abs=0.02)
-    rows, places = paths.first(8)
-    assert len(rows) == 8 and not places.any()
-    assert [len(piece) for piece in paths.later(0)] == [0, 0]
+    paths = np.array([visit.path for visit in visits])
+    assert np.mean(paths[sigmas == 1.0] == 1) == pytest.approx(0.5, abs=0.02)
+    assert inputs.visits_beyond_first(0, rng) == []
+    # The farthest come first, so that those still on their way are the first ones of a batch.
+    places = [visit.place for visit in inputs.visits_beyond_first(64, rng)]
+    assert places == sorted(places, reverse=True)
+
+
+def test_whole_shares_give_the_same_numbers_each_time():
+    """So that shapes are fixed, which compiled code wants."""
+    inputs = make_inputs(SHARES)
+    counts = set()
+    for seed in range(50):
+        visits = inputs.visits_beyond_first(32, np.random.default_rng(seed))
+        counts.add(tuple(sum(visit.place > hop for visit in visits) for hop in range(3)))
+    assert counts == {(32, 16, 8)}
 
 
 def test_first_level_takes_its_share_of_the_batch():
     stage = make_student(level_shares=[1.0, 0.0, 0.0, 0.0])
-    _, sigma, _ = stage.inputs.draw(batch(6))
+    _, sigma, _ = stage.inputs.draw(batch(6), 0)
     assert (sigma == 5).all()
 
 
@@ -149,7 +166,7 @@ def test_warm_start_regresses_on_the_teachers_ode():
     stage = make_student(warm_start=60, student_lr=3e-3, student_ema_images=8.0)
     disc = snapshot(stage.adversary.disc)
     stage.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
-    losses = [stage.step(one_part(batch(4, 16)), step)["warm_loss"].item() for step in range(40)]
+    losses = [stage.step(in_one(batch(4, 16)), step)["warm_loss"].item() for step in range(40)]
     assert losses[-1] < 0.2 * losses[0]
     assert not moved(disc, stage.adversary.disc), "nobody judges yet"
     images = stage.ema.sample((4, 3, 16, 16), 1)
@@ -165,7 +182,7 @@ def test_warm_start_begins_at_the_students_first_level():
         return plain(x, sigma)
 
     stage.teacher.denoise = watched
-    stage.step(one_part(batch(8, 16)), 0)
+    stage.step(in_one(batch(8, 16)), 0)
     assert len(seen) == 5
     assert seen[0][0] == pytest.approx(5.0) and seen[0][1] == pytest.approx(5.0, rel=0.1)
     assert all(a >= b for (a, _), (b, _) in zip(seen, seen[1:])) and seen[-1][0] < 0.1
@@ -178,25 +195,25 @@ def test_the_fake_score_learns_alone_then_with_the_student_at_its_ratio(distill)
     calls, plain = [], fake_score.model.compute_loss
     fake_score.model.compute_loss = lambda *a: calls.append(1) or plain(*a)
     student, fake = snapshot(stage.model), snapshot(fake_score.model)
-    metrics = stage.step(one_part(batch(4)), 0)
+    metrics = stage.step(in_one(batch(4)), 0)
     assert moved(fake, fake_score.model) and not moved(student, stage.model) and len(calls) == 3
     assert "fake_score_loss" in metrics and "distill_loss" not in metrics
     fake = snapshot(fake_score.model)
-    metrics = stage.step(one_part(batch(4)), 1)
+    metrics = stage.step(in_one(batch(4)), 1)
     assert moved(fake, fake_score.model) and moved(student, stage.model)
-    assert {"fake_score", "fake_optimizer"} <= set(stage.state_dict())
+    assert {"fake_score", "fake_score_optimizer"} <= set(stage.state_dict())
     assert all(p.grad is None for p in fake_score.model.parameters())
 
 
 def test_critics_take_several_steps_for_each_of_the_student():
     stage = make_student(disc_steps=3, disc_warmup=1)
-    learnt = ["grad_norm" in stage.step(one_part(batch(4)), step) for step in range(8)]
+    learnt = ["student_grad_norm" in stage.step(in_one(batch(4)), step) for step in range(8)]
     assert learnt == [False, True, False, False, True, False, False, True]
 
 
 def test_without_critics_there_is_no_warm_up_and_every_step_counts():
     stage = make_student(disc="none", disc_steps=3, disc_warmup=5)
-    assert all("grad_norm" in stage.step(one_part(batch(4)), step) for step in range(2))
+    assert all("student_grad_norm" in stage.step(in_one(batch(4)), step) for step in range(2))
     assert "disc" not in stage.state_dict()
 
 
@@ -204,7 +221,7 @@ def test_frozen_convolutions_stay_and_the_rest_learns():
     stage = make_student(freeze_convs=True)
     before = {name: p.clone() for name, p in stage.model.named_parameters()}
     for step in range(2):
-        stage.step(one_part(batch(4)), step)
+        stage.step(in_one(batch(4)), step)
     changed = {n for n, p in stage.model.named_parameters() if not torch.equal(p, before[n])}
     inner = {n for n, p in before.items() if ".downblocks" in n or ".middle" in n or ".up" in n}
     spatial = {n for n in inner if before[n].ndim == 4 and before[n].shape[-1] == 3}
@@ -221,7 +238,7 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping():
     def take(stage, steps):
         for step in steps:
             torch.manual_seed(step)
-            stage.step(one_part(batch(4)), step)
+            stage.step(in_one(batch(4)), step)
 
     take(whole, range(4))
     take(parted, range(2))
@@ -236,21 +253,13 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping():
 
 def test_a_gradient_that_is_not_finite_is_dropped():
     stage = make_student(self_input_share=0.0)
-    stage.step(one_part(batch()), 0)
+    stage.step(in_one(batch()), 0)
     parts = (stage.model, stage.ema, stage.adversary.disc)
     before = [snapshot(part) for part in parts]
     x0 = batch()
     x0[-1, 0, 0, 0] = float("nan")  # a noised real image, which student and discriminator see
-    metrics = stage.step(one_part(x0), 1)
-    assert metrics["skipped"] == 1 and metrics["disc_skipped"] == 1
+    metrics = stage.step(in_one(x0), 1)
+    assert metrics["student_skipped"] == 1 and metrics["disc_skipped"] == 1
     assert not any(moved(values, part) for values, part in zip(before, parts))
-    assert stage.step(one_part(batch()), 2)["skipped"] == 0
+    assert stage.step(in_one(batch()), 2)["student_skipped"] == 0
     assert all(moved(values, part) for values, part in zip(before, parts))
-
-
-def test_stage_arguments_are_the_settings_fields():
-    """Defaults live in the settings alone: the stage has none that could differ."""
-    import inspect
-
-    parameters = inspect.signature(StudentStage.__init__).parameters.values()
-    assert [p.name for p in parameters if p.default is not p.empty] == []

@@ -1,0 +1,148 @@
+"""Settings of adversarial diffusion distillation: the student's, presets, recipes, and which of
+them cannot be together."""
+
+from dataclasses import dataclass
+
+from fewstep.engine.fields import HIGHEST_SIGMA, setting, steps
+from fewstep.methods.adversary import check_discriminator
+from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE
+from fewstep.methods.student_inputs import nfe_table
+from src.arguments import MOST_EVALUATIONS
+from src.utils import UserError
+
+
+@dataclass(frozen=True)
+class Student:
+    """Phase 2: the few-step student."""
+
+    student_iterations: int = steps(20000, "steps of the student")
+    student_lr: float = setting(5e-5, "peak learning rate of the student", low=0, high=1)
+    student_warmup: int = steps(100, "steps of linear warm-up of the student", low=0)
+    student_dropout: float = setting(0.0, "dropout of the student", low=0, high=0.9)
+    student_ema_images: float = setting(
+        22000.0, "half-life of the student's EMA, in images; 0: no averaging", low=0, high=1e12
+    )
+    freeze_convs: bool = setting(False, "keep the teacher's inner 3x3 convolutions")
+    sigmas: list = setting(
+        [80.0, 4.0, 1.5, 0.54],
+        "the four noise levels: NFE 1 uses the first, NFE 2 first and third, NFE 4 all",
+        low=1e-4,
+        high=HIGHEST_SIGMA,
+    )
+    first_sigma: float = setting(
+        0.0, "replaces the first of --sigmas; 0: does not", low=0, high=HIGHEST_SIGMA
+    )
+    level_shares: list = setting(
+        [0.5, 0.125, 0.25, 0.125],
+        "how often each level is trained, in any unit; the first rounded to whole images",
+        low=0,
+        high=1e6,
+    )
+    self_input_share: float = setting(
+        0.5, "share of self-generated inputs at the lower levels (rest: real)", low=0, high=1
+    )
+    warm_start: int = steps(0, "first steps that regress on the teacher's ODE samples", low=0)
+    warm_nfe: int = setting(
+        9, "network evaluations of each of those samples", low=1, high=MOST_EVALUATIONS
+    )
+
+
+def student_sigmas(student):
+    """The four levels, `first_sigma` considered."""
+    return [student.first_sigma or student.sigmas[0], *student.sigmas[1:]]
+
+
+def student_config(teacher_config, settings):
+    """The student's `model_config.json`: its teacher's, with the few-step sampler and levels."""
+    levels = nfe_table(student_sigmas(settings.student))
+    return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
+
+
+def alone_steps(settings):
+    """Steps in which the critics learn without the student: none where there are no critics."""
+    has_fake_score = settings.distillation.distill in NEEDS_FAKE_SCORE
+    has_critics = has_fake_score or settings.discriminator.disc != "none"
+    return settings.discriminator.disc_warmup if has_critics else 0
+
+
+def check(settings):
+    """Raise `UserError`, naming the flags, for settings of phase 2 that contradict themselves."""
+    student, loss, disc = settings.student, settings.distillation, settings.discriminator
+    sigmas = student_sigmas(student)
+    if any(a <= b for a, b in zip(sigmas, sigmas[1:])):
+        raise UserError(
+            f"--sigmas, --first_sigma: {sigmas} must be four levels from largest to smallest"
+        )
+    if sum(student.level_shares) <= 0:
+        raise UserError("--level_shares: at least one share must be above 0")
+    total, warm, alone = student.student_iterations, student.warm_start, alone_steps(settings)
+    if warm + alone >= total and settings.run.phase != "teacher":
+        raise UserError(
+            f"--warm_start {warm} and --disc_warmup {alone}: the student's {total} steps would all"
+            " be warm-up; give less, or more --student_iterations"
+        )
+    if loss.distill == "none" and (disc.disc == "none" or not loss.adv_weight):
+        flag = "--disc none" if disc.disc == "none" else "--adv_weight 0"
+        raise UserError(f"--distill none and {flag}: the student has nothing to learn from")
+    check_discriminator(disc, settings.network)
+
+
+def check_size(settings, size):
+    """Raise `UserError` where micro-batches of `size` images would lose a kind of the student's
+    inputs to rounding: shares are of each of them."""
+    student = settings.student
+    share = student.level_shares[0] / sum(student.level_shares)
+    first = round(size * share)
+    own = round((size - first) * student.self_input_share)
+    lost = (share and not first) or (student.self_input_share and first < size and not own)
+    if lost and settings.run.phase != "teacher":
+        raise UserError(
+            f"--batch_size, --micro_batch: {size} images at once are too few for the student's"
+            " --level_shares and --self_input_share; give more"
+        )
+
+
+PRESETS = {
+    "tiny": dict(
+        student_iterations=600,
+        student_lr=5e-4,
+        student_warmup=20,
+        student_ema_images=550.0,
+        sigmas=[5.0, 2.0, 1.0, 0.5],
+        fake_lr=1e-3,
+        disc="patch",  # docs/results/ablation.md
+        disc_lr=2e-3,
+        disc_warmup=30,
+        adv_ramp=100,
+        penalty_weight=50.0,
+        ada_images=2000.0,
+    ),
+}
+
+RECIPES = {
+    # A few hundred to a few thousand images: the discriminator must not learn them by heart.
+    "low_data": dict(
+        augment="translation,color",
+        augment_p=0.0,
+        ada_target=0.6,
+        student_dropout=0.1,
+        disc_std=1.2,
+    ),
+    # Few updates: a start on the teacher's samples, then cheap steps (small discriminator, rare
+    # penalty, no self-generated inputs).
+    "low_compute": dict(
+        distill="add",
+        disc="patch",
+        warm_start=100,
+        penalty_interval=4,
+        self_input_share=0.0,
+    ),
+    # Distribution matching as in DMD2 (arXiv:2405.14867): a fake score at a ratio of 5.
+    "dmd2": dict(
+        distill="dmd",
+        disc="unet",
+        fake_steps=5,
+        self_input_share=1.0,
+        distill_final=1.0,
+    ),
+}

@@ -1,0 +1,47 @@
+"""What a method declares of itself, so that nothing else lists methods."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import NamedTuple
+
+
+class Method(NamedTuple):
+    """One way to a few-step generator; its file has it as `METHOD`.
+
+    name: of `--method`. summary: for the help. phase: the `Phase` that makes the generator, with
+    `build(settings, execution, teacher, config)` where it needs a teacher, else
+    `build(settings, execution, sigma_data)`. groups: {name of a group in `Settings`: its
+    dataclass}; with data and network, what its weights depend on. steps_flag: the setting that is
+    its length. config(teacher's `model_config.json`, settings): that of its generator.
+    check(settings), check_size(settings, images of a micro-batch): raise `UserError` for what
+    contradicts itself; try_to_build(settings): for what could not be built when its turn comes, at
+    some cost. warmups: pairs of settings, a warm-up and the
+    steps of its phase. presets, recipes: {name: {setting: value}}.
+    """
+
+    name: str
+    summary: str
+    phase: type
+    groups: dict
+    steps_flag: str
+    needs_teacher: bool = False
+    config: Callable = None
+    check: Callable = lambda settings: None
+    check_size: Callable = lambda settings, size: None
+    try_to_build: Callable = lambda settings: None
+    warmups: tuple = ()
+    presets: dict = {}
+    recipes: dict = {}
+
+    @property
+    def phases(self):
+        """Names of the phases of a whole run."""
+        return ("teacher", self.phase.name) if self.needs_teacher else (self.phase.name,)
+
+
+def find_methods(package, path):
+    """{name: `Method`} of all modules of a package that have a METHOD."""
+    modules = [import_module(f"{package}.{item.name}") for item in iter_modules(path)]
+    methods = [module.METHOD for module in modules if hasattr(module, "METHOD")]
+    return {method.name: method for method in methods}

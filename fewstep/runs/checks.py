@@ -1,0 +1,86 @@
+"""Settings that are each possible and cannot be together, and places that cannot serve."""
+
+from pathlib import Path
+
+from fewstep.runs.settings import GROUPS, flat, method_of, unused_groups
+from src.arguments import (
+    check_input_file,
+    check_input_folder,
+    check_output_folder,
+    check_place,
+)
+from src.utils import UserError
+
+FEWEST_BEST = 4  # images whose spread a distance can be of
+
+
+def check_together(settings):
+    """Raise `UserError`, naming the flags, for `Settings` that contradict themselves."""
+    run = settings.run
+    _check_data(settings)
+    if run.phase == "teacher" and run.teacher_ckpt:
+        raise UserError("--phase teacher trains a teacher; leave out --teacher_ckpt")
+    if not method_of(settings).needs_teacher and (run.phase != "all" or run.teacher_ckpt):
+        flag = f"--phase {run.phase}" if run.phase != "all" else "--teacher_ckpt"
+        raise UserError(f"{flag}: --method {run.method} has no teacher; leave it out")
+    if 0 < run.best_images < FEWEST_BEST:
+        raise UserError(
+            f"--best_images {run.best_images}: a distance needs at least {FEWEST_BEST}; 0 for none"
+        )
+    method_of(settings).check(settings)
+
+
+def check_given(settings, given):
+    """Raise `UserError` for flags among `given` that change nothing, or whose warm-up of the
+    learning rate takes a whole phase. A preset's own may: short trials shorten the phase alone."""
+    for name in unused_groups(settings):
+        for flag in GROUPS[name].__dataclass_fields__:
+            if flag in given:
+                raise UserError(
+                    f"--{flag}: --method {settings.run.method} has no use for it; leave it out"
+                )
+    values, method = flat(settings.as_dict()), method_of(settings)
+    own_only = settings.run.phase == "add"
+    warmups = () if own_only else (("warmup", "num_iterations"),)
+    warmups += () if settings.run.phase == "teacher" else method.warmups
+    for flag, phase_steps in warmups:
+        if flag in given and values[flag] >= values[phase_steps]:
+            raise UserError(
+                f"--{flag} {values[flag]}: the phase has {values[phase_steps]} steps; give less"
+            )
+
+
+def check_places(settings):
+    """Raise `UserError` for files and folders that cannot be what they are named for. Touches
+    nothing; a teacher that is not there yet may come."""
+    run, data = settings.run, settings.data
+    check_output_folder("--cache_dir", data.cache_dir)
+    if run.save_dir:
+        check_output_folder("--save_dir", run.save_dir)
+    if run.phase != "teacher":
+        check_output_folder("--export_dir", run.export_dir)
+    if data.data_root:
+        check_input_folder("--data_root", data.data_root, "name a folder of images")
+    for flag, path in (("--train_split", data.train_split), ("--val_split", data.val_split)):
+        if path:
+            check_input_file(flag, path, "name a file with one image id a line")
+    if run.teacher_ckpt:
+        check_place("--teacher_ckpt", run.teacher_ckpt)
+        if Path(run.teacher_ckpt).is_dir():
+            raise UserError(f"--teacher_ckpt {run.teacher_ckpt}: is a folder; name a model.pt")
+
+
+def _check_data(settings):
+    data = settings.data
+    if data.data == "folder" and not data.data_root:
+        raise UserError("--data folder: name the folder with --data_root DIR")
+    if data.data != "synthetic":
+        return
+    for flag in ("data_root", "train_split", "val_split"):
+        if getattr(data, flag):
+            raise UserError(f"--data synthetic draws its images; leave out --{flag}")
+    if data.batch_size > data.synthetic_count:
+        raise UserError(
+            f"--batch_size {data.batch_size}: there are {data.synthetic_count} images; give less,"
+            " or more --synthetic_count"
+        )

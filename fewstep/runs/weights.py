@@ -1,0 +1,39 @@
+"""Saved weights of a run: which they are, and the student's tuned levels that stay with them."""
+
+import hashlib
+
+import torch
+
+from src.utils import UserError, read_json, save_model, torch_load
+
+
+def weights_digest(model):
+    """SHA-256 over names and values of a model's weights, hexadecimal."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def same_weights(path, model):
+    """Whether the saved model at `path` has exactly the weights of `model`; False where it cannot
+    be read."""
+    try:
+        stored = torch_load(path).get("state_dict", {})
+    except UserError:
+        return False
+    own = model.state_dict()
+    same_names = stored.keys() == own.keys()
+    return same_names and all(torch.equal(stored[key], own[key].cpu()) for key in own)
+
+
+def save_generator(model, path, config):
+    """Save a model; few-step levels that were tuned for these very weights stay."""
+    key, beside = "few_step_sigmas", path.with_name("model_config.json")
+    if key in config and path.exists() and beside.exists():
+        levels = read_json(beside).get(key, config[key])
+        # Weights are read and compared only where there are other levels to keep.
+        if levels != config[key] and same_weights(path, model):
+            config = config | {key: levels}
+    save_model(model, path, config)

@@ -1,0 +1,137 @@
+"""The loop with a phase of one number: what is logged, saved, refused and gone on with."""
+
+import pytest
+import torch
+
+from fewstep.engine.log import read_rows
+from fewstep.engine.loop import train
+from fewstep.engine.phase import Phase
+from fewstep.engine.stopping import TIME_IS_UP, Interrupted, StopRequests
+from src.utils import UserError
+from tests.students import job_in
+
+
+class CountingPhase(Phase):
+    """Adds a random number each step; its state is the sum."""
+
+    name, ema, remedies = "counting", torch.nn.Module(), {"skipped": "lower it"}
+
+    def __init__(self, total, broken_from=10**9, concerns=lambda row: {}):
+        super().__init__([], total, {})
+        self.sum, self.broken_from, self.concerns = torch.zeros(1), broken_from, concerns
+
+    def step(self, micro_batches, step):
+        broken = step >= self.broken_from
+        if not broken:
+            self.sum = self.sum + torch.rand(1) + sum(one.images.sum() for one in micro_batches)
+        loss = float("nan") if broken else step
+        return {"loss": torch.tensor(loss), "skipped": torch.tensor(float(broken))}
+
+    def pictures(self, count, side):
+        return torch.zeros(2, 3, 4, 4)
+
+    def heldout_metrics(self, images):
+        return {"heldout_loss": 1.0}
+
+    def state_dict(self):
+        return {"sum": self.sum}
+
+    def load_state_dict(self, state):
+        self.sum = state["sum"]
+
+
+def full_of_step(step):
+    return torch.full((2, 3, 4, 4), float(step))
+
+
+def run(folder, phase, saved=None, batch_of=full_of_step, lr=1.0, **options):
+    intervals = dict(log_interval=4, save_interval=3, sample_interval=100)
+    return train(
+        phase,
+        job_in(folder, **intervals | options),
+        batch_of,
+        identity={"lr": lr},
+        heldout=torch.zeros(1, 3, 4, 4),
+        publish=lambda: None if saved is None else saved.append(float(phase.sum)),
+    )
+
+
+def test_held_out_values_are_logged_whenever_they_are_measured(tmp_path):
+    run(tmp_path, CountingPhase(11))
+    rows = read_rows(tmp_path / "log.jsonl")
+    assert [row["step"] for row in rows] == [4, 8, 10, 11]
+    assert ["heldout_loss" in row for row in rows] == [False, False, True, True]
+    assert [row["loss"] for row in rows] == [1.5, 5.5, 8.5, 10.0]  # means of their own steps
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == [
+        "counting_0000010.png",
+        "counting_0000011.png",
+    ]
+
+
+def test_going_on_gives_the_same_and_the_same_rows(tmp_path):
+    whole, parted = CountingPhase(11), CountingPhase(11)
+    run(tmp_path / "whole", whole)
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "parted", parted, batch_of=stop_at(8))
+    again = CountingPhase(11)
+    run(tmp_path / "parted", again)
+    assert torch.equal(again.sum, whole.sum)
+    first, second = (read_rows(tmp_path / name / "log.jsonl") for name in ("whole", "parted"))
+    for row in first + second:
+        del row["seconds"], row["images_per_second"]
+    assert first == second
+
+
+def stop_at(last):
+    def batch_of(step):
+        if step == last:
+            raise RuntimeError("killed")
+        return torch.full((2, 3, 4, 4), float(step))
+
+    return batch_of
+
+
+def test_a_concern_is_said_and_logged_once_a_run(tmp_path, capsys):
+    def concerns(row):
+        return {"high": f"loss = {row['loss']:g}: lower it"} if row["step"] >= 8 else {}
+
+    with pytest.raises(RuntimeError):
+        run(tmp_path, CountingPhase(40, concerns=concerns), batch_of=stop_at(14))
+    run(tmp_path, CountingPhase(40, concerns=concerns))
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(said) == 1 and said[0].endswith("counting, step 8: loss = 5.5: lower it")
+    logged = [row for row in read_rows(tmp_path / "log.jsonl") if "concern" in row]
+    assert [(row["step"], row["concern"]) for row in logged] == [(8, "high")]
+
+
+def test_a_finished_phase_writes_its_results_again(tmp_path):
+    saved = []
+    run(tmp_path, CountingPhase(3), saved)
+    run(tmp_path, CountingPhase(3), saved)
+    assert len(saved) == 2 and saved[0] == saved[1] > 0
+
+
+def test_other_settings_are_refused(tmp_path):
+    run(tmp_path, CountingPhase(3))
+    with pytest.raises(UserError, match="trained with lr = 1.0, not 2.0"):
+        run(tmp_path, CountingPhase(6), lr=2.0)
+
+
+def test_a_diverged_run_stops_and_keeps_its_last_state(tmp_path):
+    phase = CountingPhase(1000, broken_from=6)
+    with pytest.raises(UserError, match="not finite for 14 steps up to 20"):
+        run(tmp_path, phase, max_skips=10)
+    rows = read_rows(tmp_path / "log.jsonl")
+    assert rows[1]["loss"] == 4.5 and rows[1]["skipped"] == 0.5  # means over the good steps
+    assert "loss" not in rows[-1] and rows[-1]["skipped"] == 1
+
+
+def test_when_its_time_is_up_a_run_saves_and_goes_on_later(tmp_path):
+    whole, parted = CountingPhase(11), CountingPhase(11)
+    run(tmp_path / "whole", whole)
+    stop = StopRequests(minutes=1e-9)
+    with pytest.raises(Interrupted, match="stopped at step 1 of 11") as caught:
+        run(tmp_path / "parted", parted, stop=stop)
+    assert caught.value.exit_code == TIME_IS_UP == 75
+    run(tmp_path / "parted", again := CountingPhase(11))
+    assert torch.equal(again.sum, whole.sum)
