@@ -18,7 +18,7 @@ import torch
 
 from fewstep.engine.hardware import hardware
 from fewstep.studies.bench import data, sample, train
-from fewstep.studies.bench.sweep import is_out_of_memory
+from fewstep.studies.bench.turns import is_out_of_memory
 from src.arguments import InRange, check_output_file, line, shown, whole_number
 from src.utils import CommandParser, UserError, pick_device, write_json
 

@@ -15,8 +15,7 @@ from custom_model import create_custom_model
 from fewstep.engine.fast_sampling import make_fast
 from fewstep.runs.presets import PRESETS
 from fewstep.runs.settings import Network
-from fewstep.studies.bench.sweep import sweep
-from fewstep.studies.bench.turns import compare
+from fewstep.studies.bench.turns import compare, sweep
 from src.arguments import LARGEST_BATCH, MOST_EVALUATIONS, InRange, whole_number
 from src.samplers import IMAGE_SHAPE
 

@@ -18,15 +18,9 @@ from fewstep.studies.bench.faces import WORKERS, loader_batches
 
 # What a step was before any of the speed settings that do not save memory.
 PLAIN = dict(
-    compile="off",
-    precision="fp32",
-    tf32=False,
-    channels_last="off",
-    attention="explicit",
-    data_on_device="off",
-    updates="loop",
-    joint_disc=False,
-)
+    compile="off", precision="fp32", tf32=False, channels_last="off",
+    attention="explicit", data_on_device="off", updates="loop", joint_disc=False,
+)  # fmt: skip
 
 
 class Turns(NamedTuple):

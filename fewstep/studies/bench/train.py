@@ -13,16 +13,14 @@ from argparse import ArgumentTypeError
 from functools import partial
 from operator import attrgetter
 
-from torch.autograd import DeviceType
-from torch.profiler import profile
+from torch.profiler import ProfilerActivity, profile
 
 from fewstep.runs.command_line import make_settings
 from fewstep.runs.presets import PRESETS
 from fewstep.runs.settings import Data, Speed
 from fewstep.studies.bench.faces import decoded, write_faces
 from fewstep.studies.bench.steps import Turns
-from fewstep.studies.bench.sweep import clear, sweep
-from fewstep.studies.bench.turns import compare, seconds_of, warm_up
+from fewstep.studies.bench.turns import clear, compare, seconds_of, sweep, warm_up
 from src.arguments import LARGEST_BATCH, MOST_STEPS, InRange, shown, whole_number
 
 ROUNDS = 8
@@ -91,17 +89,14 @@ def measure_phase(args, turns, phase, size):
 def largest_costs(run, device):
     """Profile a call of `run()`. Prints and returns (name, share of all time, calls) of the three
     costliest operations, or of kernels on a GPU."""
-    with profile() as profiler:
+    kind, seconds = ProfilerActivity.CPU, attrgetter("self_cpu_time_total")
+    if device.type == "cuda":
+        kind, seconds = ProfilerActivity.CUDA, attrgetter("self_device_time_total")
+    with profile(activities=[kind]) as profiler:
         seconds_of(run, device)
-    events, seconds = profiler.key_averages(), attrgetter("self_cpu_time_total")
-    if device.type == "cuda":  # kernels alone: operations would count theirs again
-        events = [
-            e for e in events if e.device_type == DeviceType.CUDA and not e.is_user_annotation
-        ]
-        seconds = attrgetter("self_device_time_total")
-    total = sum(map(seconds, events))
-    largest = sorted(events, key=seconds, reverse=True)[:3]
-    costs = [(event.key, seconds(event) / total, event.count) for event in largest]
+    events = sorted(profiler.key_averages(), key=seconds, reverse=True)
+    total = sum(map(seconds, events)) or 1  # a system may forbid to look at its GPU's counters
+    costs = [(event.key, seconds(event) / total, event.count) for event in events[:3]]
     for name, share, calls in costs:
         print(f"  {100 * share:5.1f} %  {calls:6d} calls  {name[:80]}", flush=True)
     return costs

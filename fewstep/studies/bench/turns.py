@@ -1,6 +1,8 @@
-"""Two ways of doing one thing, timed in turn, so that a machine's slow minutes fall on both."""
+"""Two ways timed in turn, so that a machine's slow minutes fall on both; one way over sizes."""
 
+import gc
 import time
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ class Way(NamedTuple):
 
 
 def warm_up(build, device):
-    """Build a function with `build()` and call it twice. Returns a `Way`."""
+    """Build a function with `build()` and call it; on a GPU again, for its memory. Returns a `Way`."""
     on_gpu = device.type == "cuda"
     held = torch.cuda.memory_allocated(device) if on_gpu else 0
     run = build()
@@ -60,18 +62,13 @@ def compare(title, ways, images, rounds, device):
     seconds = in_turns(first.run, second.run, rounds, device)
     ratios = [slow / fast for fast, slow in zip(*seconds, strict=True)]
     name = f"{title}, {' over '.join(reversed(ways))}"
-    print(ratio_line(name, ratios))
+    spread = f"min {min(ratios):.3f}, max {max(ratios):.3f}, {rounds} pairs"
+    print(f"{name}: ratio {median(ratios):.3f} ({spread})")
     rows = {
-        name: report(name, way, images, median(times))
-        for name, way, times in zip(ways, (first, second), seconds)
+        which: report(which, way, images, median(times))
+        for which, way, times in zip(ways, (first, second), seconds)
     }
     return {"name": name, "ratios": ratios, "ways": rows}
-
-
-def ratio_line(name, ratios):
-    """One line: the median of the ratios and their range."""
-    spread = f"min {min(ratios):.3f}, max {max(ratios):.3f}, {len(ratios)} pairs"
-    return f"{name}: ratio {median(ratios):.3f} ({spread})"
 
 
 def report(name, way, images, seconds):
@@ -81,3 +78,38 @@ def report(name, way, images, seconds):
     rate = images / seconds
     print(f"  {name}: {rate:.1f} images/s, first turn {way.warmup:.1f} s{memory}", flush=True)
     return {"images_per_second": rate, "warmup_seconds": way.warmup, "peak_bytes": way.peak}
+
+
+def sweep(title, sizes, build, rounds, device, steps=1):
+    """Time the function that `build(size)` gives, which takes `steps` batches of that size, for
+    each size until memory is full; a list of dicts."""
+    rows = []
+    for size in sizes:
+        clear(device)
+        try:
+            way = warm_up(partial(build, size), device)
+            seconds = median(seconds_of(way.run, device) for _ in range(rounds))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            print(f"  {title}, batches of {size}: out of memory; larger ones are left out")
+            break
+        row = report(f"{title}, batches of {size}", way, steps * size, seconds)
+        rows.append({"batch_size": size} | row)
+        del way  # the next size needs its memory
+    return rows
+
+
+def clear(device):
+    """Give back the memory of what is no longer referred to, and drop compiled graphs: those of
+    networks that are gone would count against the limit of those to come."""
+    torch.compiler.reset()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error):
+    """Whether memory ran out, on a device or on the host, wrapped by a compiler or not."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return any(word in str(error).lower() for word in words)
