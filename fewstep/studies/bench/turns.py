@@ -22,7 +22,7 @@ class Way(NamedTuple):
 
 
 def warm_up(build, device):
-    """Build a function with `build()` and call it; on a GPU again, for its memory. Returns a `Way`."""
+    """Build a function with `build()` and call it; on a GPU twice, for its memory."""
     on_gpu = device.type == "cuda"
     held = torch.cuda.memory_allocated(device) if on_gpu else 0
     run = build()
