@@ -48,9 +48,9 @@ lint: .venv/installed
 # Ratios of our step to the plain one, of sampling to the bare network, of the cache to decoding.
 BENCH_FLAGS ?= --preset tiny --device cpu
 bench: .venv/installed
-	$(PY) -m fewstep.studies.bench.bench_train $(BENCH_FLAGS)
-	$(PY) -m fewstep.studies.bench.bench_sample $(BENCH_FLAGS)
-	$(PY) -m fewstep.studies.bench.bench_data $(filter-out --preset tiny full,$(BENCH_FLAGS))
+	$(PY) -m fewstep bench train $(BENCH_FLAGS)
+	$(PY) -m fewstep bench sample $(BENCH_FLAGS)
+	$(PY) -m fewstep bench data $(filter-out --preset tiny full,$(BENCH_FLAGS))
 
 clean:
 	rm -rf .venv results/demo*

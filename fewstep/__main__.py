@@ -9,6 +9,7 @@ from src.utils import UserError, run_command
 COMMANDS = {
     "evaluate": ("fewstep.studies.evaluate.main", "all scores of a student, and a report"),
     "compare": ("fewstep.studies.compare.main", "a grid of flags: one table, one figure"),
+    "bench": ("fewstep.studies.bench.main", "how fast training, sampling and reading images are"),
     "ladder": ("fewstep.scores.ladder", "what a feature space sees of spoilt images"),
     "submit": ("fewstep.handin.submit", "the challenge's archive, checked as graders would"),
     "publish": ("fewstep.handin.publish", "a student's weights, small enough for a repository"),

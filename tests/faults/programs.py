@@ -3,6 +3,7 @@
 import io
 import sys
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from functools import partial
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -12,7 +13,7 @@ import train
 from fewstep.handin import submit as submit
 from fewstep.runs.command_line import build_parser as build_train_parser
 from fewstep.scores import ladder
-from fewstep.studies.bench import bench_data, bench_sample, bench_scaling, bench_train
+from fewstep.studies.bench import main as bench
 from fewstep.studies.compare import main as ablate
 from fewstep.studies.evaluate import main as evaluate
 from src.utils import run_command
@@ -114,40 +115,20 @@ PROGRAMS = {
             "--data_root pictures",
             ["fewstep.scores.ladder.measure_ladder", "fewstep.scores.ladder.load_images"],
         ),
-        Program(
-            "fewstep.studies.bench.bench_data",
-            bench_data.main,
-            bench_data.build_parser,
-            "--device cpu",
-            [
-                "fewstep.studies.bench.bench_data.compare",
-                "fewstep.studies.bench.bench_data.measure_growth",
-            ],
-            least=20,
-        ),
-        Program(
-            "fewstep.studies.bench.bench_train",
-            bench_train.main,
-            bench_train.build_parser,
-            "--device cpu",
-            ["fewstep.studies.bench.bench_train.Bench"],
-            least=20,
-        ),
-        Program(
-            "fewstep.studies.bench.bench_sample",
-            bench_sample.main,
-            bench_sample.build_parser,
-            "--device cpu",
-            ["fewstep.studies.bench.bench_sample.random_model"],
-            least=20,
-        ),
-        Program(
-            "fewstep.studies.bench.bench_scaling",
-            bench_scaling.main,
-            bench_scaling.build_parser,
-            "--device cpu",
-            ["fewstep.studies.bench.bench_scaling.teacher_steps"],
-            least=20,
+        *(
+            Program(
+                f"bench {name}",
+                bench.main,
+                partial(bench.build_parser, name),
+                f"{name} --device cpu",
+                [f"fewstep.studies.bench.{name}.{work}"],
+                least=20,
+            )
+            for name, work in (
+                ("data", "write_faces"),
+                ("train", "write_faces"),
+                ("sample", "create_custom_model"),
+            )
         ),
     )
 }

@@ -240,17 +240,14 @@ ladder | --split bytes | --split bytes
 ladder | --split nothing | --split nothing
 ladder | --split a_file | a_file
 ladder | --other_split a_file | a_file
-fewstep.studies.bench.bench_data | --images 3 --batch_size 4 | --images
-fewstep.studies.bench.bench_data | --json pictures | --json pictures
-fewstep.studies.bench.bench_train | --lever compile | --lever
-fewstep.studies.bench.bench_train | --lever complie=off | compile
-fewstep.studies.bench.bench_train | --lever micro_batch=１ | --lever
-fewstep.studies.bench.bench_train | --lever micro_batch=-1 | --micro_batch
-fewstep.studies.bench.bench_train | --lever precision=fp16 | --lever
-fewstep.studies.bench.bench_sample | --device abacus | --device
-fewstep.studies.bench.bench_scaling | --resolutions 64 60 | --resolutions 60
-fewstep.studies.bench.bench_scaling | --resolutions 65 | --resolutions 65
-fewstep.studies.bench.bench_scaling | --resolutions 8 12 | --resolutions 12
+bench data | --images 3 --batch_size 4 | --images
+bench data | --json pictures | --json pictures
+bench train | --lever compile | --lever
+bench train | --lever complie=off | compile
+bench train | --lever micro_batch=１ | --lever
+bench train | --lever micro_batch=-1 | --micro_batch
+bench train | --lever precision=fp16 | --precision
+bench sample | --device abacus | --device
 """.strip().splitlines()
 
 
