@@ -181,6 +181,7 @@ base:
   teacher_steps: 2
   student_iterations: 3
   disc_warmup: 1
+  best_images: 4
   device: cpu
   cache_dir: {cache}
 grid:
