@@ -16,8 +16,10 @@ from fewstep.runs.run_folder import CONFIG_NAME, own_teacher
 from fewstep.runs.settings import flat
 from fewstep.scores import Scorer, random_feature_space
 from fewstep.studies.compare.cells import (
+    DEFAULT_METHOD,
     as_arguments,
     make_cells,
+    merged,
     method_of,
     teacher_flags,
     training_flags,
@@ -100,6 +102,7 @@ class Laboratory:
         groups = self.settings.as_dict()
         groups.pop("run")
         now = flat(groups) | {key: self.plan[key] for key in (*LENGTHS, "count_teacher")}
+        now["method"] = self.plan["base"].get("method", DEFAULT_METHOD)
         path = self.folder / "base.json"
         before = read_json(path) if path.exists() else now
         for key, value in now.items():
@@ -139,7 +142,8 @@ class Laboratory:
         folder, steps = self.place(cell), self._steps(cell)
         groups = self._settings(cell, steps).as_dict()
         groups.pop("run")
-        identity = flat(groups) | self.digests | {"seed": cell.seed, "title": cell.title}
+        identity = flat(groups) | self.digests | {"seed": cell.seed}
+        identity["method"] = merged(self.plan["base"], cell.flags).get("method", DEFAULT_METHOD)
         identity |= {key: self.plan[key] for key in ("nfe_list", "num_samples")}
         done = folder / "score.json"
         if done.exists() and (score := read_json(done)).get("identity") == identity:

@@ -91,6 +91,6 @@ def _with_real_images(generated, first_images, comparison, output):
     names = " and ".join(name for name, _ in nearest)
     text = f"Generated images, below each its nearest training images by {names}."
     return [
-        ("Real training images", "", [("what the training was shown", output / "real.png")]),
+        ("Real training images", "", [("what the training learns from", output / "real.png")]),
         ("Nearest training images", text, pictures),
     ]
