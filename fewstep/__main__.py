@@ -7,8 +7,9 @@ from src.utils import UserError, run_command
 
 # name: (module, what it does); a module's `main(arguments)` is given the rest of the line.
 COMMANDS = {
-    "evaluate": ("fewstep.studies.evaluate.main", "all scores of a student, and a report"),
-    "compare": ("fewstep.studies.compare.main", "a grid of flags: one table, one figure"),
+    "evaluate": ("fewstep.studies.evaluate.main", "all scores of a model, and a report"),
+    "tune": ("fewstep.studies.evaluate.tune", "better noise levels for a student"),
+    "compare": ("fewstep.studies.compare.main", "a grid of flags or methods: table and figure"),
     "bench": ("fewstep.studies.bench.main", "how fast training, sampling and reading images are"),
     "ladder": ("fewstep.scores.ladder", "what a feature space sees of spoilt images"),
     "submit": ("fewstep.handin.submit", "the challenge's archive, checked as graders would"),

@@ -18,7 +18,7 @@ from fewstep.handin.packed.folder import check_writable, read_folder, write_fold
 from fewstep.handin.packed.student import check_student, compress, expand, levels_of, same_student
 from fewstep.runs.command_line import add_flag
 from fewstep.runs.identity import weights_digest
-from fewstep.studies.evaluate.main import feature_spaces
+from fewstep.studies.evaluate.arguments import feature_spaces
 from fewstep.studies.evaluate.subjects import LEAST, data_fields
 from src.utils import (
     CommandParser,

@@ -14,8 +14,9 @@ from fewstep.handin import submit as submit
 from fewstep.runs.command_line import build_parser as build_train_parser
 from fewstep.scores import ladder
 from fewstep.studies.bench import main as bench
-from fewstep.studies.compare import main as ablate
+from fewstep.studies.compare import main as compare
 from fewstep.studies.evaluate import main as evaluate
+from fewstep.studies.evaluate import tune
 from src.utils import run_command
 
 
@@ -79,16 +80,24 @@ PROGRAMS = {
             "--ckpt_path model/best_model.pt --device cpu --features random --data synthetic",
             [
                 "fewstep.studies.evaluate.main.score_series",
-                "fewstep.studies.evaluate.main.tune_student",
-                "fewstep.studies.evaluate.main.Comparison",
+                "fewstep.studies.evaluate.main.tune",
+                "fewstep.studies.evaluate.arguments.Comparison",
             ]
             + OPENING
             + FETCHING,
         ),
         Program(
+            "tune",
+            tune.main,
+            tune.build_parser,
+            "--ckpt_path model/best_model.pt --device cpu --features random --data synthetic",
+            ["fewstep.studies.evaluate.arguments.Comparison", *OPENING, *FETCHING],
+            least=20,
+        ),
+        Program(
             "compare",
-            ablate.main,
-            ablate.build_parser,
+            compare.main,
+            compare.build_parser,
             "--grid disc=patch,resnet --base preset=tiny data=synthetic synthetic_count=64",
             [
                 "fewstep.studies.compare.main.Laboratory.prepare",

@@ -1,19 +1,15 @@
-"""What to compare: a plan from YAML or the command line becomes cells."""
+"""What to compare: a plan from YAML or the command line, every key and value checked."""
 
-import hashlib
-import itertools
-import json
 import math
-import re
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
 
 import yaml
 
-from fewstep.runs.presets import RECIPES
-from fewstep.runs.settings import GROUPS, PHASE_GROUPS, Settings, flat
-from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, check_range, shown
+from fewstep.runs.settings import GROUPS
+from fewstep.studies.compare.cells import DEFAULTS, as_text, make_cells, merged, method_of
+from fewstep.studies.compare.lengths import LENGTHS, METHODS
+from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, MOST_STEPS, check_range, shown
 from src.utils import UserError, did_you_mean, reason_of
 
 # Everything a plan may hold, with the value of what is left out.
@@ -22,46 +18,33 @@ PLAN_DEFAULTS = {
     "grid": {},  # flag -> values; every combination is a cell
     "cells": [],  # further flag sets
     "seeds": [42],
-    "minutes": 0,  # training time of each cell; 0: as many steps as the flags say
+    "steps": 0,  # length of each cell's training, at most one of these three;
+    "images": 0,  # none: as many steps as the flags say
+    "minutes": 0,
+    "count_teacher": True,  # minutes of the teacher are added to those of cells without one
     "nfe_list": [1, 2, 4],
     "num_samples": 1000,
 }
-PLAIN = (str, int, float, type(None))  # what a flag can be given as
-KINDS = {dict: "mapping of flags", list: "list", int: "number"}
-DEFAULTS = flat(Settings().as_dict())
-SET_BY_ABLATION = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
-LONGEST_NAME = 80  # of a folder, before its hash
-LARGEST_SEED = 2**31 - 1  # as of train.py
 MOST_MINUTES = 10**6  # of a cell: two years
+LARGEST_SEED = 2**31 - 1  # as of train.py
+# Keys of numbers: the least and the most; whole ones but for the minutes.
+RANGES = {
+    "seeds": (0, LARGEST_SEED),
+    "steps": (0, MOST_STEPS),
+    "images": (0, MOST_STEPS * MOST_IMAGES),
+    "minutes": (0, MOST_MINUTES),
+    "nfe_list": (1, MOST_EVALUATIONS),
+    "num_samples": (2, MOST_IMAGES),
+}
 MOST_CELLS = 10_000
-
-
-class Cell(NamedTuple):
-    """One training: the flags that set it apart, and a seed."""
-
-    flags: dict
-    seed: int
-
-    @property
-    def title(self):
-        """E.g. `distill=add disc=patch`."""
-        return " ".join(f"{key}={as_text(value)}" for key, value in self.flags.items()) or "base"
-
-    @property
-    def family(self):
-        """A name for the folder of all seeds of these flags, unique by its hash."""
-        readable = re.sub(r"[^A-Za-z0-9=._-]+", "_", self.title)[:LONGEST_NAME]
-        content = json.dumps(self.flags, sort_keys=True)
-        return f"{readable}_{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-
-    @property
-    def folder(self):
-        """Where it is trained, below the folder of cells."""
-        return Path(self.family) / f"seed_{self.seed}"
+KINDS = {dict: "mapping of flags", list: "list", int: "number", bool: "true or false"}
+SET_BY_GRID = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
+TEACHER_GROUPS = ("data", "network", "teacher")  # settings that the shared teacher depends on
+OWN_DATA = ("batch_size", "x_flip")  # of how images are learnt, not which
 
 
 def read_plan(path):
-    """The plan in a YAML file, defaults filled in. Raises `UserError`."""
+    """The content of a YAML file, not checked yet. Raises `UserError`."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
@@ -73,7 +56,7 @@ def read_plan(path):
         raise UserError(f"{path}: not readable as YAML ({place})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: keys and values are expected, such as grid:")
-    return complete_plan(content, str(path))
+    return content
 
 
 def complete_plan(content, where):
@@ -85,115 +68,94 @@ def complete_plan(content, where):
         plan[key] = [plan[key]] if isinstance(plan[key], int) else plan[key]
     for key, default in PLAN_DEFAULTS.items():
         kind = (int, float) if key == "minutes" else type(default)
-        if not isinstance(plan[key], kind) or isinstance(plan[key], bool):
+        is_bool = isinstance(plan[key], bool)
+        if not isinstance(plan[key], kind) or is_bool != isinstance(default, bool):
             raise UserError(f"{where}: {key} should be a {KINDS[type(default)]}")
+    _check_numbers(plan, where)
     if not all(isinstance(cell, dict) for cell in plan["cells"]):
         raise UserError(f"{where}: cells should be a list of flag sets")
     for key, values in plan["grid"].items():
         if not isinstance(values, list) or not values:
             raise UserError(f"{where}: grid {key} needs a list of values")
-    check_range(f"{where}: minutes", plan["minutes"], 0, MOST_MINUTES)
     _check_flags(plan, where)
-    counts = [*plan["seeds"], *plan["nfe_list"], plan["num_samples"]]
-    if not all(isinstance(number, int) and not isinstance(number, bool) for number in counts):
-        raise UserError(f"{where}: seeds, nfe_list and num_samples are whole numbers")
-    check_range(f"{where}: seeds", plan["seeds"], 0, LARGEST_SEED)
-    check_range(f"{where}: nfe_list", plan["nfe_list"], 1, MOST_EVALUATIONS)
-    check_range(f"{where}: num_samples", plan["num_samples"], 2, MOST_IMAGES)
-    if not plan["nfe_list"] or not plan["seeds"]:
-        raise UserError(f"{where}: at least one NFE and one seed are needed")
     combinations = math.prod(len(values) for values in plan["grid"].values())
     count = (combinations + len(plan["cells"])) * len(plan["seeds"])
     if count > MOST_CELLS:
         raise UserError(f"{where}: {shown(count)} cells; at most {MOST_CELLS:,} are allowed")
-    seen = set()
+    folders = set()
     for cell in make_cells(plan):
-        if cell.folder in seen:
+        if cell.folder in folders:
             raise UserError(f"{where}: the cell {cell.title} seed={cell.seed} is there twice")
-        seen.add(cell.folder)
+        folders.add(cell.folder)
+        _check_cell(plan, cell, where)
     return plan
-
-
-def make_cells(plan):
-    """All cells of a plan, seeds innermost."""
-    keys = list(plan["grid"])
-    flag_sets = [dict(zip(keys, v)) for v in itertools.product(*plan["grid"].values())]
-    if plan["cells"] and not keys:
-        flag_sets = []  # the empty product would be one cell of its own
-    return [Cell(flags, seed) for flags in flag_sets + plan["cells"] for seed in plan["seeds"]]
-
-
-def merged(base, flags):
-    """A cell's flags over the base's. A recipe of the cell's own comes between them: it replaces
-    what the base says, and is replaced by what else the cell says."""
-    recipe = RECIPES[flags["recipe"]] if flags.get("recipe") in RECIPES else {}
-    return base | recipe | flags
-
-
-def as_arguments(flags):
-    """{"disc": "patch", "x_flip": False} -> ["--disc=patch", "--no-x_flip"], by each flag's kind:
-    YAML reads on, off and none as other things than the words they are."""
-    arguments = []
-    for key, value in flags.items():
-        default = DEFAULTS.get(key, "")
-        if isinstance(default, bool):
-            yes = str(value).lower() in ("true", "1", "on", "yes")
-            arguments.append(f"--{key}" if yes else f"--no-{key}")
-        elif isinstance(default, list):
-            values = value if isinstance(value, list) else str(value).split()
-            arguments += [f"--{key}", *map(str, values)]
-        else:
-            arguments.append(f"--{key}={as_text(value)}")
-    return arguments
-
-
-def as_text(value):
-    """A flag's value as it stands in titles and arguments."""
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "none" if value is None else str(value)
 
 
 def parse_pairs(texts, flag, split):
     """["a=1", "b=x"] -> {"a": "1", "b": "x"}; with `split`, values are lists at commas. A flag of
     several numbers is written with spaces (`"sigmas=5 2 1 0.5,10 2 1 0.5"`), one of several words
     with plus signs (`augment=color,translation+color`)."""
-    found = {}
+    pairs = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise UserError(f"{flag} {text}: write NAME=VALUE")
-        if key in found:
+        if key in pairs:
             raise UserError(f"{flag} {text}: {key} is there twice")
-        found[key] = value.split(",") if split else value
-    return found
+        pairs[key] = value.split(",") if split else value
+    return pairs
+
+
+def _check_numbers(plan, where):
+    for key, (low, high) in RANGES.items():
+        values = plan[key] if isinstance(plan[key], list) else [plan[key]]
+        kind = (int, float) if key == "minutes" else int
+        if not all(isinstance(v, kind) and not isinstance(v, bool) for v in values):
+            raise UserError(f"{where}: {key} needs whole numbers")
+        check_range(f"{where}: {key}", values, low, high)
+        if not values:
+            raise UserError(f"{where}: {key} needs at least one number")
+    lengths = [key for key in LENGTHS if plan[key]]
+    if len(lengths) > 1:
+        raise UserError(f"{where}: {' and '.join(lengths)} both say how long; leave out one")
 
 
 def _check_flags(plan, where):
-    varied = [*plan["grid"], *(key for cell in plan["cells"] for key in cell)]
+    """Names and kinds of all flags of the plan."""
     for flags in (plan["base"], plan["grid"], *plan["cells"]):
         for key, value in flags.items():
-            if not all(isinstance(one, PLAIN) for one in _flattened(value)):
+            if not _is_plain(value):
                 raise UserError(f"{where}: {key} {shown(value)}: texts and numbers are expected")
-    for key in [*varied, *plan["base"]]:
-        _known(key, {*DEFAULTS, "preset", "recipe"}, f"{where}: unknown flag")
-        if key in SET_BY_ABLATION and not (key == "teacher_ckpt" and key in plan["base"]):
-            raise UserError(f"{where}: {key} is set by the ablation itself")
-        if key == "student_iterations" and plan["minutes"]:
-            raise UserError(f"{where}: {key} and minutes both say how long; leave out one")
-    teachers = {item.name for group in PHASE_GROUPS["teacher"] for item in fields(GROUPS[group])}
-    for key in varied:
-        if key in teachers or key == "preset":
-            raise UserError(f"{where}: {key} belongs to the teacher, which all cells share")
+            _known(key, {*DEFAULTS, "preset", "recipe", "method"}, f"{where}: unknown flag")
+            if key in SET_BY_GRID and not (key == "teacher_ckpt" and flags is plan["base"]):
+                raise UserError(f"{where}: {key} is set by the comparison itself")
+            if key == "method":
+                for name in value if flags is plan["grid"] else [value]:
+                    _known(as_text(name), METHODS, f"{where}: unknown method")
 
 
-def _flattened(value, depth=0):
-    """What is in a value of a flag: a grid lists values, and some values are lists."""
-    if not isinstance(value, list) or depth == 2:
-        return [value]
-    return [one for part in value for one in _flattened(part, depth + 1)]
+def _check_cell(plan, cell, where):
+    """What a cell may vary: not what it shares with others, nor a length that the plan has."""
+    method = method_of(plan, cell)
+    shared = {"preset", *(item.name for item in fields(GROUPS["data"]))} - set(OWN_DATA)
+    if method.needs_teacher:
+        shared |= {item.name for group in TEACHER_GROUPS for item in fields(GROUPS[group])}
+    for key in cell.flags:
+        if key in shared:
+            raise UserError(f"{where}: {key} is the same for all cells; set it in base")
+    # Without a teacher of its own, a cell may find the teacher's length in the base.
+    own = merged(plan["base"], cell.flags) if method.needs_teacher else cell.flags
+    if method.steps_flag in own:
+        for length in LENGTHS:
+            if plan[length]:
+                flag = method.steps_flag
+                raise UserError(f"{where}: {flag} and {length} both say how long; leave out one")
+
+
+def _is_plain(value):
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return isinstance(value, (str, int, float, type(None)))
 
 
 def _known(key, known, message):

@@ -1,158 +1,133 @@
-"""The table of an ablation as Markdown and CSV, and its figure."""
+"""What a comparison leaves: one table as Markdown and CSV, one figure, one sheet of samples."""
 
 import csv
 import statistics
 
 from PIL import Image
 
-from fewstep.studies.compare.plan import as_text
+from fewstep.studies.compare.cells import as_text
+from fewstep.studies.compare.laboratory import STRIP
+from fewstep.studies.evaluate.figures import draw_distance_over_nfe
 from fewstep.studies.evaluate.pictures import labelled_sheet
+from fewstep.studies.evaluate.series import merge_rows
+from fewstep.studies.evaluate.tables import cell_text, distance_title, markdown_table
 from src.utils import save_picture, whole_file
+
+FACTS = ("spread", "detail", "steps", "minutes")  # of a training; means over seeds are reported
+SPREAD = "spread: distance between generated images over that of real ones (1 is right)"
 
 
 def write_report(laboratory, results):
-    """Write table, figure and sheet of the results so far to the laboratory's folder; returns the
-    table. results: (cell, score or None, why it failed or None)."""
-    plan, folder, baseline = laboratory.plan, laboratory.folder, laboratory.baseline
-    nfes, space = plan["nfe_list"], laboratory.scorer.space.name
-    flags = list(dict.fromkeys(key for cell, _, _ in results for key in cell.flags)) or ["cell"]
-    rows = summarise(results, flags, nfes)
-    table = markdown(rows, flags, nfes, baseline, space, laboratory.reference_count)
-    with whole_file(folder / "ablation.md") as temporary:
-        temporary.write_text(table)
-    write_csv(rows, flags, nfes, folder / "ablation.csv")
-    draw(rows, nfes, baseline, space, folder / "ablation.png")
-    strips = []
-    for title, path in laboratory.strips(results):
-        with Image.open(path) as picture:
-            strips.append((title, picture.convert("RGB")))
-    save_picture(labelled_sheet(strips), folder / "samples.png")
+    """Write compare.md, .csv, .png and samples.png of the results so far, (cell, score or None, why
+    it failed or None) each, to the laboratory's folder. Returns the table."""
+    folder, nfes, space = laboratory.folder, laboratory.plan["nfe_list"], laboratory.spaces[0]
+    families = summarise(results, space.name, nfes[0])
+    named = {"name": space.name, "is_fid": space.is_fid}
+    table = markdown(families, nfes, named, laboratory.baseline, notes(laboratory))
+    with whole_file(folder / "compare.md") as temporary:
+        temporary.write_text(table, encoding="utf-8")
+    write_csv(families, nfes, space.name, folder / "compare.csv")
+    rows = [*laboratory.baseline, *(row for family in families for row in family["rows"])]
+    draw_distance_over_nfe(rows, named, laboratory.plan["num_samples"], folder / "compare.png")
+    save_picture(samples_sheet(laboratory, results), folder / "samples.png")
     return table
 
 
-def summarise(results, flags, nfes):
-    """One row a flag set from results (cell, score or None, why it failed or None).
-
-    flags: names of the varied flags. Returns dicts; distances are (mean, sd or None) over seeds.
-    """
-    groups = {}
-    for cell, score, failure in results:
-        groups.setdefault(cell.title, []).append((cell, score, failure))
-    rows = []
-    for entries in groups.values():
+def summarise(results, space, first_nfe):
+    """A dict for each flag set, best first at an NFE, what failed last: its "flags" as texts,
+    "rows" of scores over its seeds, how many "seeds", why some "failed", and the `FACTS`."""
+    names = list(dict.fromkeys(key for cell, _, _ in results for key in cell.flags)) or ["cell"]
+    families = []
+    for title in dict.fromkeys(cell.title for cell, _, _ in results):
+        entries = [entry for entry in results if entry[0].title == title]
+        flags = entries[0][0].flags or {"cell": title}
         scores = [score for _, score, _ in entries if score]
+        family = {"title": title, "seeds": len(scores)}
+        family["flags"] = {key: as_text(flags[key]) if key in flags else "" for key in names}
         failures = [failure for _, _, failure in entries if failure]
-        cell = entries[0][0]
-        told = cell.flags or {"cell": cell.title}
-        row = {"flags": {key: as_text(told[key]) if key in told else "" for key in flags}}
-        row["seeds"], row["failed"] = len(scores), "; ".join(dict.fromkeys(failures))
-        for key in ("steps", "minutes", "spread", "detail"):
+        family["failed"] = "; ".join(dict.fromkeys(failures))
+        for key in FACTS:
             known = [score[key] for score in scores if score.get(key) is not None]
-            row[key] = statistics.mean(known) if known else None
-        for nfe in nfes:
-            row[nfe] = mean_sd([score["distance"][str(nfe)] for score in scores])
-        rows.append(row)
-    return rows
+            family[key] = statistics.mean(known) if known else None
+        family["rows"] = [merge_rows(rows) for rows in zip(*(score["rows"] for score in scores))]
+        families.append(family)
+
+    def rank(family):
+        return distance(family, first_nfe, space)["mean"] if family["seeds"] else float("inf")
+
+    return sorted(families, key=rank)
 
 
-def mean_sd(values):
-    """(mean, standard deviation) of a list; the latter None for one value, both for none."""
-    if not values:
-        return None, None
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
+def distance(family, nfe, space):
+    """{"mean", "sd", "values"} of a flag set at an NFE, None where all its seeds failed."""
+    scores = [row["scores"][space]["frechet"] for row in family["rows"] if row["nfe"] == nfe]
+    return scores[0] if scores else None
 
 
-def markdown(rows, flags, nfes, baseline, space_name, reference_count):
-    """The table: cells from best to worst at the first NFE, then teacher and floor."""
-    distances = [f"NFE {nfe}" for nfe in nfes]
-    head = [*flags, *distances, "spread", "steps", "min", "seeds"]
-    lines = [
-        f"Fréchet distance in `{space_name}` (not FID) to {reference_count} held-out images, mean ±"
-        " sd over seeds where there are several:",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
-    ]
-    for row in ordered(rows, nfes):
-        cells = [f"`{value}`" if value else "" for value in row["flags"].values()]
-        if row["seeds"]:
-            cells += [_plus_minus(*row[nfe]) for nfe in nfes]
-            cells += [_number(row["spread"], 2), _number(row["steps"], 0)]
-            cells += [_number(row["minutes"], 1), str(row["seeds"])]
-        else:
-            cells += ["failed"] + [""] * (len(nfes) + 3)
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "spread: distance between generated images over that of real ones (1 is right)",
-        "",
-    ]
-    for title, values in baseline.items():
-        told = ", ".join(f"{key}: {value:.2f}" for key, value in values.items())
-        lines.append(f"- {title}: {told}")
-    for row in rows:
-        if row["failed"]:
-            name = " ".join(f"{k}={v}" for k, v in row["flags"].items())
-            lines.append(f"- {name} failed: {row['failed']}")
+def markdown(families, nfes, space, baseline, notes):
+    """The table, and below it the floor, the teacher, what failed, and `notes`."""
+    header = [*families[0]["flags"], *(f"NFE {nfe}" for nfe in nfes)]
+    header += ["spread", "steps", "min", "seeds"]
+    rows = []
+    for family in families:
+        row = [f"`{value}`" if value else "" for value in family["flags"].values()]
+        row += [cell_text(distance(family, nfe, space["name"])) or "failed" for nfe in nfes]
+        digits = {"spread": 2, "steps": 0, "minutes": 1}
+        values = [(family[key], places) for key, places in digits.items()]
+        row += ["" if value is None else f"{value:,.{places}f}" for value, places in values]
+        rows.append([*row, str(family["seeds"])])
+    lines = [f"{distance_title(space)}, mean ± sd over seeds where there are several:"]
+    lines += ["", markdown_table(header, rows), ""]
+    for row in baseline:
+        floor = f" (the floor, n = {row['count']})" if row["model"] == "real" else ""
+        lines.append(
+            f"- {row['images']}{floor}: {cell_text(row['scores'][space['name']]['frechet'])}"
+        )
+    lines += [f"- {note}" for note in notes]
+    failed = [family for family in families if family["failed"]]
+    lines += [f"- {family['title']} failed: {family['failed']}" for family in failed]
     return "\n".join(lines) + "\n"
 
 
-def write_csv(rows, flags, nfes, path):
+def notes(laboratory):
+    """Sentences on what the numbers are."""
+    plan, held_out = laboratory.plan, laboratory.reference_count
+    sentences = [f"{plan['num_samples']} samples each against {held_out} held-out images", SPREAD]
+    if laboratory.is_mixed and plan["minutes"]:
+        minutes = laboratory.teacher_seconds() / 60
+        extra = f"{minutes:.1f} min more: those of the teacher"
+        extra = extra if plan["count_teacher"] else "no minutes more for that"
+        sentences.append(f"min: of a cell's own training; cells without a teacher had {extra}")
+    return sentences
+
+
+def write_csv(families, nfes, space, path):
     """The same rows for a spreadsheet."""
-    head = [*flags, *(f"nfe{nfe}_{part}" for nfe in nfes for part in ("mean", "sd"))]
-    head += ["spread", "detail", "steps", "minutes", "seeds", "failed"]
+    records = []
+    for family in families:
+        record = dict(family["flags"])
+        for nfe in nfes:
+            score = distance(family, nfe, space) or {}
+            record |= {f"nfe{nfe}_{part}": score.get(part) for part in ("mean", "sd")}
+        records.append(record | {key: family[key] for key in (*FACTS, "seeds", "failed")})
     with whole_file(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        for row in ordered(rows, nfes):
-            distances = [value for nfe in nfes for value in row[nfe]]
-            rest = [row[key] for key in head[len(flags) + 2 * len(nfes) :]]
-            cells = [*row["flags"].values(), *distances, *rest]
-            writer.writerow(["" if value is None else value for value in cells])
+        writer = csv.DictWriter(file, records[0])
+        writer.writeheader()
+        writer.writerows(records)
 
 
-def draw(rows, nfes, baseline, space_name, path):
-    """One line of dots a cell, one colour an NFE, with the baselines as vertical lines."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import ScalarFormatter
-
-    rows = [row for row in ordered(rows, nfes) if row["seeds"]][::-1]
-    figure, axis = pyplot.subplots(figsize=(8, 1.6 + 0.32 * len(rows)))
-    for index, nfe in enumerate(nfes):
-        means = [row[nfe][0] for row in rows]
-        errors = [row[nfe][1] or 0 for row in rows]
-        places = [place + 0.12 * (index - (len(nfes) - 1) / 2) for place in range(len(rows))]
-        axis.errorbar(means, places, xerr=errors, fmt="o", markersize=4, label=f"NFE {nfe}")
-    lines = [
-        (f"{title}, {key}", v) for title, known in baseline.items() for key, v in known.items()
-    ]
-    for style, (label, value) in zip(("-", "--", ":", "-."), lines):
-        axis.axvline(value, color="grey", linestyle=style, linewidth=1, label=label)
-    names = [" ".join(f"{k}={v}" for k, v in row["flags"].items() if v) for row in rows]
-    axis.set_yticks(range(len(rows)), names or [], fontsize=8)
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(ScalarFormatter())
-    axis.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "235" else "")
-    axis.tick_params(axis="x", which="minor", labelsize=7)
-    axis.set_xlabel(f"Fréchet distance in {space_name} (lower is better)")
-    axis.grid(axis="x", alpha=0.3, which="both")
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=120, bbox_inches="tight")
-    pyplot.close(figure)
-
-
-def ordered(rows, nfes):
-    """From best to worst at the first NFE; what failed comes last."""
-    return sorted(rows, key=lambda row: (row[nfes[0]][0] is None, row[nfes[0]][0] or 0))
-
-
-def _plus_minus(mean, sd):
-    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
-
-
-def _number(value, digits):
-    return "" if value is None else f"{value:,.{digits}f}"
+def samples_sheet(laboratory, results):
+    """Samples from the same noise: a row for the teacher and for each cell that has a score."""
+    title = f"teacher, NFE {laboratory.settings.teacher.teacher_steps}"
+    pictures = {title: laboratory.folder / f"teacher_{STRIP}"}
+    for cell, score, _ in results:
+        if score:
+            value = score["rows"][0]["scores"][laboratory.spaces[0].name]["frechet"]["mean"]
+            title = f"{cell.title} seed={cell.seed}, NFE {score['rows'][0]['nfe']}: {value:.1f}"
+            pictures[title] = laboratory.place(cell) / STRIP
+    strips = []
+    for title, picture in pictures.items():
+        if picture.exists():
+            with Image.open(picture) as image:
+                strips.append((title, image.convert("RGB")))
+    return labelled_sheet(strips)

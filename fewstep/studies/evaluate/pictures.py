@@ -33,8 +33,8 @@ def strip_of(pixels):
 
 def labelled_sheet(strips, label_height=16):
     """Strips of pictures, (title, PIL image) each, below each other under their titles."""
-    width = max(strip.width for _, strip in strips)
-    height = sum(strip.height + label_height for _, strip in strips)
+    width = max((strip.width for _, strip in strips), default=1)
+    height = max(1, sum(strip.height + label_height for _, strip in strips))
     sheet = Image.new("RGB", (width, height), "white")
     draw, top = ImageDraw.Draw(sheet), 0
     for title, strip in strips:

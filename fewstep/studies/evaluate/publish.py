@@ -22,11 +22,11 @@ PATHS += ("teacher_ckpt",)
 COMPARED = 8  # generated images that are shown with their nearest training images
 
 
-def publish(content, shown, comparison, subjects, output, hide_real=False):
+def publish(content, first_images, comparison, subjects, output, hide_real=False):
     """Write scores.json, scores.md, the pictures and report.html into the folder `output`.
 
-    content: what scores.json holds. shown: {row title: uint8 images}. hide_real: no real image goes
-    into the report or any picture.
+    content: what scores.json holds. first_images: {row title: uint8 images of the first seed}.
+    hide_real: no real image goes into the report or any picture.
     """
     for path in output.glob("*"):
         if OWN_PICTURES.fullmatch(path.name):
@@ -34,28 +34,25 @@ def publish(content, shown, comparison, subjects, output, hide_real=False):
     write_json(output / "scores.json", content)
     with whole_file(output / "scores.md") as temporary:
         temporary.write_text(markdown(content), encoding="utf-8")
-    draw_distance_over_nfe(content, output / "distance_over_nfe.svg")
+    space = content["spaces"][0]
+    figure = output / "distance_over_nfe.svg"
+    draw_distance_over_nfe(content["rows"], space, content["num_samples"], figure)
     generated = {row["images"]: row for row in content["rows"] if row["model"] != "real"}
-    strips = [(title, strip_of(shown[title])) for title in generated]
+    strips = [(title, strip_of(first_images[title])) for title in generated]
     save_picture(labelled_sheet(strips), output / "sheet.png")
     sheets = []
     for title, row in generated.items():
         name = f"{row['model']}_nfe={row['nfe']}.png".replace(" ", "_")
-        sheet = picture_sheet(shown[title][:SHEET_IMAGES], SHEET_COLUMNS)
+        sheet = picture_sheet(first_images[title][:SHEET_IMAGES], SHEET_COLUMNS)
         save_picture(sheet, output / name)
         sheets.append((title, output / name))
-    distance = distance_title(content["spaces"][0])
     sections = [
-        ("Distance over NFE", "", [(distance, output / "distance_over_nfe.svg")]),
-        (
-            "The same noise at each NFE",
-            "Each column starts from one noise image.",
-            strips,
-        ),
+        ("Distance over NFE", "", [(distance_title(space), figure)]),
+        ("The same noise at each NFE", "Each column starts from one noise image.", strips),
         ("Samples", "Not chosen: the first ones of the first seed.", sheets),
     ]
     if not hide_real:
-        sections += _with_real_images(generated, shown, comparison, output)
+        sections += _with_real_images(generated, first_images, comparison, output)
     if subjects.record:
         curves = output / "training_curves.png"
         draw_curves(read_rows(subjects.checkpoint.with_name("log.jsonl")), curves)
@@ -75,23 +72,25 @@ def _configuration(subjects):
     return groups
 
 
-def _with_real_images(generated, shown, comparison, output):
+def _with_real_images(generated, first_images, comparison, output):
     """Report sections that show real images: some as they are, and the nearest training images."""
-    (real,) = [title for title in shown if title not in generated]
-    save_picture(picture_sheet(shown[real][:SHEET_IMAGES], SHEET_COLUMNS), output / "real.png")
+    (real,) = [title for title in first_images if title not in generated]
+    save_picture(
+        picture_sheet(first_images[real][:SHEET_IMAGES], SHEET_COLUMNS), output / "real.png"
+    )
     pictures = []
     for title, row in generated.items():
         if row["model"] != "student":
             continue
-        images = shown[title][:COMPARED]
-        found = comparison.nearest_training(images)
-        grid = np.concatenate([images, *(nearest for _, nearest in found)])
+        images = first_images[title][:COMPARED]
+        nearest = comparison.nearest_training(images)
+        grid = np.concatenate([images, *(training for _, training in nearest)])
         path = output / f"nearest_nfe={row['nfe']}.png"
         save_picture(picture_sheet(grid, len(images)), path)
         pictures.append((title, path))
-    names = " and ".join(name for name, _ in found)
+    names = " and ".join(name for name, _ in nearest)
     text = f"Generated images, below each its nearest training images by {names}."
     return [
-        ("Real training images", "", [("what the training was shown", output / "real.png")]),
+        ("Real training images", "", [("what the training learns from", output / "real.png")]),
         ("Nearest training images", text, pictures),
     ]

@@ -1,10 +1,10 @@
-"""What is evaluated: the student and the teacher of a run or of a checkpoint, and the images."""
+"""What is evaluated: the model and the teacher of a run or of a checkpoint, and the images."""
 
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from custom_model import MODEL_DEFAULTS, create_custom_model
+from custom_model import create_custom_model
 from fewstep.engine.checkpoints import check_identity
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import make_settings, settings_from_json
@@ -17,8 +17,8 @@ LEAST = 4  # of each kind: what the classifier needs to train on some and be tes
 
 
 class Subjects(NamedTuple):
-    """Models (`teacher` None: not asked for), image sets, settings (with the data flags), and the
-    record of the run ({} for a bare checkpoint)."""
+    """Models (`student`: the one that is scored; `teacher` None: not asked for), image sets,
+    settings (with the data flags), and the record of the run ({} for a bare checkpoint)."""
 
     name: str
     checkpoint: Path
@@ -41,34 +41,48 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
         source = {"data": "folder"} if "data_root" in data_flags else {}
         data_flags = source | data_flags | {"batch_size": 2}  # nothing is trained
     settings = make_settings(flat(settings.as_dict()) | data_flags)
-    if teacher == "" and not run_dir:
-        raise UserError("--teacher: a bare checkpoint does not know its teacher; --teacher FILE")
-    if teacher == "":
-        teacher = teacher_of(run_dir, record)
     checkpoint = Path(run_dir) / "final_model.pt" if run_dir else Path(ckpt_path)
     if run_dir and not checkpoint.is_file():
         raise UserError(f"{run_dir}: it has no student yet; let train.py go on with it")
+    teacher = _teacher_file(teacher, run_dir, record)
     student = load_model(checkpoint, create_custom_model, device)
-    taught = load_model(teacher, create_custom_model, device) if teacher else None
+    teacher_model = load_model(teacher, create_custom_model, device) if teacher else None
     images = _opened_images(settings)
     for identity in record.get("identities", {}).values():
         check_identity(run_dir, identity, {"images": images.train.digest})
     if run_dir and not record.get("finished"):
         print(f"{run_dir}: the run is not finished; its newest networks are scored")
     name = Path(run_dir).name if run_dir else str(checkpoint)
-    return Subjects(name, checkpoint, student, taught, images, settings, record)
+    return Subjects(name, checkpoint, student, teacher_model, images, settings, record)
+
+
+def has_levels(model):
+    """Whether a model samples along few-step noise levels of its own, which can be tuned."""
+    return getattr(model, "sampler", None) == "few_step"
 
 
 def fingerprint(checkpoint):
-    """Which student scores belong to: {"weights_sha256": ..., "few_step_sigmas": levels}."""
+    """Which model scores belong to: {"weights_sha256": ..., "few_step_sigmas": levels, or None of
+    a model that has none}."""
     config = read_json(Path(checkpoint).with_name("model_config.json"))
-    levels = config.get("few_step_sigmas", MODEL_DEFAULTS["few_step_sigmas"])
-    return {"weights_sha256": file_digest(checkpoint).hex(), "few_step_sigmas": levels}
+    digest = file_digest(checkpoint).hex()
+    return {"weights_sha256": digest, "few_step_sigmas": config.get("few_step_sigmas")}
 
 
 def data_fields():
     """The fields of the settings that say which images there are."""
     return [item for item in fields(Data) if item.name != "batch_size"]
+
+
+def _teacher_file(teacher, run_dir, record):
+    if teacher != "":
+        return teacher
+    if not run_dir:
+        raise UserError("--teacher: a bare checkpoint does not know its teacher; --teacher FILE")
+    path = teacher_of(run_dir, record)
+    if not path.is_file():
+        raise UserError(f"--teacher: {run_dir} has none ({path}); leave it out, or --teacher FILE")
+    return path
 
 
 def _opened_images(settings):

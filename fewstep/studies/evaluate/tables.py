@@ -1,8 +1,6 @@
-"""Which scores a table shows and how, and their means over seeds."""
+"""Which scores a table shows and how: as Markdown, with a sentence on what each number is."""
 
 import re
-
-import numpy as np
 
 from fewstep.scores import distance_name
 from fewstep.scores.comparison import PIXELS
@@ -43,21 +41,6 @@ def without_folders(text):
     return re.sub(r"(\S*[/\\])+", "", text)
 
 
-def over_seeds(scores):
-    """A list of {space: {score: value}} -> {space: {score: {"mean", "sd", "values"}}}.
-
-    The standard deviation is the sample's, None for a single seed.
-    """
-    merged = {}
-    for space in scores[0]:
-        merged[space] = {}
-        for key in scores[0][space]:
-            values = [one[space][key] for one in scores]
-            sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            merged[space][key] = {"mean": float(np.mean(values)), "sd": sd, "values": values}
-    return merged
-
-
 def tables(content):
     """`scores.json` -> [(title, header, rows)] of texts: a table for each space and for pixels."""
     made = []
@@ -65,9 +48,13 @@ def tables(content):
         # Outside Inception's features neither distance has the name that everyone knows it by.
         kernel = ("KID × 1000", 1000, 2, "0") if space["is_fid"] else ("kernel distance", 1, 1, "0")
         columns = {"frechet": (distance_title(space), 1, 2, "the floor"), "kid": kernel}
-        columns |= FEATURE_COLUMNS
-        made.append((f"In {space['name']}", *_table(content["rows"], space["name"], columns)))
-    made.append(("In pixels", *_table(content["rows"], PIXELS, PIXEL_COLUMNS, rates=True)))
+        header, rows = _table(content["rows"], space["name"], columns | FEATURE_COLUMNS)
+        made.append((f"In {space['name']}", header, rows))
+    header, rows = _table(content["rows"], PIXELS, PIXEL_COLUMNS)
+    rates = [row["images_per_second"] for row in content["rows"]]
+    for row, rate in zip(rows, [*rates, None]):
+        row.append("" if rate is None else f"{rate:.1f}")
+    made.append(("In pixels", [*header, "images/s"], rows))
     return made
 
 
@@ -75,10 +62,22 @@ def markdown(content):
     """All tables as Markdown, each with how to read it."""
     parts = [content["reference"]]
     for title, header, rows in tables(content):
-        lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
-        parts.append(f"**{title}**\n\n" + "\n".join(lines))
+        parts.append(f"**{title}**\n\n{markdown_table(header, rows)}")
     parts.append(notes(content))
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(header, rows):
+    """Lists of texts -> a Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
+
+
+def cell_text(score, factor=1, digits=2):
+    """{"mean", "sd"} of a score -> `4.20 ± 0.10`; "" for None."""
+    if score is None:
+        return ""
+    text = f"{score['mean'] * factor:.{digits}f}"
+    return text if score["sd"] is None else f"{text} ± {score['sd'] * factor:.{digits}f}"
 
 
 def notes(content):
@@ -100,28 +99,16 @@ def notes(content):
     )
 
 
-def _table(rows, space, columns, rates=False):
-    present = [key for key in columns if any(key in row["scores"][space] for row in rows)]
-    header = ["images", "n", *(columns[key][0] for key in present), *(["images/s"] * rates)]
-    best = ["*best*", "", *(columns[key][3] for key in present), *([""] * rates)]
-    body = [
-        [
-            row["images"],
-            str(row["count"]),
-            *(_value(row["scores"][space].get(key), *columns[key][1:3]) for key in present),
-            *([_rate(row["images_per_second"])] * rates),
-        ]
-        for row in rows
-    ]
-    return header, [*body, best]
-
-
-def _rate(images_per_second):
-    return "" if images_per_second is None else f"{images_per_second:.1f}"
-
-
-def _value(score, factor, digits):
-    if score is None:
-        return ""
-    text = f"{score['mean'] * factor:.{digits}f}"
-    return text if score["sd"] is None else f"{text} ± {score['sd'] * factor:.{digits}f}"
+def _table(rows, space, columns):
+    """(header, rows) of the columns that some row has a score for; the last row says what is
+    best."""
+    used = {
+        key: columns[key] for key in columns if any(key in row["scores"][space] for row in rows)
+    }
+    body = []
+    for row in rows:
+        scores = row["scores"][space]
+        values = [cell_text(scores.get(k), factor, n) for k, (_, factor, n, _) in used.items()]
+        body.append([row["images"], str(row["count"]), *values])
+    best = ["*best*", "", *(best for *_, best in used.values())]
+    return ["images", "n", *(title for title, *_ in used.values())], [*body, best]

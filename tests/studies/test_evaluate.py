@@ -4,22 +4,23 @@ import io
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from PIL import Image
 
+from fewstep.scores import two_sample
 from fewstep.studies.evaluate import main as evaluate
 from src.utils import UserError, file_digest, read_json
 from tests.stand_in import save_stand_in
+from tests.studies.programs import run_fewstep, train_in_process
 
-ROOT = Path(__file__).resolve().parents[1]
 TRAIN = (
     "--preset tiny --data synthetic --synthetic_count 32 --batch_size 4 --device cpu"
     " --num_iterations 5 --student_iterations 5 --warmup 1 --disc_warmup 1 --disc_channels 8"
-    " --log_interval 2 --teacher_steps 2 --save_dir run --export_dir run/export --cache_dir cache"
+    " --log_interval 2 --best_images 4 --teacher_steps 2 --save_dir run --export_dir run/export"
+    " --cache_dir cache"
 ).split()
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -30,19 +31,12 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     flags = "--run_dir run --teacher --teacher_nfe_list 2 --num_samples 12 --seeds 1 2 --device cpu"
     flags += " --features random --tune --tune_samples 4"
-    for command in (["train.py", *TRAIN], ["-m", "fewstep", "evaluate", *flags.split()]):
-        result = run(folder, command)
-        assert result.returncode == 0, result.stderr[-2000:]
-    (folder / "output.txt").write_text(result.stdout)
+    assert train_in_process(TRAIN, folder=folder)[0] == 0
+    with patch.object(two_sample, "LEAST_STEPS", 2):  # how well it learns is tested elsewhere
+        code, output = run_fewstep(["evaluate", *flags.split()], folder)
+    assert code == 0, output
+    (folder / "output.txt").write_text(output)
     return folder
-
-
-def run(folder, command):
-    return subprocess.run(
-        [sys.executable, *(command if command[0] == "-m" else [ROOT / command[0], *command[1:]])],
-        cwd=folder, capture_output=True, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
 
 
 def test_rows_and_scores(folder):
@@ -81,8 +75,8 @@ def test_inception_and_random_features_side_by_side(folder):
     save_stand_in(folder / "weights.pt")
     flags = "--run_dir run --num_samples 6 --nfe_list 1 --seeds 1 --device cpu --no_auc"
     flags += " --features inception random --fid_weights weights.pt --output_dir both"
-    result = run(folder, ["-m", "fewstep", "evaluate", *flags.split()])
-    assert result.returncode == 0, result.stderr
+    code, output = run_fewstep(["evaluate", *flags.split()], folder)
+    assert code == 0, output
     inception, random, _ = (folder / "both" / "scores.md").read_text().split("\n\n**")[1:]
     assert "| FID | KID × 1000 |" in inception
     assert "| Fréchet distance in random-conv-v1 (not FID) | kernel distance |" in random
@@ -104,28 +98,23 @@ def test_the_report_is_one_file(folder):
 def test_real_images_can_be_kept_out(folder):
     flags = "--run_dir run --num_samples 4 --nfe_list 1 --seeds 1 --device cpu --hide_real"
     flags += " --features random --no_auc --output_dir shared"
-    assert run(folder, ["-m", "fewstep", "evaluate", *flags.split()]).returncode == 0
+    assert run_fewstep(["evaluate", *flags.split()], folder)[0] == 0
     names = {path.name for path in (folder / "shared").iterdir()}
     assert "real.png" not in names and not any(name.startswith("nearest") for name in names)
     page = (folder / "shared" / "report.html").read_text()
     assert "Nearest training images" not in page
-    shown = re.findall(r'alt="([^"]*)"', page)
+    titles = re.findall(r'alt="([^"]*)"', page)
     expected = ["Distance over NFE", "The same noise at each NFE", "Samples", "Training"]
-    assert [title.split(":")[0] for title in shown] == expected
+    assert [title.split(":")[0] for title in titles] == expected
 
 
 def test_a_later_evaluation_leaves_no_picture_of_an_earlier_one(folder):
     flags = "--run_dir run --num_samples 4 --seeds 1 --device cpu --features random --no_auc"
     flags += " --output_dir twice"
-    assert (
-        run(
-            folder, ["-m", "fewstep", "evaluate", *flags.split(), "--nfe_list", "1", "2"]
-        ).returncode
-        == 0
-    )
+    assert run_fewstep(["evaluate", *flags.split(), "--nfe_list", "1", "2"], folder)[0] == 0
     (folder / "twice" / "mine.png").write_bytes(b"not of this program")
     hidden = [*flags.split(), "--nfe_list", "1", "--hide_real"]
-    assert run(folder, ["-m", "fewstep", "evaluate", *hidden]).returncode == 0
+    assert run_fewstep(["evaluate", *hidden], folder)[0] == 0
     pictures = {path.name for path in (folder / "twice").glob("*.png")}
     assert pictures == {"sheet.png", "student_nfe=1.png", "training_curves.png", "mine.png"}
     page = (folder / "twice" / "report.html").read_text()
@@ -135,26 +124,50 @@ def test_a_later_evaluation_leaves_no_picture_of_an_earlier_one(folder):
 def test_what_cannot_end_well_is_said_before_the_work(folder):
     (folder / "file").write_text("in the way")
     flags = "--run_dir run --num_samples 1000 --device cpu --output_dir file".split()
-    result = run(folder, ["-m", "fewstep", "evaluate", *flags])
-    assert result.returncode == 2 and "file" in result.stderr and "NFE" not in result.stdout
-    flags = "--ckpt_path run/teacher/model.pt --data synthetic --synthetic_count 32 --tune"
-    result = run(
-        folder,
-        ["-m", "fewstep", "evaluate", *flags.split(), "--device", "cpu", "--features", "random"],
+    code, output = run_fewstep(["evaluate", *flags], folder)
+    assert code == 2 and "file" in output and "NFE" not in output
+
+
+@pytest.mark.parametrize("command", ["tune", "evaluate --tune"])
+def test_a_model_without_levels_cannot_be_tuned(folder, command):
+    flags = f"{command} --ckpt_path run/teacher/model.pt --data synthetic --synthetic_count 32"
+    flags += " --device cpu --features random"
+    code, output = run_fewstep(flags.split(), folder)
+    assert code == 2 and output.splitlines()[-1] == (
+        "error: run/teacher/model.pt: not a few-step student, so it has no noise levels to tune"
     )
-    assert result.returncode == 2 and "is a teacher; name a student" in result.stderr
+
+
+def test_another_kind_of_model_is_scored_too(folder):
+    """The teacher's ODE sampler in the place of any model that has no few-step levels."""
+    flags = "evaluate --ckpt_path run/teacher/model.pt --data synthetic --synthetic_count 32"
+    flags += " --num_samples 4 --nfe_list 2 --seeds 1 --device cpu --features random --no_auc"
+    code, output = run_fewstep([*flags.split(), "--output_dir", "other_kind"], folder)
+    assert code == 0, output
+    rows = read_json(folder / "other_kind" / "scores.json")["rows"]
+    assert [row["images"] for row in rows] == ["real training images", "model, NFE 2"]
+
+
+def test_tune_alone_writes_levels_and_prints_before_and_after(folder):
+    shutil.copytree(folder / "run" / "export", folder / "tuned")
+    flags = "tune --ckpt_path tuned/best_model.pt --data synthetic --synthetic_count 32"
+    flags += " --num_samples 4 --nfe_list 1 --device cpu --features random --output_dir tuned"
+    code, output = run_fewstep(flags.split(), folder)
+    assert code == 0 and "NFE 1: levels" in output and "->" in output, output
+    levels = read_json(folder / "tuned" / "tuning.json")["levels"]["1"]["after"]
+    assert read_json(folder / "tuned" / "model_config.json")["few_step_sigmas"]["1"] == levels
 
 
 def test_training_again_keeps_levels_that_belong_to_the_weights(folder):
     tuned = read_json(folder / "run" / "model_config.json")
-    assert run(folder, ["train.py", *TRAIN]).returncode == 0
+    assert train_in_process(TRAIN, folder=folder)[0] == 0
     for place in ("run", "run/export"):
         assert read_json(folder / place / "model_config.json") == tuned
     # another student has the levels that it was trained at
     longer = [*TRAIN, "--student_iterations", "6", "--phase", "add", "--save_dir", "longer"]
     longer += ["--teacher_ckpt", "run/teacher/model.pt"]
     shutil.copytree(folder / "run" / "export", folder / "other")
-    assert run(folder, ["train.py", *longer, "--export_dir", "other"]).returncode == 0
+    assert train_in_process([*longer, "--export_dir", "other"], folder=folder)[0] == 0
     assert read_json(folder / "other" / "model_config.json")["few_step_sigmas"]["1"] == [5.0]
 
 
@@ -162,8 +175,8 @@ def test_a_checkpoint_alone(folder):
     flags = "--ckpt_path run/export/best_model.pt --data synthetic --synthetic_count 32"
     flags += " --num_samples 4 --nfe_list 2 --seeds 1 --device cpu --features random"
     flags += " --no_auc --cache_dir cache"
-    result = run(folder, ["-m", "fewstep", "evaluate", *flags.split()])
-    assert result.returncode == 0, result.stderr
+    code, output = run_fewstep(["evaluate", *flags.split()], folder)
+    assert code == 0, output
     content = read_json(folder / "results" / "evaluation" / "scores.json")
     assert [row["images"] for row in content["rows"]] == ["real training images", "student, NFE 2"]
 
@@ -199,12 +212,12 @@ def test_mistakes_are_named(tmp_path, monkeypatch, flags, message):
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     paths = [Path(place) / name for place in os.environ["PATH"].split(":") for name in BROWSERS]
-    found = [path for path in paths if path.is_file()]
-    if not found:
+    installed = [path for path in paths if path.is_file()]
+    if not installed:
         pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
     with api.sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=str(found[0]), args=flags)
+        browser = playwright.chromium.launch(executable_path=str(installed[0]), args=flags)
         yield browser
         browser.close()
 
@@ -215,10 +228,10 @@ def test_the_report_in_a_browser(folder, browser, width, scheme):
         viewport={"width": width, "height": 800}, offline=True, color_scheme=scheme
     )
     page = context.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages, requests = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto((folder / "run" / "evaluation" / "report.html").as_uri())
     for group in page.query_selector_all("summary"):
         group.click()
@@ -230,8 +243,8 @@ def test_the_report_in_a_browser(folder, browser, width, scheme):
         .filter(e => !e.closest('.wide') && e.getBoundingClientRect().right > innerWidth + 1)
         .map(e => e.outerHTML.slice(0, 80))"""
     )
-    assert overflowing == [] and said == []
-    assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert overflowing == [] and messages == []
+    assert all(url.startswith(("file:", "data:")) for url in requests)
     shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
     assert shot.width == width and len(shot.convert("RGB").getcolors(2**24)) > 100
     context.close()

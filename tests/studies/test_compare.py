@@ -1,4 +1,4 @@
-"""`fewstep compare`: what a plan means, and a small ablation from end to end."""
+"""`fewstep compare`: what a plan means, and a small comparison from end to end."""
 
 import csv
 import os
@@ -11,24 +11,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewstep.runs.estimate import StepSeconds
+from custom_model import MODEL_DEFAULTS, create_custom_model
 from fewstep.runs.presets import PRESETS
-from fewstep.studies.compare import laboratory
+from fewstep.studies import training
+from fewstep.studies.compare import laboratory, lengths
+from fewstep.studies.compare.cells import Cell, as_arguments, make_cells, merged, training_flags
 from fewstep.studies.compare.laboratory import Laboratory
-from fewstep.studies.compare.main import attempt, parse
-from fewstep.studies.compare.plan import (
-    Cell,
-    as_arguments,
-    complete_plan,
-    make_cells,
-    merged,
-    parse_pairs,
-    read_plan,
-)
-from fewstep.studies.compare.report import markdown, mean_sd, summarise
-from src.utils import UserError, write_json
+from fewstep.studies.compare.main import attempt, main, parse
+from fewstep.studies.compare.plan import complete_plan, parse_pairs, read_plan
+from fewstep.studies.compare.report import markdown, summarise
+from fewstep.studies.evaluate.series import score_row
+from src.utils import UserError, save_model, write_json
+from tests.studies.programs import train_in_process
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_grid_is_every_combination_with_every_seed():
@@ -58,11 +54,13 @@ def test_flags_become_arguments_by_their_kind():
         "--disc_spectral=on",
         "--penalty=none",
     ]
-    told = parse_pairs(["sigmas=4 2 1 0.5,9 2 1 0.5", "disc_spectral=on,off"], "--grid", split=True)
-    assert told == {"sigmas": ["4 2 1 0.5", "9 2 1 0.5"], "disc_spectral": ["on", "off"]}
-    assert as_arguments({"sigmas": told["sigmas"][1]}) == "--sigmas 9 2 1 0.5".split()
-    told = parse_pairs(["preset=tiny", "x_flip=false"], "--base", split=False)
-    assert as_arguments(told) == ["--preset=tiny", "--no-x_flip"]
+    pairs = parse_pairs(
+        ["sigmas=4 2 1 0.5,9 2 1 0.5", "disc_spectral=on,off"], "--grid", split=True
+    )
+    assert pairs == {"sigmas": ["4 2 1 0.5", "9 2 1 0.5"], "disc_spectral": ["on", "off"]}
+    assert as_arguments({"sigmas": pairs["sigmas"][1]}) == "--sigmas 9 2 1 0.5".split()
+    pairs = parse_pairs(["preset=tiny", "x_flip=false"], "--base", split=False)
+    assert as_arguments(pairs) == ["--preset=tiny", "--no-x_flip"]
 
 
 def test_a_cells_recipe_replaces_the_base_and_not_the_cells_own_flags():
@@ -95,12 +93,12 @@ def test_yaml_and_flags_make_one_plan(tmp_path):
         ({"grids": {}}, "did you mean grid"),
         ({"grid": {"distil": ["add"]}}, "did you mean distill"),
         ({"grid": {"disc": "patch"}}, "grid disc needs a list"),
-        ({"grid": {"lr": [1, 2]}}, "lr belongs to the teacher"),
-        ({"grid": {"preset": ["tiny"]}}, "preset belongs to the teacher"),
-        ({"base": {"seed": 3}}, "seed is set by the ablation"),
-        ({"cells": [{"phase": "add"}]}, "phase is set by the ablation"),
+        ({"grid": {"lr": [1, 2]}}, "lr is the same for all cells"),
+        ({"grid": {"preset": ["tiny"]}}, "preset is the same for all cells"),
+        ({"base": {"seed": 3}}, "seed is set by the comparison"),
+        ({"cells": [{"phase": "add"}]}, "phase is set by the comparison"),
         ({"cells": ["patch"]}, "cells should be a list of flag sets"),
-        ({"seeds": []}, "one seed"),
+        ({"seeds": []}, "seeds needs at least one"),
         ({"nfe_list": [0]}, "nfe_list 0: at least 1"),
         ({"num_samples": 1}, "num_samples 1: at least 2"),
         ({"minutes": -1}, "minutes"),
@@ -109,6 +107,13 @@ def test_yaml_and_flags_make_one_plan(tmp_path):
         ({"seeds": [1, 1]}, "is there twice"),
         ({"grid": {"disc": ["patch"]}, "cells": [{"disc": "patch"}]}, "is there twice"),
         ({"base": {"student_iterations": 9}, "minutes": 1}, "leave out one"),
+        ({"cells": [{"student_iterations": 9}], "images": 1}, "leave out one"),
+        ({"steps": 4, "minutes": 1}, "steps and minutes both say how long"),
+        ({"steps": 1.5}, "steps should be a number"),
+        ({"count_teacher": 1}, "count_teacher should be a true or false"),
+        ({"grid": {"method": ["adversarial", "rectified_flo"]}}, "did you mean rectified_flow"),
+        ({"cells": [{"method": "rectified_flow", "num_iterations": 9}], "steps": 3}, "both say"),
+        ({"cells": [{"method": "rectified_flow", "data_seed": 9}]}, "is the same for all cells"),
     ],
 )
 def test_mistakes_in_a_plan_are_named(content, message):
@@ -150,17 +155,19 @@ def test_the_table_has_mean_and_sd_and_best_first():
         if cell.flags["disc"] == "none":
             results.append((cell, None, "it fell over"))
             continue
-        distance = values[cell.flags["disc"]][cell.seed]
-        score = dict(steps=100, minutes=1.5, spread=0.9, detail=None, distance={"1": distance})
+        scores = [{"space": {"frechet": values[cell.flags["disc"]][cell.seed]}}]
+        score = dict(steps=100, minutes=1.5, spread=0.9, detail=None)
+        score["rows"] = [score_row(f"{cell.title}, NFE 1", cell.title, 1, 9, scores)]
         results.append((cell, score, None))
-    rows = summarise(results, ["disc"], [1])
-    table = markdown(rows, ["disc"], [1], {"floor": {"n=9": 1.0}}, "some-space", 77)
+    families = summarise(results, "space", 1)
+    floor = score_row("real", "real", None, 9, [{"space": {"frechet": 1.0}}])
+    space = {"name": "space", "is_fid": False}
+    table = markdown(families, [1], space, [floor], ["77 held-out images"])
     lines = [line for line in table.splitlines() if line.startswith("| `")]
     assert [line.split("`")[1] for line in lines] == ["unet", "patch", "none"]
     assert "11.00 ± 1.41" in lines[0] and "32.00 ± 2.83" in lines[1] and "failed" in lines[2]
-    assert "none failed: it fell over" in table and "floor: n=9: 1.00" in table
+    assert "none failed: it fell over" in table and "(the floor, n = 9): 1.00" in table
     assert "not FID" in table and "77 held-out" in table
-    assert mean_sd([3.0]) == (3.0, None) and mean_sd([]) == (None, None)
 
 
 PLAN = """
@@ -174,6 +181,7 @@ base:
   teacher_steps: 2
   student_iterations: 3
   disc_warmup: 1
+  best_images: 4
   device: cpu
   cache_dir: {cache}
 grid:
@@ -184,59 +192,81 @@ num_samples: 6
 """
 
 
-def ablate(tmp_path, *flags):
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "fewstep",
-            "compare",
-            str(tmp_path / "plan.yaml"),
-            "--save_dir",
-            str(tmp_path / "out"),
-        ]
-        + list(flags),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+def compare(tmp_path, *flags):
+    return main([str(tmp_path / "plan.yaml"), "--save_dir", str(tmp_path / "out"), *flags])
 
 
-def test_an_ablation_from_end_to_end(tmp_path):
+def test_a_comparison_from_end_to_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(laboratory, "run_training", train_in_process)
     (tmp_path / "plan.yaml").write_text(PLAN.format(cache=tmp_path / "cache"))
-    listed = ablate(tmp_path, "--dry_run")
-    assert listed.returncode == 0, listed.stderr
-    assert "disc=patch seed=0: 3 steps, about" in listed.stdout
-    assert "timm has no such model" in listed.stdout and not (tmp_path / "out").exists()
+    assert compare(tmp_path, "--dry_run") == 0
+    listed = capsys.readouterr().out
+    assert "disc=patch seed=0: 3 steps, about" in listed
+    assert "timm has no such model" in listed and not (tmp_path / "out").exists()
 
-    result = ablate(tmp_path)
-    assert result.returncode == 1, result.stderr[-2000:]  # one cell fails
+    assert compare(tmp_path) == 1  # one cell fails
     out = tmp_path / "out"
-    table = (out / "ablation.md").read_text()
-    assert "`patch`" in table and "(the floor): n=6" in table and "teacher: NFE 2" in table
+    table = (out / "compare.md").read_text()
+    assert "`patch`" in table and "(the floor, n = 6)" in table and "teacher, NFE 2: " in table
     assert "disc=timm:nothing failed: exit code 2: error: --disc timm:nothing" in table
-    rows = list(csv.DictReader((out / "ablation.csv").open()))
+    rows = list(csv.DictReader((out / "compare.csv").open()))
     done = [row for row in rows if row["seeds"] == "1"]
     assert {row["disc"] for row in done} == {"patch", "none"} and len(rows) == 3
     assert all(float(row["nfe1_mean"]) > 0 and row["steps"] == "3" for row in done)
-    assert (out / "ablation.png").stat().st_size > 5000
+    assert (out / "compare.png").stat().st_size > 5000
     assert Image.open(out / "samples.png").height > 3 * 128  # the teacher and two cells
 
     scores = {p: p.stat().st_mtime_ns for p in out.glob("cells/*/*/score.json")}
     models = {p: p.stat().st_mtime_ns for p in out.rglob("*.pt")}
-    again = ablate(tmp_path)
-    assert again.returncode == 1 and (out / "ablation.md").read_text() == table
+    assert compare(tmp_path) == 1 and (out / "compare.md").read_text() == table
     assert len(scores) == 2 and scores == {p: p.stat().st_mtime_ns for p in scores}
     cells = {
         p: t for p, t in models.items() if p.name.startswith("checkpoint") and "cells" in p.parts
     }
     assert cells == {p: p.stat().st_mtime_ns for p in cells}, "finished cells are not run again"
 
-    more = ablate(tmp_path, "--num_samples", "4")
-    assert more.returncode == 1 and (out / "ablation.md").read_text() != table
+    assert compare(tmp_path, "--num_samples", "4") == 1
+    assert (out / "compare.md").read_text() != table
     assert scores != {p: p.stat().st_mtime_ns for p in scores}, "scored anew"
     assert cells == {p: p.stat().st_mtime_ns for p in cells}, "but not trained anew"
+
+
+METHODS = {"grid": {"method": ["adversarial", "rectified_flow"]}, "seeds": 3, "minutes": 2}
+
+
+def test_methods_are_cells_of_their_own_phases_and_lengths():
+    plan = complete_plan(METHODS | {"base": {"num_iterations": 7, "teacher_ckpt": "t.pt"}}, "")
+    distilled, flow = make_cells(plan)
+    flags = training_flags(plan, distilled, "t.pt", 5)
+    assert (flags["phase"], flags["teacher_ckpt"]) == ("add", "t.pt")
+    assert (flags["student_iterations"], flags["num_iterations"]) == (5, 7)
+    flags = training_flags(plan, flow, "t.pt", 5)
+    assert flags == {"num_iterations": 5, "method": "rectified_flow", "seed": 3}
+
+
+def test_a_method_without_a_teacher_is_given_its_minutes_too(tmp_path, monkeypatch):
+    plan = complete_plan(METHODS | {"base": {"preset": "tiny", "data": "synthetic"}}, "")
+    lab = Laboratory(plan, tmp_path)
+    assert lab.is_mixed and lab.trains_teacher
+    write_json(tmp_path / "teacher" / "training_config.json", {"teacher_seconds": 90.0})
+    assert lab.teacher_seconds() == 90
+    assert Laboratory(plan | {"count_teacher": False}, tmp_path).teacher_seconds() == 0
+    assert Laboratory(plan | {"minutes": 0, "steps": 2}, tmp_path).teacher_seconds() == 0
+    assert Laboratory(plan | {"grid": {"disc": ["none"]}}, tmp_path).teacher_seconds() == 0
+    monkeypatch.setattr(lengths, "steps_that_fit", lambda settings, seconds, device: seconds)
+    assert lengths.cell_steps(plan, lab.settings, None, lab.device, 90) == 210
+    named = plan | {"base": plan["base"] | {"teacher_ckpt": str(tmp_path / "x" / "y" / "t.pt")}}
+    with pytest.raises(UserError, match="count_teacher: .* set it to false"):
+        Laboratory(named, tmp_path).teacher_seconds()
+    alone = complete_plan({"cells": [{"method": "rectified_flow"}]}, "")
+    assert not Laboratory(alone, tmp_path).needs_teacher
+
+
+def test_images_become_steps_by_the_batch():
+    plan = complete_plan({"base": {"preset": "tiny", "data": "synthetic"}, "cells": [{}]}, "")
+    lab = Laboratory(plan | {"images": 100}, "nowhere")
+    batch = PRESETS["tiny"]["batch_size"]
+    assert lengths.cell_steps(lab.plan, lab.settings, None, None) == 100 // batch
 
 
 def test_another_base_in_the_same_folder_is_refused(tmp_path):
@@ -257,12 +287,12 @@ def test_another_base_in_the_same_folder_is_refused(tmp_path):
 
 def test_why_a_training_ended():
     trace = ["Traceback (most recent call last):", '  File "x.py"', "ValueError: first", "  second"]
-    assert laboratory._reason(trace) == "ValueError: first"
+    assert training.ending_of(trace) == "ValueError: first"
     assert (
-        laboratory._reason(["torch.OutOfMemoryError: full", ""]) == "torch.OutOfMemoryError: full"
+        training.ending_of(["torch.OutOfMemoryError: full", ""]) == "torch.OutOfMemoryError: full"
     )
-    assert laboratory._reason(["step 3", "error: --disc x: no"]) == "error: --disc x: no"
-    assert laboratory._reason(["Killed"]) == "Killed" and laboratory._reason([]) == "no output"
+    assert training.ending_of(["step 3", "error: --disc x: no"]) == "error: --disc x: no"
+    assert training.ending_of(["Killed"]) == "Killed" and training.ending_of([]) == "no output"
 
 
 def test_any_failure_of_a_cell_is_told_and_ends_no_other():
@@ -273,10 +303,14 @@ def test_any_failure_of_a_cell_is_told_and_ends_no_other():
     assert attempt(Broken(), Cell({}, 0)) == (None, "RuntimeError: out of memory")
 
 
-def test_a_stopped_ablation_lets_its_training_save(tmp_path):
+def test_a_stopped_comparison_lets_its_training_save(tmp_path):
     """SIGTERM to fewstep compare alone: train.py is told, saves, and a rerun goes on."""
     plan = PLAN.replace("student_iterations: 3", "student_iterations: 400")
     plan = plan.replace('[patch, none, "timm:nothing"]', "[none]").format(cache=tmp_path / "cache")
+    plan = plan.replace("base:", f"base:\n  teacher_ckpt: {tmp_path / 'teacher' / 'model.pt'}")
+    config = MODEL_DEFAULTS | {"network": "tiny"}
+    config |= {key: PRESETS["tiny"][key] for key in ("p_mean", "p_std", "noise_offset")}
+    save_model(create_custom_model(**config), tmp_path / "teacher" / "model.pt", config)
     (tmp_path / "plan.yaml").write_text(plan)
     command = [sys.executable, "-m", "fewstep", "compare", str(tmp_path / "plan.yaml")]
     command += ["--save_dir", str(tmp_path / "out")]
@@ -296,18 +330,17 @@ def test_a_stopped_ablation_lets_its_training_save(tmp_path):
 
 def test_the_budget_in_minutes_sets_the_steps(monkeypatch):
     base = {"preset": "tiny", "data": "synthetic", "device": "cpu"}
-    plan = complete_plan({"base": base, "cells": [{}, {"warm_start": 10}], "minutes": 2}, "")
-    usual, warm = make_cells(plan)
-    times = StepSeconds(warm=2.0, alone=0.25, usual=0.5)
-    monkeypatch.setattr(laboratory, "student_seconds", lambda settings, device: times)
-    alone = PRESETS["tiny"]["disc_warmup"]
+    plan = complete_plan({"base": base, "cells": [{}, {"warm_start": 400}], "minutes": 2}, "")
+    usual, slow = make_cells(plan)
+    for name, fake in {
+        "steps_that_fit": lambda settings, seconds, device: int(2 * seconds),
+        "training_seconds": lambda settings, device: settings.student.student_iterations / 2,
+    }.items():
+        monkeypatch.setattr(lengths, name, fake)
+        monkeypatch.setattr(laboratory, name, fake, raising=False)
     lab = Laboratory(plan, "nowhere")
-    assert lab.estimate(usual) == (240 + alone // 2, 120)
-    assert lab.estimate(warm) == (210 + alone // 2, 120)
-    slow = Cell({"warm_start": 60}, 0)
+    assert lab.estimate(usual) == (240, 120)
     with pytest.raises(UserError, match="all be warm-up"):
         lab.estimate(slow)
-    plan = plan | {"minutes": 0}
-    steps, seconds = Laboratory(plan, "nowhere").estimate(usual)
-    assert steps == PRESETS["tiny"]["student_iterations"]
-    assert seconds == pytest.approx((steps - alone) / 2 + alone / 4)
+    steps, seconds = Laboratory(plan | {"minutes": 0}, "nowhere").estimate(usual)
+    assert steps == PRESETS["tiny"]["student_iterations"] == 2 * seconds

@@ -16,9 +16,9 @@ from fewstep.scores import random_feature_space, set_distance
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.inception import InceptionSpace
 from fewstep.studies.evaluate.pictures import sample_images
-from fewstep.studies.evaluate.series import Series, score_series
-from fewstep.studies.evaluate.tables import distance_title, markdown, over_seeds, tables
-from fewstep.studies.evaluate.tuning import tune_student
+from fewstep.studies.evaluate.series import Series, over_seeds, score_series
+from fewstep.studies.evaluate.tables import distance_title, markdown, tables
+from fewstep.studies.evaluate.tune import tune
 from src.utils import UserError, read_json, save_model
 from tests.stand_in import save_stand_in
 
@@ -138,8 +138,8 @@ def content(comparison):
 
     series = [Series("real training images", "real", None, sample)]
     series += [Series(f"student, NFE {nfe}", "student", nfe, sample) for nfe in (1, 2)]
-    rows, shown = score_series(series, comparison, [0, 1])
-    assert np.array_equal(shown["student, NFE 2"], faces(20, 10))
+    rows, first_images = score_series(series, comparison, [0, 1])
+    assert np.array_equal(first_images["student, NFE 2"], faces(20, 10))
     space = comparison.spaces[0]
     return {
         "reference": "forty drawn faces", "reference_count": 40, "num_samples": 20,
@@ -186,7 +186,7 @@ def test_tuning_looks_at_training_images_and_writes_the_levels(
         return float(np.abs(images.mean() - 90))
 
     monkeypatch.setattr(comparison, "distance_to_training", distance_to_training)
-    results = tune_student(subjects, comparison, [2, 1], 4, tmp_path / "out")
+    results = tune(subjects, comparison, [2, 1], 4, tmp_path / "out")
     assert all(asked) and len(asked) == sum(len(results[nfe]["tried"]) for nfe in (1, 2))
     tuning = read_json(tmp_path / "out" / "tuning.json")
     for folder in (tmp_path, tmp_path / "export"):
@@ -204,5 +204,5 @@ def test_tuning_looks_at_training_images_and_writes_the_levels(
 def test_a_foreign_students_levels_are_left_alone(student, comparison, tmp_path):
     subjects = subjects_of(student, tmp_path, create_custom_model(network="tiny"))
     before = read_json(tmp_path / "export" / "model_config.json")
-    tune_student(subjects, comparison, [1], 4, tmp_path / "out")
+    tune(subjects, comparison, [1], 4, tmp_path / "out")
     assert read_json(tmp_path / "export" / "model_config.json") == before

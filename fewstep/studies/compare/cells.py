@@ -1,0 +1,104 @@
+"""Cells of a plan: the flags and seed of one training each, and what train.py is told."""
+
+import hashlib
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from fewstep.runs.presets import RECIPES
+from fewstep.runs.settings import Settings, flat
+from fewstep.studies.compare.lengths import METHODS
+
+LONGEST_NAME = 80  # of a folder, before its hash
+DEFAULTS = flat(Settings().as_dict())
+DEFAULT_METHOD = DEFAULTS.get("method", "adversarial")
+
+
+class Cell(NamedTuple):
+    """One training: the flags that set it apart, and a seed."""
+
+    flags: dict
+    seed: int
+
+    @property
+    def title(self):
+        """E.g. `distill=add disc=patch`."""
+        return " ".join(f"{key}={as_text(value)}" for key, value in self.flags.items()) or "base"
+
+    @property
+    def family(self):
+        """A name for the folder of all seeds of these flags, unique by its hash."""
+        readable = re.sub(r"[^A-Za-z0-9=._-]+", "_", self.title)[:LONGEST_NAME]
+        content = json.dumps(self.flags, sort_keys=True)
+        return f"{readable}_{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+    @property
+    def folder(self):
+        """Where it is trained, below the folder of cells."""
+        return Path(self.family) / f"seed_{self.seed}"
+
+
+def make_cells(plan):
+    """All cells of a plan, seeds innermost."""
+    keys = list(plan["grid"])
+    flag_sets = [dict(zip(keys, v)) for v in itertools.product(*plan["grid"].values())]
+    if plan["cells"] and not keys:
+        flag_sets = []  # the empty product would be one cell of its own
+    return [Cell(flags, seed) for flags in flag_sets + plan["cells"] for seed in plan["seeds"]]
+
+
+def merged(base, flags):
+    """A cell's flags over the base's. A recipe of the cell's own comes between them: it replaces
+    what the base says, and is replaced by what else the cell says."""
+    recipe = RECIPES[flags["recipe"]] if flags.get("recipe") in RECIPES else {}
+    return base | recipe | flags
+
+
+def method_of(plan, cell):
+    """The entry of `METHODS` that a cell trains with."""
+    return METHODS[merged(plan["base"], cell.flags).get("method", DEFAULT_METHOD)]
+
+
+def training_flags(plan, cell, teacher, steps=None):
+    """train.py's flags of a cell but for its folders. teacher: file of the shared one, used where
+    the method needs one; steps: replaces what the flags say."""
+    flags = merged(plan["base"], cell.flags) | {"seed": cell.seed}
+    method = method_of(plan, cell)
+    flags.pop("teacher_ckpt", None)
+    if method.needs_teacher:
+        flags |= {"phase": "add", "teacher_ckpt": teacher}
+    return flags | ({method.steps_flag: steps} if steps else {})
+
+
+def teacher_flags(plan, folder):
+    """train.py's flags for the shared teacher, trained in `folder`: the base's but its method."""
+    flags = {key: value for key, value in plan["base"].items() if key != "method"}
+    return flags | {"phase": "teacher", "save_dir": folder}
+
+
+def as_arguments(flags):
+    """{"disc": "patch", "x_flip": False} -> ["--disc=patch", "--no-x_flip"], by each flag's kind:
+    YAML reads on, off and none as other things than the words they are."""
+    arguments = []
+    for key, value in flags.items():
+        default = DEFAULTS.get(key, "")
+        if isinstance(default, bool):
+            yes = str(value).lower() in ("true", "1", "on", "yes")
+            arguments.append(f"--{key}" if yes else f"--no-{key}")
+        elif isinstance(default, list):
+            values = value if isinstance(value, list) else str(value).split()
+            arguments += [f"--{key}", *map(str, values)]
+        else:
+            arguments.append(f"--{key}={as_text(value)}")
+    return arguments
+
+
+def as_text(value):
+    """A flag's value as it stands in titles and arguments."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)
