@@ -1,33 +1,49 @@
-"""The packages of the grading environment, by the metadata of those installed here."""
+"""The graders' machine: its packages, and scripts in a child process that finds nothing else."""
 
 import inspect
+import json
 import re
+import subprocess
+import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-# Distribution -> the name it is imported by.
+HERE = Path(__file__).resolve().parent
+
+# Distributions of the grading environment -> the name each is imported by.
 GRADING = {
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "pillow": "PIL",
-    "matplotlib": "matplotlib",
-    "clean-fid": "cleanfid",
-    "lpips": "lpips",
-    "kagglehub": "kagglehub",
-    "tqdm": "tqdm",
-    "PyYAML": "yaml",
-    "dotmap": "dotmap",
-    "requests": "requests",
+    **{name: name for name in "torch torchvision numpy scipy matplotlib lpips kagglehub".split()},
+    **{name: name for name in "tqdm dotmap requests".split()},
+    **{"pillow": "PIL", "clean-fid": "cleanfid", "PyYAML": "yaml"},
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+def run_restricted(folder, script, *arguments):
+    """Run a script in `folder` with nothing to import but the standard library, that folder and the
+    grading environment's packages. Returns the finished process, output captured as text."""
+    request = {
+        "script": str(script),
+        "arguments": [str(argument) for argument in arguments],
+        "packages": sorted(grading_packages()),
+    }
+    # -I: no PYTHONPATH, no user packages, not this project; -B: no caches among the files
+    command = [sys.executable, "-I", "-B", str(HERE / "restricted.py"), json.dumps(request)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+
+
+def failure_of(process):
+    """Why a process failed, in one line: its exit code and the last line on stderr."""
+    lines = process.stderr.strip().splitlines() or ["nothing on stderr"]
+    return f"exit code {process.returncode}, {lines[-1].strip()}"
+
+
+@cache
 def grading_packages():
     """Top-level names that can be imported in the grading environment beyond the standard library:
-    its packages and all that these depend on."""
-    return set(GRADING.values()) | import_names(GRADING)
+    its packages and all that these depend on, by the metadata of those installed here."""
+    return frozenset(GRADING.values()) | import_names(GRADING)
 
 
 def required_distributions(requirements):
