@@ -62,7 +62,7 @@ def check_files(folder, names):
     foreign = set(names) - code - REQUIRED - {*SPLITS, contents.WRITEUP}
     if foreign:
         problems.append(f"{some(foreign)} not part of a submission; remove them")
-    known = set(grading_packages()) | set(sys.stdlib_module_names)
+    known = grading_packages() | set(sys.stdlib_module_names)
     known |= import_names(required_distributions(folder / REQUIREMENTS))
     for name in sorted(code - set(PROVIDED)):
         for package in sorted(contents.imported_packages(folder / name, lazily=False) - known):

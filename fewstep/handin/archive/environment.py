@@ -39,11 +39,10 @@ def failure_of(process):
     return f"exit code {process.returncode}, {lines[-1].strip()}"
 
 
-@cache
 def grading_packages():
     """Top-level names that can be imported in the grading environment beyond the standard library:
     its packages and all that these depend on, by the metadata of those installed here."""
-    return frozenset(GRADING.values()) | import_names(GRADING)
+    return set(GRADING.values()) | import_names(GRADING)
 
 
 def required_distributions(requirements):
@@ -58,29 +57,30 @@ def import_names(distributions):
     names, seen, todo = set(), set(), list(distributions)
     while todo:
         name = re.sub(r"[-_.]+", "-", todo.pop()).lower()  # one spelling, PEP 503
-        if name in seen:
-            continue
-        seen.add(name)
-        try:
-            distribution = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            names.add(name.replace("-", "_"))
-            continue
-        names |= _top_level(distribution) or {name.replace("-", "_")}
-        for requirement in distribution.requires or []:
-            package, _, marker = requirement.partition(";")
-            if "extra" not in marker:
-                todo.append(NAME.match(package).group())
+        if name not in seen:
+            seen.add(name)
+            own, required = _installed(name)
+            names |= own or {name.replace("-", "_")}
+            todo += required
     return names
 
 
-def _top_level(distribution):
-    """Names of the modules and packages that a distribution's own list of files shows."""
-    names = set()
+@cache
+def _installed(name):
+    """(top-level names of a distribution by its list of files, names of those it requires)."""
+    try:
+        distribution = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return set(), []
+    names, required = set(), []
     for file in distribution.files or []:
         top = file.parts[0]
         if len(file.parts) > 1 and top.isidentifier():
             names.add(top)
         elif len(file.parts) == 1 and (module := inspect.getmodulename(top)):
             names.add(module)
-    return names
+    for requirement in distribution.requires or []:
+        package, _, marker = requirement.partition(";")
+        if "extra" not in marker:
+            required.append(NAME.match(package).group())
+    return names, required
