@@ -5,14 +5,13 @@ import re
 from pathlib import Path
 
 from custom_model import create_custom_model
+from fewstep.handin.recipe import changed_settings
 from fewstep.handin.rounding import comparison_lines, decode, encode
-from fewstep.runs.settings import NOT_IDENTITY, Settings, flat
 from src.utils import UserError, file_digest, naming, reason_of, whole_file
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 HASH = re.compile(r"^SHA-256 of model\.safetensors: `([0-9a-f]{64})`$", re.MULTILINE)
 FETCH = "fetch the folder again"
-NO_RECIPE = ("run", "speed")  # groups of settings that say where and how fast
 
 
 def import_safetensors():
@@ -92,13 +91,8 @@ def model_card(config, parameters, record, rounding, notes):
     changed. notes: the JSON object of --notes, {} without.
     """
     seconds = sum(value for key, value in record.items() if key.endswith("_seconds"))
-    groups, defaults = record.get("settings", {}), flat(Settings().as_dict())
-    changed = {
-        key: value
-        for key, value in flat({k: v for k, v in groups.items() if k not in NO_RECIPE}).items()
-        if key not in NOT_IDENTITY and value != defaults.get(key, value)
-    }
-    recipe = " ".join(f"--{key} {value}" for key, value in changed.items())
+    groups = record.get("settings", {})
+    recipe = " ".join(f"--{key} {value}" for key, value in changed_settings(groups).items())
     scores = list(comparison_lines(notes)) if "nfe" in notes else []
     others = {key: value for key, value in notes.items() if key != "nfe"}
     return f"""# A few-step generator of 64×64 images

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from custom_model import create_custom_model
+from fewstep.handin.recipe import changed_settings
 from fewstep.handin.writeup.curves import draw_curves
 from fewstep.handin.writeup.method_text import SENTENCES
 from fewstep.handin.writeup.records import first_row, read_records
@@ -77,13 +78,19 @@ def contents(records, folder):
     return {
         "title": title,
         "date": records.scores["date"],
-        "technical": " ".join(sentences),
+        "technical": " ".join([*sentences, _changed(last.facts["settings"])]),
         "training": training_text(records),
         "early": early,
         "early_caption": _early_caption(records),
         "final": final,
         "table": {"head": head, "rows": rows, "caption": caption},
     }
+
+
+def _changed(groups):
+    flags = [f"{key} {value}" for key, value in changed_settings(groups).items()]
+    flags = ", ".join(flags) or "none"
+    return f"Settings of this run that differ from train.py's defaults: {flags}."
 
 
 def training_text(records):
