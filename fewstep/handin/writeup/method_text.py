@@ -183,7 +183,7 @@ def _discriminator(s):
     )
     if s.distill != "none" and s.balance == "ratio":
         yield (
-            f"At the image, the adversarial gradient is scaled to {number(s.adv_weight)} times the"
+            f"At the image, the adversarial gradient is scaled to {number(s.adv_weight)}\u00a0times the"
             " norm of the distillation gradient (cf.@vqgan)."
         )
 
@@ -195,10 +195,11 @@ def _optimisers(s):
     rates += [f"{number(rate)} ({name})" for name, rate in critics.items()]
     if critics and s.disc_warmup:
         alone = listed([f"the {name}" for name in critics])
-        yield f"Before the student, {plural(s.disc_warmup, 'step')} train {alone} alone."
+        yield f"The first {plural(s.disc_warmup, 'step')} of distillation train {alone} alone."
     kept = "the student's last weights are kept"
     if s.student_ema_images:
-        kept = f"its weights are averaged with a half-life of {number(s.student_ema_images)} images"
+        half_life = number(s.student_ema_images)
+        kept = f"the student's weights are averaged with a half-life of {half_life} images"
     yield (
         f"This phase has {_training(s.student_iterations, s)}, Adam with"
         f" β\u00a0=\u00a0(0,\u00a00.99)@stylegan2 and learning rates of {listed(rates)}, gradients"
