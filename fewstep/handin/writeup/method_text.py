@@ -183,8 +183,8 @@ def _discriminator(s):
     )
     if s.distill != "none" and s.balance == "ratio":
         yield (
-            f"At the image, the adversarial gradient is scaled to {number(s.adv_weight)}\u00a0times the"
-            " norm of the distillation gradient (cf.@vqgan)."
+            "At the image, the adversarial gradient is scaled to"
+            f" {number(s.adv_weight)}\u00a0times the norm of the distillation gradient (cf.@vqgan)."
         )
 
 
