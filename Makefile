@@ -25,14 +25,14 @@ demo: .venv/installed
 		--num_samples 64 --nfe_list 1 2 4 --device cpu
 	$(PY) -m fewstep evaluate --run_dir $(RUN) --teacher --device cpu $(EVALUATE_FLAGS)
 
-# The manifest comes first: without it nothing is installed.
-samples: $(PRETRAINED)/manifest.json .venv/installed
+# The weights come first: without them nothing is installed.
+samples: $(PRETRAINED)/model.safetensors .venv/installed
 	$(PY) -m fewstep publish unpack --input_dir $(PRETRAINED) --ckpt_path $(EXPANDED)/best_model.pt --force
 	@echo "sampling into $(SAMPLES), the sheet of one evaluation an image first"
 	$(PY) sampling.py --ckpt_path $(EXPANDED)/best_model.pt --save_dir $(SAMPLES) $(SAMPLES_FLAGS)
 	@echo "sheets of the published student: $(SAMPLES)/sheet_nfe=*.png"
 
-$(PRETRAINED)/manifest.json:
+$(PRETRAINED)/model.safetensors:
 	@echo "error: $(PRETRAINED): there are no published weights yet; 'make demo' trains a small" \
 		"student of your own, 'python -m fewstep publish pack' publishes one" >&2; exit 2
 

@@ -5,21 +5,46 @@
     python -m fewstep publish compare --ckpt_path results/NAME/final_model.pt --data_root DIR
 
 `unpack` writes checkpoints/best_model.pt and model_config.json from checkpoints/pretrained, `pack`
-the other way round: 8-bit weights in a few files and a manifest (docs/pretrained.md). `compare`
+the other way round: 8-bit weights in one file and a model card (docs/pretrained.md). `compare`
 measures what the rounding does to the scores, for `pack --notes`.
 """
 
-import json
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from custom_model import create_custom_model
-from fewstep.handin.packed.comparison import compare_scores, comparison_lines
-from fewstep.handin.packed.folder import check_writable, read_folder, write_folder
-from fewstep.handin.packed.student import check_student, compress, expand, levels_of, same_student
+from fewstep.handin.published import (
+    CARD,
+    WEIGHTS,
+    import_safetensors,
+    model_card,
+    read_published,
+    write_published,
+)
+from fewstep.handin.rounding import (
+    compare_scores,
+    comparison_lines,
+    image_errors,
+    rounded,
+    weight_errors,
+)
 from fewstep.runs.command_line import add_flag
-from fewstep.runs.identity import weights_digest
+from fewstep.runs.weights import same_weights
+from fewstep.runs.run_folder import CONFIG_NAME
+from fewstep.scores import Scorer, distance_name
 from fewstep.studies.evaluate.arguments import feature_spaces
-from fewstep.studies.evaluate.subjects import LEAST, data_fields
+from fewstep.studies.evaluate.subjects import LEAST, data_fields, fingerprint, open_subjects
+from src.arguments import (
+    MOST_EVALUATIONS,
+    MOST_IMAGES,
+    InRange,
+    check_output_file,
+    check_output_folder,
+    line,
+    whole_number,
+)
 from src.utils import (
     CommandParser,
     UserError,
@@ -31,130 +56,111 @@ from src.utils import (
 )
 
 FOLDER = "checkpoints/pretrained"
-MOST_PARTS = 99  # fewer than the tensors of any network
-MOST_NOTES = 1 << 16  # bytes: the manifest stays small
 WORST = 5  # tensors that are named
-NOT_OF_COMPARE = ("x_flip",)  # matters to training alone
 
 
-def parse_arguments(argv=None):
-    """The command line, checked as far as that is possible without loading anything."""
+def build_parser():
     parser = CommandParser(prog="-m fewstep publish", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     pack = commands.add_parser("pack", help="a student's checkpoint -> compact form")
-    pack.add_argument("--ckpt_path", required=True, help="the student")
-    pack.add_argument("--config_path", help="(model_config.json beside the checkpoint)")
-    pack.add_argument("--output_dir", default=FOLDER, help="(%(default)s)")
-    pack.add_argument("--parts", type=int, default=4, help="files of weights (%(default)s)")
-    pack.add_argument("--notes", help="JSON to keep in the manifest, such as that of compare")
-    pack.add_argument(
-        "--check_images",
-        type=int,
-        default=4,
-        help="images that the change of the output is measured on; 0: none (%(default)s)",
-    )
+    add = partial(pack.add_argument, type=line)
+    add("--ckpt_path", required=True, help="the student, model_config.json beside it")
+    add("--output_dir", default=FOLDER, help="(%(default)s)")
+    add("--dtype", choices=["int8", "fp16"], default="int8", help="of the weights (%(default)s)")
+    add("--notes", help="JSON for the model card, such as that of compare")
+    number = partial(pack.add_argument, type=whole_number, action=InRange)
+    number("--check_images", low=0, high=1000, default=4, help="that show the change (%(default)s)")
     pack.add_argument("--all_errors", action="store_true", help="list each tensor's error")
+    pack.add_argument("--force", action="store_true", help="replace what is published there")
 
     unpack = commands.add_parser("unpack", help="compact form -> a normal checkpoint")
-    unpack.add_argument("--input_dir", default=FOLDER, help="(%(default)s)")
-    unpack.add_argument(
-        "--ckpt_path",
-        default="checkpoints/best_model.pt",
-        help="with model_config.json beside it (%(default)s)",
-    )
+    add = partial(unpack.add_argument, type=line)
+    add("--input_dir", default=FOLDER, help="(%(default)s)")
+    add("--ckpt_path", default="checkpoints/best_model.pt", help="(%(default)s)")
     unpack.add_argument("--force", action="store_true", help="replace another checkpoint there")
 
     compare = commands.add_parser("compare", help="scores before and after rounding")
-    compare.add_argument("--ckpt_path", required=True, help="the student, its config beside it")
-    compare.add_argument("--output", default="results/notes.json", help="(%(default)s)")
-    compare.add_argument("--nfe_list", type=int, nargs="+", default=[1, 2, 4], help="(1 2 4)")
-    compare.add_argument("--num_samples", type=int, default=1000, help="(%(default)s)")
-    compare.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="(42 43 44)")
-    compare.add_argument("--features", choices=["random", "inception"], default="random")
-    compare.add_argument("--fid_weights", help="Inception's weights, as in measure_fid.py")
-    compare.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
+    add = partial(compare.add_argument, type=line)
+    add("--ckpt_path", required=True, help="the student, its config beside it")
+    add("--dtype", choices=["int8", "fp16"], default="int8", help="(%(default)s)")
+    add("--output", default="results/notes.json", help="(%(default)s)")
+    add("--features", choices=["random", "inception"], default="random", help="(%(default)s)")
+    add("--fid_weights", help="Inception's weights, as in measure_fid.py")
+    add("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
+    number = partial(compare.add_argument, type=whole_number, action=InRange)
+    number("--nfe_list", nargs="+", low=1, high=MOST_EVALUATIONS, default=[1, 2, 4])
+    number("--num_samples", low=LEAST, high=MOST_IMAGES, default=1000, help="(%(default)s)")
+    number("--seeds", nargs="+", low=0, high=2**32 - 1, default=[42, 43, 44])
     section = compare.add_argument_group("Which images, as in train.py")
     for item in data_fields():
-        if item.name not in NOT_OF_COMPARE:
+        if item.name != "x_flip":  # matters to training alone
             add_flag(section, item)
-
-    args = parser.parse_args(argv)
-    if args.command == "pack":
-        if not 1 <= args.parts <= MOST_PARTS:
-            raise UserError(f"--parts {args.parts}: from 1 to {MOST_PARTS}")
-        if args.check_images < 0:
-            raise UserError(f"--check_images {args.check_images}: at least 0")
-    if args.command == "compare":
-        args.nfe_list, args.seeds = ([*dict.fromkeys(v)] for v in (args.nfe_list, args.seeds))
-        if min(args.nfe_list) < 1:
-            raise UserError(f"--nfe_list {min(args.nfe_list)}: at least 1")
-        if args.num_samples < LEAST:
-            raise UserError(f"--num_samples {args.num_samples}: at least {LEAST}")
-        if not all(0 <= seed < 2**32 for seed in args.seeds):
-            raise UserError("--seeds: from 0 to 2^32 - 1")
-        if args.fid_weights and args.features != "inception":
-            raise UserError("--fid_weights: give --features inception too")
-    return args
+    return parser
 
 
-def read_notes(path, model):
-    """The JSON object at `path` ({} for None). Raises `UserError` for one that is large, or that
-    was made for other weights or noise levels than those of `model`."""
-    notes = read_json(path) if path else {}
-    try:
-        size = len(json.dumps(notes, allow_nan=False))
-    except ValueError as error:
-        raise UserError(f"--notes {path}: holds a number that is not finite") from error
-    if size > MOST_NOTES:
-        raise UserError(f"--notes {path}: {size:,} bytes; at most {MOST_NOTES:,} go in a manifest")
-    now = {"original_sha256": weights_digest(model), "few_step_sigmas": levels_of(model)}
-    if any(key in notes and notes[key] != value for key, value in now.items()):
+def load_student(path, device="cpu"):
+    """(model, model_config) of a student. Raises `UserError` for a teacher, and for weights that
+    are not finite."""
+    path = Path(path)
+    model = load_model(path, create_custom_model, device).eval()
+    sampler = getattr(model, "sampler", "few_step")  # of our denoisers alone
+    if sampler != "few_step":
         raise UserError(
-            f"--notes {path}: are of other weights or noise levels; run compare on this checkpoint"
+            f"{path}: its sampler is {sampler}, so it is a teacher; name a student"
+            " (final_model.pt of a run, or best_model.pt)"
         )
-    return notes
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise UserError(f"{path}: {name} is not finite; use an earlier checkpoint")
+    return model, read_json(path.with_name("model_config.json"))
 
 
 def pack(args):
-    check_writable(args.output_dir)
-    if args.notes:
-        read_json(args.notes)  # a missing file is found before the work
-    checkpoint = Path(args.ckpt_path)
-    config_path = args.config_path or checkpoint.with_name("model_config.json")
-    model = load_model(checkpoint, create_custom_model, config_path=config_path).eval()
-    check_student(model, checkpoint)
-    notes = read_notes(args.notes, model)
-    manifest, contents, each = compress(
-        model, read_json(config_path), args.parts, notes, args.check_images
-    )
-    write_folder(args.output_dir, manifest, contents)
-
-    shown = sorted(each, key=lambda name: -each[name])
-    for name in shown if args.all_errors else shown[:WORST]:
+    import_safetensors()
+    folder = Path(args.output_dir)
+    check_output_folder("--output_dir", folder)
+    notes = read_json(args.notes) if args.notes else {}
+    taken = [folder / name for name in (WEIGHTS, CARD) if (folder / name).exists()]
+    if taken and not args.force:
+        raise UserError(f"{taken[0]}: is there already; --force replaces it")
+    model, config = load_student(args.ckpt_path)
+    if any(notes.get(key, value) != value for key, value in fingerprint(args.ckpt_path).items()):
+        raise UserError(
+            f"--notes {args.notes}: of other weights or noise levels; run compare on this student"
+        )
+    copy = rounded(model, config, args.dtype)
+    each, overall = weight_errors(model.state_dict(), copy.state_dict())
+    if not all(value.isfinite().all() for value in copy.state_dict().values()):
+        raise UserError(f"--dtype {args.dtype}: a weight is too large for it; use --dtype int8")
+    worst = sorted(each, key=lambda name: -each[name])
+    for name in worst if args.all_errors else worst[:WORST]:
         print(f"  {name}: changed by {100 * each[name]:.3f} %")
-    errors = manifest["errors"]
-    print(f"weights: changed by {100 * errors['weights']:.3f} % (relative RMS)")
-    for sigma, change in errors["outputs"].items():
-        relative, grey = change["relative"], change["grey_levels"]
-        print(f"denoised at sigma {sigma}: {100 * relative:.3f} %, {grey:.3f} grey levels (RMS)")
-    sizes = [len(content) for content in contents]
-    print(
-        f"{args.output_dir}: {manifest['parameters']:,} parameters in {len(sizes)} parts,"
-        f" {megabytes(sum(sizes))} in all, the largest {megabytes(max(sizes))}; expanded again and"
-        " compared"
-    )
+    lines = [f"- {args.dtype} weights: changed by {100 * overall:.3f} % (relative RMS)"]
+    if args.check_images:
+        for nfe, grey in image_errors(model, copy, args.check_images).items():
+            lines.append(f"- images at NFE {nfe}: changed by {grey:.3f} grey levels (RMS)")
+    record = Path(args.ckpt_path).with_name(CONFIG_NAME)
+    record = read_json(record) if record.exists() else {}
+    parameters = sum(value.numel() for value in model.state_dict().values())
+    card = model_card(config, parameters, record, lines, notes)
+    write_published(folder, model.state_dict(), config, args.dtype, card)
+    read_published(folder)
+    size = (folder / WEIGHTS).stat().st_size
+    print("\n".join(lines))
+    print(f"{folder / WEIGHTS}: {parameters:,} parameters, {size / 1e6:.2f} MB; read again")
     return 0
 
 
 def unpack(args):
     target = Path(args.ckpt_path)
-    if target.is_dir() or target.name == "model_config.json":
+    check_output_file("--ckpt_path", target)
+    config_path = target.with_name("model_config.json")
+    if target == config_path:
         raise UserError(f"--ckpt_path {target}: name a file for the weights, such as best_model.pt")
-    manifest, contents = read_folder(args.input_dir)
-    model, config = expand(manifest, contents, args.input_dir), manifest["model_config"]
-    taken = [path for path in (target, target.with_name("model_config.json")) if path.exists()]
-    if len(taken) == 2 and same_student(target, model, config):
+    model, config = read_published(args.input_dir)
+    taken = [path for path in (target, config_path) if path.exists()]
+    if len(taken) == 2 and read_json(config_path) == config and same_weights(target, model):
         print(f"{target}: is there already, the same weights and settings")
         return 0
     if taken and not args.force:
@@ -163,31 +169,37 @@ def unpack(args):
             " writes elsewhere"
         )
     save_model(model, target, config)
-    print(
-        f"{target}: {manifest['parameters']:,} parameters, weights {weights_digest(model)[:8]};"
-        f" python sampling.py --ckpt_path {target}"
-    )
+    print(f"{target}: written; python sampling.py --ckpt_path {target}")
     return 0
 
 
 def compare(args):
+    if args.fid_weights and args.features != "inception":
+        raise UserError("--fid_weights: give --features inception too")
+    check_output_file("--output", args.output)
     device = pick_device(args.device)
     space = feature_spaces([args.features], args.fid_weights, download=False)[0]
-    names = [item.name for item in data_fields()]
-    data_flags = {name: getattr(args, name) for name in names if name in args}
-    notes = compare_scores(
-        args.ckpt_path, space, data_flags, args.nfe_list, args.num_samples, args.seeds, device
-    )
+    student, config = load_student(args.ckpt_path, device)
+    flags = {item.name: getattr(args, item.name) for item in data_fields() if item.name in args}
+    images = open_subjects(None, args.ckpt_path, None, flags, device).images
+    nfe_list, seeds = ([*dict.fromkeys(values)] for values in (args.nfe_list, args.seeds))
+    copy = rounded(student, config, args.dtype)
+    scorer = Scorer(space, np.asarray(images.val.images), device)
+    notes = {
+        **fingerprint(args.ckpt_path),
+        "what": distance_name(space.name, space.is_fid),
+        "reference_sha256": images.val.digest,
+        "num_samples": args.num_samples,
+        "seeds": seeds,
+        "dtype": args.dtype,
+        "nfe": compare_scores(student, copy, scorer, nfe_list, args.num_samples, seeds),
+    }
     write_json(args.output, notes)
     print("\n".join(comparison_lines(notes)))
     print(f"written to {args.output}, for fewstep publish pack --notes {args.output}")
     return 0
 
 
-def megabytes(size):
-    return f"{size / 2**20:.2f} MiB"
-
-
 def main(argv=None):
-    args = parse_arguments(argv)
+    args = build_parser().parse_args(argv)
     return {"pack": pack, "unpack": unpack, "compare": compare}[args.command](args)

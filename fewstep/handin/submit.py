@@ -7,11 +7,12 @@ sampling.py is run. The archive is written only when every check passes (exit co
 `--run_dir results/NAME --writeup` also makes the write-up of that run, RUN_DIR/writeup.pdf.
 """
 
+import os
 import tempfile
 from functools import partial
 from pathlib import Path
 
-from fewstep.handin.archive.archive import copy_part, deliver, file_size, unpack, write_archive
+from fewstep.handin.archive.archive import copy_part, unpack, write_archive
 from fewstep.handin.archive.checks import (
     check_checkpoint,
     check_config,
@@ -20,10 +21,17 @@ from fewstep.handin.archive.checks import (
     check_provided,
     check_size,
     check_weights,
+    megabytes,
 )
 from fewstep.handin.archive.contents import CHECKPOINT, collect, sampler_names
-from fewstep.handin.archive.findings import megabytes
-from fewstep.handin.archive.trial import probe, try_official, try_sampler
+from fewstep.handin.archive.trial import (
+    FIRST,
+    check_model,
+    check_sampler,
+    check_seeds,
+    run_graders,
+    try_official,
+)
 from src.arguments import (
     InRange,
     check_input_file,
@@ -98,7 +106,7 @@ def inspect(archive, work, official, num_samples, device):
     folder, bare = work / "submission", work / "graders"
     names = unpack(archive, folder)
     yield check_files(folder, names)
-    yield check_size(file_size(archive), file_size(folder / CHECKPOINT))
+    yield check_size(archive.stat().st_size, (folder / CHECKPOINT).stat().st_size)
     yield check_provided(folder, official)
     finding, state = check_checkpoint(folder)
     yield finding
@@ -106,16 +114,18 @@ def inspect(archive, work, official, num_samples, device):
     yield finding
 
     copy_part(folder, sampler_names(folder), bare)
-    print("building the model as the graders do ...", flush=True)
-    finding, report = probe(bare, work)
-    yield finding
+    print(f"sampling as the graders do: {num_samples} images at NFE 1, 2, 4 ...", flush=True)
+    process, report = run_graders(bare, work, num_samples, device, [FIRST])
+    yield check_model(process, report, bare)
     if report is None:
         return
     if state is not None:
         yield check_weights(state, report["model"])
         condition = bool(config.get("use_additional_condition", False))
         yield check_network(state, report["full"], condition)
-    yield from try_sampler(bare, work, num_samples, device)
+    yield from check_sampler(process, report, work, num_samples)
+    if not process.returncode:
+        yield from check_seeds(bare, work, num_samples, device)
     if official:
         yield try_official(bare, work, num_samples, device)
 
@@ -140,7 +150,7 @@ def main(argv=None, root=ROOT):
     # Beside the output, so that the archive that was checked is moved there, not copied.
     with tempfile.TemporaryDirectory(prefix=".submit.", dir=output.parent) as work:
         work = Path(work).resolve()
-        size = sum(file_size(path) for path in files.values())
+        size = sum(path.stat().st_size for path in files.values())
         print(f"packing {len(files)} files, {megabytes(size)} ...", flush=True)
         archive = work / "submission.zip"
         try:
@@ -155,6 +165,9 @@ def main(argv=None, root=ROOT):
             stale = "; what is there is of an earlier run" if output.exists() else ""
             print(f"nothing written to {output}: {failed} of {total} checks failed{stale}")
             return 1
-        deliver(archive, output)
-    print(f"written: {output}, {megabytes(file_size(output))}, sha256 {file_digest(output).hex()}")
+        with open(archive, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(archive, output)
+    size = megabytes(output.stat().st_size)
+    print(f"written: {output}, {size}, sha256 {file_digest(output).hex()}")
     return 0

@@ -1,6 +1,5 @@
-"""Writing, unpacking and delivering the archive."""
+"""Writing and unpacking the archive."""
 
-import os
 import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ def write_archive(files, path):
         for name, source in sorted(files.items()):
             entry = zipfile.ZipInfo(name, LONG_AGO)
             entry.create_system, entry.external_attr = 3, 0o100644 << 16  # a plain Unix file
-            entry.file_size = file_size(source)
+            entry.file_size = Path(source).stat().st_size
             with open(source, "rb") as content, archive.open(entry, "w") as target:
                 shutil.copyfileobj(content, target, 1 << 20)
 
@@ -45,15 +44,3 @@ def copy_part(folder, names, target):
         place = Path(target) / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(folder) / name, place)
-
-
-def deliver(path, output):
-    """Move a finished file, synced to disk, to `output` on the same file system."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(path, output)
-
-
-def file_size(path):
-    """Bytes of a file."""
-    return Path(path).stat().st_size

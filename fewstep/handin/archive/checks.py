@@ -1,49 +1,72 @@
 """Checks of an unpacked submission's files and weights: nothing of it is run."""
 
 import sys
+from dataclasses import dataclass
 from math import prod
 
 import torch
 
-from fewstep.handin.archive.contents import (
-    CHECKPOINT,
-    CONFIG,
-    ENTRIES,
-    PROVIDED,
-    REQUIREMENTS,
-    SPLITS,
-    WRITEUP,
-    official_files,
-)
+from fewstep.handin.archive import contents
+from fewstep.handin.archive.contents import CHECKPOINT, CONFIG, PROVIDED, REQUIREMENTS, SPLITS
 from fewstep.handin.archive.environment import (
     grading_packages,
     import_names,
     required_distributions,
 )
-from fewstep.handin.archive.findings import Finding, megabytes, some, verdict
-from fewstep.handin.archive.imports import imported_packages, module_files, reachable
 from src.utils import UserError, read_json, torch_load
 
 SIZE_LIMIT = 1e9  # bytes, our own limit; the student alone has 235 MB
+# The challenge's fixed values, and the number of parameters they make.
+NETWORK = dict(ch=128, ch_mult=[1, 2, 2, 2], attn=[1], num_res_blocks=4, dropout=0.1)
 PARAMETERS = {False: 58_753_283, True: 59_934_979}  # of the fixed network, with the condition: True
-REQUIRED = {*ENTRIES, *PROVIDED, REQUIREMENTS, CHECKPOINT, CONFIG, "src/utils.py"}
+REQUIRED = {*contents.ENTRIES, *PROVIDED, REQUIREMENTS, CHECKPOINT, CONFIG, "src/utils.py"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the checklist. `detail`: what is so, or what is wrong and what to do."""
+
+    name: str
+    ok: bool
+    detail: str
+
+    def __str__(self):
+        return f"{'✓' if self.ok else '✗'} {self.name}: {self.detail}"
+
+
+def verdict(name, problems, fine):
+    """A finding from a list of problems: none is ✓ with the detail `fine`."""
+    return Finding(name, not problems, "; ".join(problems) or fine)
+
+
+def some(names, most=3):
+    """The first few of `names` in order, and how many there are if not all are shown."""
+    names = sorted(names)
+    rest = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def megabytes(size):
+    """A size in bytes as text, in MB of 10^6 bytes."""
+    return f"{size / 1e6:.1f} MB"
 
 
 def check_files(folder, names):
     """Whether the archive's `names`, unpacked in `folder`, are all that is needed and no more."""
+    # What is imported inside a function is an extra, which only the command that asks for it needs.
     problems = []
     missing = REQUIRED - set(names)
     if missing:
         return Finding("files", False, f"{some(missing)} missing; hand in a whole checkout")
-    code = reachable(ENTRIES, folder) | set(module_files("src", folder))
-    foreign = set(names) - code - REQUIRED - {*SPLITS, WRITEUP}
+    code = contents.reachable(contents.ENTRIES, folder) | {*contents.module_files("src", folder)}
+    foreign = set(names) - code - REQUIRED - {*SPLITS, contents.WRITEUP}
     if foreign:
         problems.append(f"{some(foreign)} not part of a submission; remove them")
     known = grading_packages() | set(sys.stdlib_module_names)
     known |= import_names(required_distributions(folder / REQUIREMENTS))
     for name in sorted(code - set(PROVIDED)):
-        for package in sorted(imported_packages(folder / name) - known):
-            if not module_files(package, folder):
+        for package in sorted(contents.imported_packages(folder / name, lazily=False) - known):
+            if not contents.module_files(package, folder):
                 problems.append(
                     f"{name} imports {package}, which is neither in the archive nor in"
                     f" {REQUIREMENTS}; add it"
@@ -71,7 +94,7 @@ def check_provided(folder, official=None):
     name = "provided files"
     if official is None:
         return Finding(name, True, "ours, not compared: give --official DIR")
-    files = official_files(official)
+    files = contents.official_files(official)
     changed = [key for key in files if (folder / key).read_bytes() != files[key].read_bytes()]
     problems = [f"{some(changed)} not as in {official}; put theirs back"] if changed else []
     return verdict(name, problems, f"{len(files)} as in {official}, byte for byte")
@@ -157,6 +180,8 @@ def check_config(folder):
         config = read_json(folder / CONFIG)
     except UserError as error:
         return Finding("config", False, _without(folder, error)), {}
+    if config.get("model_type", "edm_denoiser") != "edm_denoiser":
+        return Finding("config", True, f"of a {config['model_type']}"), config
     sampler = config.get("sampler")
     if sampler != "few_step":
         detail = f'sampler "{sampler}": this is the teacher; hand in the student (final_model.pt)'

@@ -6,12 +6,15 @@ import platform
 import torch
 from PIL import Image
 
-from fewstep.handin.archive.child import HERE, failure_of, run_restricted
+from fewstep.handin.archive import checks
+from fewstep.handin.archive.checks import Finding, some, verdict
 from fewstep.handin.archive.contents import CHECKPOINT, TRAINING_SIDE
-from fewstep.handin.archive.findings import Finding, some, verdict
+from fewstep.handin.archive.environment import HERE, failure_of, run_restricted
 
 NFE_LIST = (1, 2, 4)
 SEED, OTHER_SEED = 42, 43
+FIRST = ("first", SEED, NFE_LIST)  # name, seed and NFEs of a run
+REPEAT = (("again", SEED, NFE_LIST), ("other", OTHER_SEED, (1,)))
 # Not to be needed by sampling; all but timm are in the grading environment.
 OPTIONAL = {"timm", "kagglehub", "matplotlib", "cleanfid", "lpips"}
 WHAT_IS_THERE = (
@@ -20,64 +23,69 @@ WHAT_IS_THERE = (
 )
 
 
-def probe(folder, work):
-    """(finding, report of `probe.py` or None): whether the model can be built as graders do."""
-    path = work / "probe.json"
-    process = run_restricted(folder, HERE / "probe.py", path)
-    if process.returncode:
-        detail = f"custom_model.py cannot build it ({failure_of(process)})"
-        return Finding("model", False, f"{detail}; {WHAT_IS_THERE}"), None
-    report = json.loads(path.read_text())
-    needless = (TRAINING_SIDE | OPTIONAL) & set(report["modules"])
-    problems = []
-    if needless:
-        problems.append(
-            f"importing custom_model also imports {some(needless)}; sampling must not need that"
-        )
-    local = {path.stem for path in folder.iterdir()} & set(report["modules"])
-    by = f"by Python {platform.python_version()} and torch {torch.__version__}"
-    return verdict("model", problems, f"built from {', '.join(sorted(local))} alone, {by}"), report
-
-
 def batch_size_for(num_samples):
     """At most 32, and never one image left over: the graders' loop fails on a batch of one."""
     return next(b for b in range(min(num_samples, 32), 1, -1) if num_samples % b != 1)
 
 
-def sampler_arguments(save_dir, num_samples, nfe_list, device, seed):
-    """The official command line of a sampler."""
-    return [
-        *("--ckpt_path", CHECKPOINT, "--save_dir", save_dir, "--num_samples", num_samples),
-        *("--batch_size", batch_size_for(num_samples), "--nfe_list", *nfe_list),
-        *("--device", device, "--seed", seed),
-    ]
+def run_graders(folder, work, num_samples, device, runs):
+    """Run `graders.py` on the submission in `folder`: (process, its report, None without one).
+
+    runs: (name, seed, NFEs) each; the images of a run are written to `work/NAME`.
+    """
+    request, report = work / "request.json", work / "report.json"
+    report.unlink(missing_ok=True)
+    content = {
+        "runs": [
+            {"save_dir": str(work / name), "seed": seed, "nfe_list": nfe_list}
+            for name, seed, nfe_list in runs
+        ],
+        "num_samples": num_samples,
+        "batch_size": batch_size_for(num_samples),
+        "device": str(device),
+        "network": checks.NETWORK,
+        "report": str(report),
+    }
+    request.write_text(json.dumps(content))
+    process = run_restricted(folder, HERE / "graders.py", request)
+    return process, json.loads(report.read_text()) if report.exists() else None
 
 
-def sample(folder, work, name, num_samples, device, seed=SEED, nfe_list=NFE_LIST):
-    """Sample as the graders do into `work/name`; (process, report or None)."""
-    report = work / f"{name}.json"
-    arguments = sampler_arguments(work / name, num_samples, nfe_list, device, seed)
-    process = run_restricted(folder, HERE / "graders.py", *arguments, "--report", report)
-    return process, None if process.returncode else json.loads(report.read_text())
-
-
-def try_sampler(folder, work, num_samples, device):
-    """Yield the findings of three runs: one, the same again, another seed."""
-    print(f"sampling as the graders do: {num_samples} images at NFE 1, 2, 4 ...", flush=True)
-    process, report = sample(folder, work, "first", num_samples, device)
+def check_model(process, report, folder):
+    """Whether the model can be built as graders do, from what sampling may need alone."""
     if report is None:
+        detail = f"custom_model.py cannot build it ({failure_of(process)})"
+        return Finding("model", False, f"{detail}; {WHAT_IS_THERE}")
+    modules, problems = set(report["modules"]), []
+    if needless := (TRAINING_SIDE | OPTIONAL) & modules:
+        problems.append(
+            f"importing custom_model also imports {some(needless)}; sampling must not need that"
+        )
+    local = ", ".join(sorted({path.stem for path in folder.iterdir()} & modules))
+    by = f"Python {platform.python_version()} and torch {torch.__version__}"
+    return verdict("model", problems, f"built from {local} alone, by {by}")
+
+
+def check_sampler(process, report, work, num_samples):
+    """Yield the findings on the run `FIRST`; the first of them says whether it came to its end."""
+    if process.returncode:
         detail = f"fails as the graders run it ({failure_of(process)}); {WHAT_IS_THERE}"
         yield Finding("sampler", False, detail)
         return
-    yield check_images(work / "first", num_samples, report)
-    yield check_evaluations(report)
-    first = image_bytes(work / "first")
-    yield check_nfes_differ(first)
+    (run,) = report["runs"]
+    yield check_images(work / "first", num_samples, run)
+    yield check_evaluations(run)
+    yield check_nfes_differ(image_bytes(work / "first"))
 
-    print("the same again ...", flush=True)
-    process, report = sample(folder, work, "again", num_samples, device)
+
+def check_seeds(folder, work, num_samples, device):
+    """Yield the findings of two more runs in a new process: the same again, another seed."""
+    print("the same again, and another seed ...", flush=True)
+    process, report = run_graders(folder, work, num_samples, device, REPEAT)
+    done = len(report["runs"]) if report else 0
+    first = image_bytes(work / "first")
     problems = []
-    if report is None:
+    if done < 1:
         problems.append(f"the second run fails ({failure_of(process)}); run it again")
     elif image_bytes(work / "again") != first:
         problems.append(
@@ -85,10 +93,8 @@ def try_sampler(folder, work, num_samples, device):
         )
     yield verdict("same seed", problems, "the same bytes")
 
-    print("another seed, NFE 1 ...", flush=True)
-    process, report = sample(folder, work, "other", num_samples, device, OTHER_SEED, [1])
     problems = []
-    if report is None:
+    if done < 2:
         problems.append(f"a run with seed {OTHER_SEED} fails ({failure_of(process)})")
     elif set(image_bytes(work / "other")["nfe=1"]) & set(first["nfe=1"]):
         problems.append(
@@ -100,10 +106,9 @@ def try_sampler(folder, work, num_samples, device):
 
 def image_bytes(save_dir):
     """Folder name -> content of each file in it, in order."""
+    folders = [folder for folder in sorted(save_dir.iterdir()) if folder.is_dir()]
     return {
-        folder.name: [file.read_bytes() for file in sorted(folder.iterdir())]
-        for folder in sorted(save_dir.iterdir())
-        if folder.is_dir()
+        folder.name: [file.read_bytes() for file in sorted(folder.iterdir())] for folder in folders
     }
 
 
@@ -124,11 +129,11 @@ def image_problems(save_dir, num_samples):
     return problems
 
 
-def check_images(save_dir, num_samples, report):
+def check_images(save_dir, num_samples, run):
     """Whether each NFE gave `num_samples` different 64x64 RGB PNGs of values in [-1, 1]."""
     problems = image_problems(save_dir, num_samples)
     for nfe in [] if problems else NFE_LIST:
-        span = report[str(nfe)]["range"]
+        span = run[str(nfe)]["range"]
         files = sorted((save_dir / f"nfe={nfe}").iterdir())
         flat = [file.name for file in files if _is_flat(file)]
         if span is None:
@@ -150,13 +155,15 @@ def _is_flat(path):
         return all(low == high for low, high in image.getextrema())
 
 
-def check_evaluations(report):
+def check_evaluations(run):
     """Whether each call of `sample` put each image through the network exactly NFE times."""
-    problems = []
-    for nfe in NFE_LIST:
-        counts = [count for count in report[str(nfe)]["evaluations"] if count != nfe]
-        if counts:
-            problems.append(f"NFE {nfe} takes {counts[0]:g} evaluations of the network per image")
+    counts = {nfe: run[str(nfe)]["evaluations"] for nfe in NFE_LIST}
+    wrong = {nfe: [c for c in values if c != nfe] for nfe, values in counts.items()}
+    problems = [
+        f"NFE {nfe} takes {values[0]:g} evaluations of the network per image"
+        for nfe, values in wrong.items()
+        if values
+    ]
     if problems:
         problems.append("sample() must take exactly num_inference_timesteps")
     return verdict("evaluations", problems, "1, 2, 4 of the network per image at NFE 1, 2, 4")
@@ -175,7 +182,11 @@ def check_nfes_differ(images):
 def try_official(folder, work, num_samples, device):
     """The finding of running the challenge's own `sampling.py`, which lies in `folder`."""
     print("sampling with the official sampling.py ...", flush=True)
-    arguments = sampler_arguments(work / "official", num_samples, NFE_LIST, device, SEED)
+    arguments = [
+        *("--ckpt_path", CHECKPOINT, "--save_dir", work / "official", "--num_samples", num_samples),
+        *("--batch_size", batch_size_for(num_samples), "--nfe_list", *NFE_LIST),
+        *("--device", device, "--seed", SEED),
+    ]
     process = run_restricted(folder, "sampling.py", *arguments)
     if process.returncode:
         problems = [f"fails ({failure_of(process)}); {WHAT_IS_THERE}"]

@@ -1,100 +1,66 @@
-"""The loss curves of both phases, as panels of the write-up."""
+"""The loss curves of every phase of a run, as one picture."""
 
 import math
-from typing import NamedTuple
 
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
-
-from fewstep.handin.writeup.geometry import MARGIN, WIDTH
-from fewstep.handin.writeup.pages import SMALLEST, Overfull
-
-LOWEST, HIGHEST = 92, 175  # points of a row of panels
-GAP = 14
-WIDE = 10  # a larger ratio of values is drawn on a logarithmic scale
+COLUMNS = 3
+WIDTH, ROW = 6.77, 1.55  # inches: the text of an A4 page, and a row of panels
 COLOURS = ("#2b6cb0", "#dd6b20", "#718096")
 
-
-class Panel(NamedTuple):
-    """Some keys of one phase's log rows, under one title."""
-
-    title: str
-    phase: str
-    keys: dict  # key -> label
-
-
-PANELS = [
-    Panel("Teacher: denoising", "teacher", {"loss": "training", "heldout_loss": "held-out"}),
-    Panel("Student: warm start", "student", {"warm_loss": "training"}),
-    Panel("Student: distillation", "student", {"distill_loss": "training"}),
-    Panel("Fake score: denoising", "student", {"fake_score_loss": "training"}),
-    Panel("Discriminator: loss", "student", {"disc_loss": "training"}),
-    Panel(
-        "Discriminator: logits",
-        "student",
-        {"logits_real": "training", "logits_fake": "generated", "logits_heldout": "held-out"},
-    ),
-]
+# Panels, one for each phase that logs one of the keys: title -> {key: label}.
+PANELS = {
+    "loss": {"loss": "training", "heldout_loss": "held-out"},
+    "warm start": {"warm_loss": "training"},
+    "distillation": {"distill_loss": "training"},
+    "fake score": {"fake_score_loss": "training"},
+    "discriminator": {"disc_loss": "training"},
+    "logits": {"logits_real": "training", "logits_fake": "generated", "logits_heldout": "held-out"},
+}
 
 
-def points_of(rows, phase, key):
-    """(steps, values) of one curve; values that are not finite are left out."""
-    points = [(row["step"], row[key]) for row in rows if row["phase"] == phase and key in row]
-    points = [point for point in points if point[1] is not None and math.isfinite(point[1])]
-    return [step for step, _ in points], [value for _, value in points]
+def curves_of(rows):
+    """{panel's title: {label: (steps, values)}} of all that the log has finite values for."""
+    panels = {}
+    for phase in dict.fromkeys(row["phase"] for row in rows):
+        for title, keys in PANELS.items():
+            curves = {label: _points(rows, phase, key) for key, label in keys.items()}
+            curves = {label: curve for label, curve in curves.items() if curve[0]}
+            if curves:
+                panels[f"{phase.capitalize()}: {title}"] = curves
+    return panels
 
 
-def curve_panels(rows):
-    """The panels that the log has values for."""
-    return [
-        panel for panel in PANELS if any(points_of(rows, panel.phase, key)[0] for key in panel.keys)
-    ]
+def _points(rows, phase, key):
+    rows = [row for row in rows if row["phase"] == phase and row.get(key) is not None]
+    values = {row["step"]: row[key] for row in rows if math.isfinite(row[key])}
+    return list(values), list(values.values())
 
 
-def draw_panels(page, rows, reserved):
-    """Fill `page` with all panels, but leave `reserved` points. Raises `Overfull`."""
-    panels = curve_panels(rows)
-    columns = 2 if len(panels) in (2, 4) else 3
-    deep = -(-len(panels) // columns)
-    height = min(HIGHEST, (page.room - reserved - GAP * (deep - 1)) / deep)
-    if height < LOWEST:
-        raise Overfull("no room for the loss curves")
-    width = (WIDTH - GAP * (columns - 1)) / columns
-    top = page.y
-    for place, panel in enumerate(panels):
-        row, column = divmod(place, columns)
-        left = MARGIN + column * (width + GAP)
-        axes = page.axes(left, top, width, height)
-        _draw(axes, rows, panel)
-        place_in_page = left, top + row * (height + GAP), width, height
-        page.settle(axes, *place_in_page, f"curves {panel.title}")
-    page.skip(deep * height + (deep - 1) * GAP)
+def draw_curves(rows, path):
+    """Draw all panels of the log into the SVG `path`; the same rows give the same file."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    panels = curves_of(rows)
+    deep = -(-len(panels) // COLUMNS)
+    with matplotlib.rc_context({"svg.hashsalt": "curves", "font.size": 7, "axes.linewidth": 0.5}):
+        figure = Figure(figsize=(WIDTH, ROW * deep), layout="tight")
+        for place, (title, curves) in enumerate(panels.items(), 1):
+            _draw(figure.add_subplot(deep, COLUMNS, place), title, curves)
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
 
 
-def _draw(axes, rows, panel):
-    every = []
-    for (key, label), colour in zip(panel.keys.items(), COLOURS):
-        steps, values = points_of(rows, panel.phase, key)
-        if steps:
-            form = "o" if len(steps) == 1 else "-"  # one point makes no line
-            axes.plot(steps, values, form, label=label, color=colour, linewidth=1.1, markersize=3)
-            every += values
-    last = max(row["step"] for row in rows if row["phase"] == panel.phase)
-    axes.set_xlim(0, last)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    low, high = min(every), max(every)
-    if low > 0 and high > WIDE * low:
+def _draw(axes, title, curves):
+    for (label, (steps, values)), colour in zip(curves.items(), COLOURS):
+        form = "o" if len(steps) == 1 else "-"  # one point makes no line
+        axes.plot(steps, values, form, label=label, color=colour, linewidth=1, markersize=3)
+    every = [value for _, values in curves.values() for value in values]
+    if min(every) > 0 and max(every) > 10 * min(every):
         axes.set_yscale("log")
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        steps = (1, 3) if high > 100 * low else (1, 2, 5)
-        ticks = [digit * 10.0**decade for decade in decades for digit in steps]
-        axes.yaxis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.tick_params(labelsize=SMALLEST, length=2.5, width=0.5, pad=2)
-    axes.grid(axis="y", linewidth=0.3, alpha=0.6)
-    axes.set_title(panel.title, fontsize=SMALLEST + 0.5, loc="left", pad=5)
-    if len(axes.lines) > 1:
-        axes.legend(fontsize=SMALLEST, frameon=False, handlelength=1.2, labelspacing=0.25)
+    axes.set_xlim(left=0)
+    axes.set_title(title, fontsize=8, loc="left")
+    axes.grid(axis="y", linewidth=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.locator_params(axis="x", nbins=4)
+    if len(curves) > 1:
+        axes.legend(frameon=False, handlelength=1.2, labelspacing=0.25)

@@ -1,17 +1,19 @@
-"""Numbers and durations as the write-up spells them."""
+"""Numbers, durations and lists as the write-up spells them."""
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value):
     """12000 -> 12,000; 0.0005 -> 5×10⁻⁴; 0.05 -> 0.05."""
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.4g}".replace("-", "−")
-    if abs(value) >= 1e4:
-        return f"{value:,.0f}".replace("-", "−")
-    mantissa, exponent = f"{value:.3e}".split("e")
-    mantissa = f"{float(mantissa):g}".replace("-", "−")
-    return f"{mantissa}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+    size = abs(value)
+    if size >= 1e4:
+        text = f"{value:,.0f}"
+    elif value == 0 or size >= 1e-3:
+        text = f"{value:.4g}"
+    else:
+        mantissa, exponent = f"{value:.3e}".split("e")
+        text = f"{float(mantissa):g}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+    return text.replace("-", "−")
 
 
 def normal(mean, std):

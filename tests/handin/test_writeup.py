@@ -3,29 +3,34 @@
 import json
 import re
 import shutil
+import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from custom_model import MODEL_DEFAULTS
 from fewstep.handin import submit as submit
-from fewstep.handin.writeup.citations import SOURCES, Citations
+from fewstep.handin.writeup.curves import curves_of
 from fewstep.handin.writeup.document import make_writeup
-from fewstep.handin.writeup.geometry import width_of
-from fewstep.handin.writeup.method_text import technical_paragraph
-from fewstep.handin.writeup.pages import SMALLEST, Overfull, Page, fitted
-from fewstep.handin.writeup.records import read_records
+from fewstep.handin.writeup.method_text import SENTENCES
+from fewstep.handin.writeup.records import first_row, read_records
 from fewstep.handin.writeup.scores_table import score_table
 from fewstep.handin.writeup.wording import duration, listed, number
 from fewstep.methods.student_inputs import nfe_table, student_sigmas
 from fewstep.runs.command_line import make_settings
 from fewstep.runs.presets import PRESETS, RECIPES
+from fewstep.runs.settings import flat
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.utils import UserError, picture_sheet, read_json, save_picture, write_json
 
 SPACE = {"name": "random-conv-v1", "sha256": "ab" * 32, "is_fid": False}
+SOURCES = yaml.safe_load(
+    (Path(submit.__file__).parent / "writeup" / "citations.yaml").read_text(encoding="utf-8")
+)
 INCEPTION = {"name": "inception-v3", "sha256": "cd" * 32, "is_fid": True}
 
 
@@ -42,7 +47,7 @@ def config_of(settings):
 
 def random_sheet(path, count, columns):
     pixels = np.random.RandomState(0).randint(0, 255, (count, 64, 64, 3)).astype(np.uint8)
-    save_picture(picture_sheet(pixels, columns), path)
+    save_picture(picture_sheet(pixels, columns, scale=1), path)
 
 
 def scores_of(spaces, sd=0.5):
@@ -139,18 +144,24 @@ def texts_of(pdf):
     return [" ".join(text.replace("\u00a0", " ").split()) for text in texts]
 
 
-def cited(text):
-    marks = re.findall(r"\[(\d+(?:, \d+)*)\]", text)
-    return [int(mark) for group in marks for mark in group.split(", ")]
+def numbers_cited(text):
+    """The numbers of citations in a PDF's text, in order."""
+    return [int(number) for number in re.findall(r"\[(\d+)\]", text)]
 
 
-def words_of(**flags):
-    """The technical paragraph of these flags, and what it cites."""
-    settings, cite = settings_of(**flags), Citations()
-    text = technical_paragraph(settings, settings, config_of(settings), 395971, cite)
+def keys_of(text):
+    return re.findall(r"@([a-z0-9_]+)", text)
+
+
+def words_of(method="adversarial", config=None, **flags):
+    """The technical paragraph of these flags without its marks, and the sources it cites."""
+    settings = settings_of(**flags)
+    values = SimpleNamespace(**flat(settings.as_dict()))
+    _, sentences = SENTENCES[method](values, values, config or config_of(settings), 395971)
+    text, used = " ".join(sentences), keys_of(" ".join(sentences))
+    text = re.sub(r"@[a-z0-9_]+", "", text)
     assert "  " not in text and ".." not in text and text.endswith(".")
-    assert set(cited(text.replace("\u00a0", " "))) == set(range(1, len(cite.used) + 1))
-    return text.replace("\u00a0", " "), cite.used
+    return text.replace("\u00a0", " "), used
 
 
 def test_two_pages_and_one_of_references(output):
@@ -162,6 +173,7 @@ def test_two_pages_and_one_of_references(output):
         "395,971 parameters" in first
         and "1,154 training images of 64×64 pixels (drawn faces)" in first
     )
+    assert "differ from train.py's defaults: data synthetic, batch_size 8, network tiny" in first
     assert "step 200" in second and "after 200 of 1,400 steps" in second
     assert "after 200 of 600 steps" in second
     assert "35.72 ± 0.50" in second and "0.876" in second and "0, 1 and 2" in second
@@ -172,10 +184,10 @@ def test_two_pages_and_one_of_references(output):
 
 def test_citations_are_numbered_as_they_come_and_all_are_listed(output):
     first, second, third = texts_of(output)
-    numbers = cited(first + second)
-    firsts = [n for place, n in enumerate(numbers) if n not in numbers[:place]]
-    assert firsts == list(range(1, max(numbers) + 1))
-    assert cited(third) == firsts
+    numbers = numbers_cited(first + second)
+    assert list(dict.fromkeys(numbers)) == list(range(1, max(numbers) + 1))
+    assert list(dict.fromkeys(numbers_cited(third))) == sorted(set(numbers))
+    assert "Adversarial Diffusion Distillation" in third and "arXiv:2311.17042" in third
 
 
 def test_the_same_records_give_the_same_file(run, output, tmp_path):
@@ -184,13 +196,14 @@ def test_the_same_records_give_the_same_file(run, output, tmp_path):
 
 
 def test_sources_agree_with_the_documentation():
-    method = (Path(__file__).parents[1] / "docs" / "method.md").read_text()
-    listed = dict(re.findall(r"^\d+\. .*?\. (.*?)\.? \d{4}\. (arXiv:\S+)$", method, re.M))
-    titles = {where: title for title, where in listed.items()}
-    shared = [source for source in SOURCES.values() if source[3] in titles]
+    method = (Path(__file__).parents[2] / "docs" / "method.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\d+\. .*?\. (.*?)\.? \d{4}\. (arXiv:\S+)$", method, re.M))
+    titles = {where: title for title, where in documented.items()}
+    ours = {s["parent"]["title"]: s["title"] for s in SOURCES.values() if "parent" in s}
+    shared = ours.keys() & titles
     assert len(shared) > 20
-    for _, title, _, where in shared:
-        assert titles[where].endswith(title)
+    for where in shared:
+        assert titles[where].endswith(ours[where].strip("{}"))
 
 
 def change(run, **facts):
@@ -207,16 +220,10 @@ def without(pattern):
     return remove
 
 
-def without_final_samples(run):
-    # without the sheets of the evaluation, those of the training would do
-    without("evaluation/student*")(run)
-    without("samples/student*")(run)
-
-
 LACKS = {
     "early samples of the teacher (samples/teacher_*.png)": without("samples/teacher*"),
     "early samples of the student": without("samples/student*"),
-    "final samples (evaluation/student_nfe=K.png": without_final_samples,
+    "final samples (evaluation/student_nfe=K.png": without("evaluation/student*"),
     "the teacher's loss curves": without("log.jsonl"),
     "scores (evaluation/scores.json: run python -m fewstep evaluate": without(
         "evaluation/scores.json"
@@ -245,17 +252,17 @@ def test_what_is_missing_is_named(own_run, tmp_path, lack):
     assert str(own_run) in str(caught.value) and not (tmp_path / "writeup.pdf").exists()
 
 
+def test_the_absent_typesetter_is_one_line(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "typst", None)
+    with pytest.raises(UserError, match="^the write-up needs .* pip install typst$"):
+        make_writeup(run, tmp_path / "writeup.pdf")
+
+
 def test_everything_missing_is_said_at_once(tmp_path):
     with pytest.raises(UserError) as caught:
         make_writeup(tmp_path, tmp_path / "writeup.pdf")
     for name in ("settings", "early samples", "loss curves", "final samples", "scores"):
         assert name in str(caught.value)
-
-
-def test_sheets_of_the_training_stand_in_for_those_of_the_evaluation(own_run, tmp_path):
-    without("evaluation/student*")(own_run)
-    _, second, _ = texts_of(make_writeup(own_run, tmp_path / "writeup.pdf"))
-    assert "the last sheet of its training, after 600 steps" in second
 
 
 def test_a_teacher_of_another_run_brings_its_own_records(own_run, tmp_path):
@@ -269,27 +276,25 @@ def test_a_teacher_of_another_run_brings_its_own_records(own_run, tmp_path):
     moved = teacher.rename(tmp_path / "moved")
     with pytest.raises(UserError, match="the settings of the teacher's run"):
         make_writeup(run, tmp_path / "writeup.pdf")
-    assert read_records(run, teacher_dir=moved).teacher_facts["device"] == "Other Processor"
+    assert read_records(run, teacher_dir=moved).phases[0].facts["device"] == "Other Processor"
 
 
 def test_fid_is_named_only_where_the_space_is_its_own():
-    def said(*spaces):
-        head, rows, caption = score_table(scores_of(list(spaces)), Citations())
+    def texts(*spaces):
+        head, rows, caption = score_table(scores_of(list(spaces)))
         return " ".join([*head, *(cell for row in rows for cell in row)]), caption
 
-    table, caption = said(SPACE)
+    table, caption = texts(SPACE)
     assert "FID" not in table and "KID" not in table and "Fréchet" in table
     assert "FID" not in caption.replace("is not FID", "")
-    table, caption = said(SPACE, INCEPTION)
-    assert "FID KID Coverage Fréchet in\nrandom-conv-v1" in table and table.count("FID") == 1
-    assert "FID [1, 2] and KID [3]: with the features of inception-v3" in caption.replace(
-        "\u00a0", " "
-    )
+    table, caption = texts(SPACE, INCEPTION)
+    assert "FID KID Coverage Fréchet in random-conv-v1" in table and table.count("FID") == 1
+    assert "FID@fid@clean_fid and KID@kid: with the features of inception-v3" in caption
     assert "space random-conv-v1" in caption and "is not FID" in caption
 
 
 def test_one_seed_has_no_spread():
-    _, rows, caption = score_table(scores_of([SPACE], sd=None), Citations())
+    _, rows, caption = score_table(scores_of([SPACE], sd=None))
     assert not any("±" in cell for row in rows for cell in row) and "one seed (7)" in caption
     assert rows[1][:3] == ["teacher, NFE 15", "1,000", "35.72"]
 
@@ -302,7 +307,7 @@ def test_the_text_of_the_default_names_what_ran_and_nothing_else():
         "standard deviation 0.15",
         "5 for 1 evaluation, 5 → 1 for 2 evaluations and 5 → 2 → 1 → 0.5 for 4 evaluations",
         "8 inputs: 4 of pure noise at the first level, 2 of its own outputs",
-        "600 steps of 8 images (4,800 seen)",
+        "600 steps of 8 images (4,800 seen, half of them mirrored)",
         "half-life of 550 images",
         "PatchGAN",
         "weight 50",
@@ -317,33 +322,29 @@ def test_the_text_of_the_default_names_what_ran_and_nothing_else():
 SAID = {
     ("distill", "none"): ("No score distillation is used", ["re-noised to ln", "gradient (cf"]),
     ("distill", "dmd"): ("Distribution matching", ["squared distance"]),
-    ("distill", "sid"): ("α = 1", ["squared distance"]),
+    ("distill", "sid"): ("(P − F)·((P − x) − α(P − F))", ["squared distance"]),
     ("distill", "sds"): ("s/(2 + 2s²)", ["fake score"]),
     ("distill_weighting", "uniform"): ("equal weight at all levels", ["1/√"]),
-    ("disc", "none"): ("Score distillation [", ["discriminator", "adversarial", "R1"]),
+    ("disc", "none"): ("Score distillation minimises", ["discriminator", "adversarial", "R1"]),
     ("disc", "resnet"): ("after StyleGAN2", ["spectrally", "PatchGAN"]),
     ("disc", "unet"): ("encoder of the same U-Net from random weights", ["PatchGAN"]),
-    ("disc", "timm:resnet18"): ("timm's resnet18", ["PatchGAN"]),
+    ("disc", "timm:resnet18"): ("a network of timm, resnet18, from random weights", ["PatchGAN"]),
     ("disc_noise", False): ("It sees clean images", ["is told the level"]),
     ("warm_start", 40): ("first 40 steps regress", ["For the first 30"]),
-    ("augment", "color,cutout"): ("augmented by color and cutout", ["steered"]),
+    ("augment", "color,cutout"): ("augmented (color,cutout)", ["adaptive"]),
     ("penalty", "none"): ("no gradient penalty", ["R1"]),
-    ("penalty", "r1"): ("an R1 penalty [", ["approximate"]),
-    ("penalty_interval", 4): ("each 4 steps and as much stronger", []),
+    ("penalty", "r1"): ("an R1 penalty of weight 50", ["approximate"]),
     ("gan_loss", "relativistic"): ("relativistic pairing loss", ["hinge"]),
-    ("balance", "constant"): ("weight 1 beside", ["gradient (cf"]),
+    ("balance", "constant"): ("hinge loss", ["gradient (cf"]),
     ("adv_weight", 0.5): ("scaled to 0.5 times the norm", []),
     ("distill_final", 1.0): ("Score distillation", ["falls linearly"]),
     ("self_input_share", 0.0): ("and 4 of training images", ["its own outputs"]),
     ("self_input_share", 1.0): ("and 4 of its own outputs", ["later level"]),
     ("student_ema_images", 0.0): ("the student's last weights are kept", ["half-life of 550"]),
-    ("student_dropout", 0.1): ("dropout 0.1", []),
     ("freeze_convs", True): ("Its inner 3×3 convolutions stay", []),
     ("noise_offset", 0.0): ("Heun", ["Each channel of the noise"]),
     ("x_flip", False): ("(11,200 seen)", ["mirrored"]),
     ("warmup", 0): ("peak learning rate 0.002 and a cosine", []),
-    ("disc_steps", 3): ("one step in 3", []),
-    ("use_additional_condition", True): ("and the level that its output will be", []),
 }
 
 
@@ -358,22 +359,22 @@ def test_the_text_follows_each_setting(flag):
 
 def test_ada_and_the_teachers_encoder_are_told():
     text, used = words_of(**RECIPES["low_data"], disc="unet", disc_start="teacher")
-    assert "starts at 0 and is steered" in text and "with the teacher's weights" in text
+    assert "with an adaptive probability" in text and "with the teacher's weights" in text
     assert {"ada", "diff_augment", "ladd"} <= set(used) and "random weights, shown" not in text
 
 
 def test_levels_that_were_tuned_after_training_are_told_apart():
     settings = settings_of()
     tuned = {"1": [4.5], "2": [4.5, 1.0], "4": [4.5, 2.0, 1.0, 0.5]}
-    config = config_of(settings) | {"few_step_sigmas": tuned}
-    text = technical_paragraph(settings, settings, config, 1, Citations()).replace("\u00a0", " ")
+    text, _ = words_of(config=config_of(settings) | {"few_step_sigmas": tuned})
     assert "at σ = 5 for 1 evaluation" in text
     assert "chosen anew" in text and ": 4.5 for 1 evaluation, 4.5 → 1 for 2" in text
     assert "chosen anew" not in words_of()[0]
 
 
 def test_every_source_is_cited_by_some_setting():
-    used = {"fid", "clean_fid", "kid", "prdc", "c2st"}  # by the table of scores
+    used = set(keys_of(score_table(scores_of([SPACE, INCEPTION]))[2]))
+    used |= set(words_of("rectified_flow")[1])
     for flag in SAID:
         used |= set(words_of(**dict([flag]))[1])
     used |= set(words_of(**RECIPES["low_data"], disc="unet", disc_start="teacher")[1])
@@ -405,16 +406,22 @@ def test_the_longest_configuration_fits_at_a_smaller_size(tmp_path):
         rows += json.dumps(row) + "\n"
     (run / "log.jsonl").write_text(rows)
     first, second, third = texts_of(make_writeup(run, tmp_path / "writeup.pdf", "Name " * 20))
-    assert "Fake score: denoising" in first and "KID" in second and third.startswith("References")
+    assert "Student: fake score" in curves_of(read_records(run).phases[1].rows)
+    assert "Name Name" in first and "KID" in second and third.startswith("References")
 
 
 def test_what_cannot_fit_or_be_drawn_is_an_error(run, tmp_path):
     output = tmp_path / "c.pdf"
-    with pytest.raises(UserError, match=f"page 1.*does not fit.*{SMALLEST} points"):
-        make_writeup(run, output, author="Name " * 800)
-    with pytest.raises(UserError, match="has no '김'"):
-        make_writeup(run, output, author="김 Example")
-    assert not output.exists()
+    for author, match in [("Name " * 800, "page 1 does not fit at 8pt"), ("김 Example", "김")]:
+        with pytest.raises(UserError, match=match) as caught:
+            make_writeup(run, output, author=author)
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_author_is_text_and_no_markup(run, tmp_path):
+    first, _, _ = texts_of(make_writeup(run, tmp_path / "c.pdf", author="A_b_ *c* #d $e$ f@g"))
+    assert "A_b_ *c* #d $e$ f@g" in first
 
 
 def test_a_picture_that_is_no_sheet_is_named(own_run, tmp_path):
@@ -422,41 +429,44 @@ def test_a_picture_that_is_no_sheet_is_named(own_run, tmp_path):
     save_picture(picture_sheet(np.zeros((8, 60, 60, 3), np.uint8)), path)
     with pytest.raises(UserError, match="teacher_0000200.png: not a sheet"):
         make_writeup(own_run, tmp_path / "writeup.pdf")
+    path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="teacher_0000200.png: not readable as a picture"):
+        make_writeup(own_run, tmp_path / "writeup.pdf")
 
 
-def test_lines_are_measured_and_long_words_cut():
-    page = Page(10)
-    words = "some words that do not all fit into one line " * 5 + "x" * 300
-    lines = page.lines(words, 10, "normal", 200)
-    assert "".join("".join(lines).split()) == "".join(words.split())
-    assert all(width_of(line, 10, "normal") <= 200 for line in lines)
-    # every line but the last of the words is as full as the next word allows
-    assert width_of(f"{lines[0]} {lines[1].split()[0]}", 10, "normal") > 200
+def test_the_first_rows_of_a_sheet(tmp_path):
+    random_sheet(tmp_path / "a.png", 24, 8)
+    assert first_row(tmp_path / "a.png").size == (8 * 66 + 2, 68)
+    assert first_row(tmp_path / "a.png", 2).size == (8 * 66 + 2, 134)
+    assert first_row(tmp_path / "a.png", 9).size == (8 * 66 + 2, 200)
 
 
-def test_blocks_over_each_other_and_over_the_margin_are_found():
-    page = Page(10)
-    page.paragraph("first")
-    page.y -= 5
-    page.paragraph("second")
-    with pytest.raises(Overfull, match="“second” lies over “first”"):
-        page.check()
-    page = Page(10)
-    page.y = 20
-    page.paragraph("high")
-    with pytest.raises(Overfull, match="“high” reaches into the margin"):
-        page.check()
+def test_curves_are_those_of_the_log():
+    nan = float("nan")
+    rows = [{"phase": "flow", "step": step, "loss": 1 / step} for step in (1, 2)]
+    rows += [{"phase": "student", "step": 5, "disc_loss": nan, "logits_real": 1, "loss": None}]
+    assert curves_of(rows) == {
+        "Flow: loss": {"training": ([1, 2], [1.0, 0.5])},
+        "Student: logits": {"training": ([5], [1])},
+    }
 
 
-def test_text_shrinks_only_as_far_as_needed():
-    def build(page):
-        page.skip(page.room - 20 * 8.6 * 1.38)
-        for _ in range(20):
-            page.paragraph("line")
-
-    assert fitted([build], "it").size == 8.5
-    with pytest.raises(UserError, match="it does not fit"):
-        fitted([lambda page: page.paragraph("word " * 5000)], "it")
+def test_a_rectified_flow_has_one_phase(own_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("fewstep.handin.writeup.document._parameters", lambda config: 395971)
+    change(own_run, flow_seconds=70.0, teacher_seconds=None, student_seconds=None)
+    write_json(own_run / "model_config.json", {"model_type": "rectified_flow", "network": "tiny"})
+    scores = own_run / "evaluation" / "scores.json"
+    write_json(scores, read_json(scores) | fingerprint(own_run / "final_model.pt"))
+    rows = [{"phase": "flow", "step": step, "loss": 1 / step} for step in (50, 100, 1400)]
+    (own_run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"early samples of the flow \(samples/flow_"):
+        make_writeup(own_run, tmp_path / "a.pdf")
+    (own_run / "samples" / "teacher_0000200.png").rename(own_run / "samples" / "flow_0000300.png")
+    first, second, third = texts_of(make_writeup(own_run, tmp_path / "a.pdf"))
+    assert "A rectified flow from scratch" in first and "Total training time: 1 min 10 s." in first
+    assert "after 300 of 1,400 steps" in second and "Flow Straight and Fast" in third
+    for text in (first, second):
+        assert "teacher" not in text.replace("teacher, NFE 15", "") and "discriminator" not in text
 
 
 @pytest.mark.parametrize(
@@ -534,12 +544,11 @@ def test_early_samples_of_a_short_run_are_early(tmp_path):
     run = make_run(tmp_path / "run", num_iterations=100, student_iterations=200)
     for step in (10, 20, 50):
         random_sheet(run / "samples" / f"teacher_{step:07d}.png", 8, 8)
-    early = read_records(run).early
-    assert early["teacher"].step == 50 and early["student"].step == 200
-
-
-def test_a_ramp_that_does_not_end_is_not_said_to():
-    text, _ = words_of(adv_ramp=100, student_iterations=80, disc_warmup=30)
-    assert "it rises from 0 and ends at 50 % of that" in text
-    text, _ = words_of(adv_ramp=100, student_iterations=130, disc_warmup=30)
-    assert "it rises to that over 100 steps" in text
+    (run / "log.jsonl").write_text(
+        "".join(
+            json.dumps({"phase": phase, "step": step, "loss": 1.0}) + "\n"
+            for phase, step in [("teacher", 100), ("student", 200)]
+        )
+    )
+    early = {phase.name: phase.sheet_step for phase in read_records(run).phases}
+    assert early == {"teacher": 50, "student": 200}

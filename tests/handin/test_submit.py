@@ -3,25 +3,30 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from custom_model import MODEL_DEFAULTS, create_custom_model
-from fewstep.handin import submit as submit
+from custom_model import MODEL_DEFAULTS, NETWORKS, create_custom_model
+from fewstep.handin import submit
 from fewstep.handin.archive import checks, trial
 from fewstep.handin.archive.archive import copy_part, unpack, write_archive
-from fewstep.handin.archive.child import failure_of, run_restricted
-from fewstep.handin.archive.contents import CHECKPOINT, CONFIG, PROVIDED, collect, sampler_names
-from fewstep.handin.archive.environment import grading_packages
-from fewstep.handin.archive.imports import module_files, reachable
+from fewstep.handin.archive.contents import (
+    CHECKPOINT,
+    CONFIG,
+    PROVIDED,
+    collect,
+    module_files,
+    reachable,
+    sampler_names,
+)
+from fewstep.handin.archive.environment import failure_of, grading_packages, run_restricted
 from src.utils import UserError, save_model
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LEVELS = {"1": [2.5], "2": [2.5, 1.0], "4": [2.5, 1.5, 1.0, 0.5]}
 SETTINGS = MODEL_DEFAULTS | {"sampler": "few_step", "few_step_sigmas": LEVELS}
 TINY = SETTINGS | {"network": "tiny"}
@@ -71,10 +76,16 @@ def somewhere_else(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def probed(checkpoint, tmp_path_factory):
-    """The finding and report of the model that is not broken."""
-    folder = tmp_path_factory.mktemp("probed")
-    return trial.probe(graders_folder(ROOT, checkpoint, folder), folder)
+def model_shapes(checkpoint, tmp_path_factory):
+    """What `graders.py` reports of the submission that is not broken."""
+    work = tmp_path_factory.mktemp("built")
+    process, report = build(graders_folder(ROOT, checkpoint, work), work)
+    assert trial.check_model(process, report, work / "bare").ok
+    return report
+
+
+def build(folder, work):
+    return trial.run_graders(folder, work, 2, CPU, [])
 
 
 def graders_folder(root, checkpoint, work):
@@ -122,43 +133,37 @@ def test_a_tiny_network_fails_on_that_alone_and_an_older_archive_stays(
     ]
     assert f"✓ provided files: 7 as in {official}, byte for byte" in lines
     (model,) = [line for line in lines if line.startswith("✓ model:")]
-    assert model.startswith(
-        "✓ model: built from custom_model, model_config, samplers, src alone, by Python 3"
-    )
+    assert model.startswith("✓ model: built from custom_model, src alone, by Python 3")
     assert lines[-1] == (
         f"nothing written to {output}: 1 of 14 checks failed; what is there is of an earlier run"
     )
     assert output.read_text() == "an older one" and os.listdir(tmp_path) == [output.name]
 
 
-def test_a_full_student_passes_and_the_archive_works(tmp_path, capsys):
-    torch.manual_seed(0)
-    checkpoint = tmp_path / "final_model.pt"
-    save_model(create_custom_model(**SETTINGS), checkpoint, SETTINGS)
+def test_a_student_of_the_fixed_network_passes_and_the_archive_works(
+    checkpoint, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(checks, "NETWORK", NETWORKS["tiny"])  # the full one would take minutes
+    monkeypatch.setattr(checks, "PARAMETERS", {False: 395_971})
     (tmp_path / "two_pages.pdf").write_bytes(b"%PDF-1.4\n")
     more = ("--writeup_pdf", "two_pages.pdf", "--output", "out/hand_in.zip", "--num_samples", 2)
     code = main(checkpoint, *more)
     lines = capsys.readouterr().out.splitlines()
     assert code == 0, lines
     assert sum(line.startswith("✓") for line in lines) == 13
-    assert "✓ network: the challenge's, 58,753,283 parameters" in lines
+    assert "✓ network: the challenge's, 395,971 parameters" in lines
     assert "✓ provided files: ours, not compared: give --official DIR" in lines
-    assert lines[-1].startswith("written: out/hand_in.zip, 23")
+    assert lines[-1].startswith("written: out/hand_in.zip, ")
     assert os.listdir("out") == ["hand_in.zip"]
 
     names = unpack("out/hand_in.zip", "unpacked")
-    packages = ("src", "training", "discriminator", "imagesets", "metrics", "speed")
+    packages = ("src", "fewstep", "discriminator")
     code = {name for package in packages for name in module_files(package, ROOT)}
-    scripts = {"custom_model.py", "model_config.py", "samplers.py", *PROVIDED, "train.py"}
+    scripts = {"custom_model.py", *PROVIDED, "train.py"}
     splits = {name for name in collect(ROOT, checkpoint, checkpoint) if name.startswith("data/")}
     others = {"requirements.txt", CHECKPOINT, CONFIG, "writeup.pdf"}
     assert set(names) == code | scripts | splits | others
     assert (tmp_path / "unpacked" / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
-
-    command = [sys.executable, "sampling.py", "--num_samples", "1", "--nfe_list", "1"]
-    process = subprocess.run([*command, "--device", "cpu"], cwd="unpacked", capture_output=True)
-    assert process.returncode == 0, process.stderr
-    assert Path("unpacked/samples/nfe=1/0000.png").is_file()
 
 
 def test_mistakes_are_named_before_any_work(checkpoint, official, tmp_path):
@@ -193,12 +198,12 @@ def test_a_new_helper_is_found_however_deep_and_strangers_stay_out(project, chec
     (project / "deeper" / ".ipynb_checkpoints").mkdir(parents=True)
     for name in ("one.py", "two.py", ".ipynb_checkpoints/one.py"):
         (project / "deeper" / name).write_text("x = 1\n")
-    (project / "samplers.py").write_text("import helper\n")
+    (project / "src" / "samplers.py").write_text("import helper\n")
     (project / "scratch.py").write_text("")
     files = collect(project, checkpoint, checkpoint.with_name("model_config.json"))
     new = {"helper.py", "deeper/one.py", "deeper/two.py"}
     assert new <= set(files) and not {name for name in files if "scratch" in name or "ipy" in name}
-    assert {"training/loop.py", "discriminator/patch.py"} <= set(files)  # named by no import
+    assert {"fewstep/engine/loop.py", "discriminator/patch.py"} <= set(files)  # named by no import
     (project / "helper.py").write_text("def f(:\n")
     with pytest.raises(UserError, match=r"helper.py: line 1 is not Python"):
         collect(project, checkpoint, checkpoint)
@@ -250,7 +255,9 @@ def test_files_that_are_missing_foreign_or_unknown(unpacked):
     assert str(checks.check_files(folder, [*names, "scratch.py", ".git/index"])) == (
         "✗ files: .git/index, scratch.py not part of a submission; remove them"
     )
-    (folder / "train.py").write_text("import timm, sympy, pytest, os.path, fewstep.engine.loop")
+    (folder / "train.py").write_text(
+        "import timm, sympy, pytest, os.path, fewstep.engine.loop\ndef f():\n    import an_extra\n"
+    )
     assert str(checks.check_files(folder, names)) == (
         "✗ files: train.py imports pytest, which is neither in the archive nor in requirements.txt;"
         " add it"
@@ -291,9 +298,9 @@ def state(checkpoint):
     return torch.load(checkpoint, weights_only=True)["state_dict"]
 
 
-def test_a_checkpoint_of_the_student_alone(tmp_path, state, probed):
+def test_a_checkpoint_of_the_student_alone(tmp_path, state, model_shapes):
     finding, loaded = checks.check_checkpoint(saved(tmp_path, {"state_dict": state}))
-    assert finding.ok and checks.check_weights(loaded, probed[1]["model"]).ok
+    assert finding.ok and checks.check_weights(loaded, model_shapes["model"]).ok
 
 
 def test_checkpoints_that_hold_something_else(tmp_path, state):
@@ -361,8 +368,8 @@ def of_another_width(state):
         ),
     ],
 )
-def test_weights(state, probed, change, line):
-    finding = checks.check_weights(change(state), probed[1]["model"])
+def test_weights(state, model_shapes, change, line):
+    finding = checks.check_weights(change(state), model_shapes["model"])
     assert str(finding) == f"✗ weights: {line}"
 
 
@@ -380,9 +387,17 @@ def test_the_network_is_the_challenges():
     )
 
 
-def test_the_probe_knows_the_challenges_network(probed):
+def test_the_probe_knows_the_challenges_network(model_shapes):
     shapes = json.loads((ROOT / "tests/data/unet_state_dict.json").read_text())
-    assert probed[1]["full"] == {name: list(shape) for name, shape in dict(shapes["full"]).items()}
+    assert model_shapes["full"] == {
+        name: list(shape) for name, shape in dict(shapes["full"]).items()
+    }
+
+
+def test_a_rectified_flow_has_no_levels(tmp_path):
+    config = {"model_type": "rectified_flow", "network": "full"}
+    finding, content = checks.check_config(saved(tmp_path, {}, config))
+    assert str(finding) == "✓ config: of a rectified_flow" and content == config
 
 
 @pytest.mark.parametrize(
@@ -412,14 +427,14 @@ def test_configurations(tmp_path, config, line):
 def test_only_the_grading_environment_can_be_imported(tmp_path, monkeypatch):
     packages = grading_packages()
     assert {"torch", "sympy", "networkx", "jinja2", "PIL", "dateutil", "dotmap"} <= packages
-    assert not {"timm", "huggingface_hub", "pytest", "_pytest", "submission"} & packages
+    assert not {"timm", "huggingface_hub", "pytest", "_pytest", "fewstep"} & packages
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # where the whole project lies
     (tmp_path / "local.py").write_text("here = True\n")
     (tmp_path / "script.py").write_text(
         "import importlib.util, sys, PIL.Image, numpy, yaml, local\n"
         "from importlib.metadata import version\n"
         "assert local.here and version('numpy') == numpy.__version__ and sys.argv[1:] == ['7']\n"
-        "for name in ('timm', 'pytest', 'training', 'custom_model', 'submission'):\n"
+        "for name in ('timm', 'pytest', 'fewstep', 'custom_model', 'train'):\n"
         "    assert importlib.util.find_spec(name) is None, name\n"
         "import timm\n"
     )
@@ -427,58 +442,108 @@ def test_only_the_grading_environment_can_be_imported(tmp_path, monkeypatch):
     assert failure_of(process) == "exit code 1, ModuleNotFoundError: No module named 'timm'"
 
 
-@pytest.mark.parametrize("package", ["timm", "training"])
-def test_a_model_that_imports_what_is_not_there(project, checkpoint, tmp_path, package):
-    replace(project / "custom_model.py", "import math\n", f"import math\nimport {package}\n")
-    finding, report = trial.probe(graders_folder(project, checkpoint, tmp_path), tmp_path)
-    assert report is None
-    assert str(finding) == (
-        "✗ model: custom_model.py cannot build it (exit code 1, ModuleNotFoundError: No module"
-        f" named '{package}'); the graders' sampler has custom_model.py, what that imports of the"
-        " project save training code, and the grading environment's packages"
-    )
+NEEDED = (
+    "; the graders' sampler has custom_model.py, what that imports of the project save training"
+    " code, and the grading environment's packages"
+)
+ENDED = SimpleNamespace(returncode=1, stderr="Traceback:\n  ...\nValueError: no such thing\n")
 
 
-def test_a_model_that_imports_more_than_it_should(project, checkpoint, tmp_path):
-    replace(project / "custom_model.py", "import math\n", "import kagglehub\nimport math\n")
-    finding, _ = trial.probe(graders_folder(project, checkpoint, tmp_path), tmp_path)
-    assert str(finding) == (
-        "✗ model: importing custom_model also imports kagglehub; sampling must not need that"
-    )
-
-
-NOISE = "        noise = torch.randn(shape, device=device, generator=generator)\n"
-LATE = "        nfe = int(num_inference_timesteps)\n"
-BREAKS = {
-    "sampler": (LATE, LATE + "        import timm\n"),
-    "evaluations": (LATE, LATE + "        nfe += nfe == 1\n"),
-    "same seed": (
-        NOISE,
-        f"        generator = torch.Generator()\n        generator.seed()\n{NOISE}",
-    ),
-    "other seed": (NOISE, f"        generator = torch.Generator().manual_seed(0)\n{NOISE}"),
-}
-LINES = {
-    "sampler": "fails as the graders run it (exit code 1, ModuleNotFoundError: No module named"
-    " 'timm'); the graders' sampler has custom_model.py, what that imports of the project save"
-    " training code, and the grading environment's packages",
-    "evaluations": "NFE 1 takes 2 evaluations of the network per image; sample() must take exactly"
-    " num_inference_timesteps",
-    "same seed": "two runs with seed 42 differ; draw all noise from torch's global generator",
-    "other seed": "seeds 42 and 43 give the same images; draw all noise from torch's global"
-    " generator, without a seed of the model's own",
-}
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_samplers_that_break_one_rule(project, checkpoint, tmp_path, name):
-    replace(project / "custom_model.py", *BREAKS[name])
+def test_a_model_that_imports_what_is_not_there(project, checkpoint, tmp_path):
+    replace(project / "custom_model.py", "import math\n", "import math\nimport timm\n")
     folder = graders_folder(project, checkpoint, tmp_path)
-    for finding in trial.try_sampler(folder, tmp_path, 2, CPU):
-        if finding.name == name:  # later runs would only take time
-            break
-        assert finding.ok
-    assert str(finding) == f"✗ {name}: {LINES[name]}"
+    process, report = build(folder, tmp_path)
+    assert report is None
+    assert str(trial.check_model(process, report, folder)) == (
+        "✗ model: custom_model.py cannot build it (exit code 1, ModuleNotFoundError: No module"
+        f" named 'timm'){NEEDED}"
+    )
+
+
+def test_a_model_that_imports_more_than_it_should(tmp_path):
+    report = {"modules": ["custom_model", "src", "kagglehub", "torch", "fewstep"]}
+    assert str(trial.check_model(None, report, tmp_path)) == (
+        "✗ model: importing custom_model also imports fewstep, kagglehub; sampling must not need"
+        " that"
+    )
+
+
+def test_a_sampler_that_fails(tmp_path):
+    (finding,) = trial.check_sampler(ENDED, {"runs": []}, tmp_path, 2)
+    assert str(finding) == (
+        f"✗ sampler: fails as the graders run it (exit code 1, ValueError: no such thing){NEEDED}"
+    )
+
+
+def test_a_sampler_that_takes_more_evaluations():
+    run = {str(nfe): {"evaluations": [nfe, nfe]} for nfe in (1, 2, 4)}
+    assert trial.check_evaluations(run).ok
+    run["1"]["evaluations"][1] = 2.0
+    assert str(trial.check_evaluations(run)) == (
+        "✗ evaluations: NFE 1 takes 2 evaluations of the network per image; sample() must take"
+        " exactly num_inference_timesteps"
+    )
+
+
+OTHER_SEED = (
+    "✗ other seed: seeds 42 and 43 give the same images; draw all noise from torch's global"
+    " generator, without a seed of the model's own"
+)
+
+
+def test_a_sampler_with_a_seed_of_its_own(project, checkpoint, tmp_path):
+    noise = "        noise = torch.randn(shape, device=device, generator=generator)\n"
+    own = f"        generator = torch.Generator().manual_seed(0)\n{noise}"
+    replace(project / "custom_model.py", noise, own)
+    folder = graders_folder(project, checkpoint, tmp_path)
+    process, report = trial.run_graders(folder, tmp_path, 2, CPU, [trial.FIRST])
+    assert all(finding.ok for finding in trial.check_sampler(process, report, tmp_path, 2))
+    findings = list(trial.check_seeds(folder, tmp_path, 2, CPU))
+    assert [finding.ok for finding in findings] == [True, False] and str(findings[1]) == OTHER_SEED
+
+
+@pytest.mark.parametrize(
+    "again, other, lines",
+    [
+        (b"a", b"b", ["✓ same seed: the same bytes", "✓ other seed: other images"]),
+        (
+            b"c",
+            b"b",
+            [
+                "✗ same seed: two runs with seed 42 differ; draw all noise from torch's global"
+                " generator",
+                "✓ other seed: other images",
+            ],
+        ),
+        (b"a", b"a", ["✓ same seed: the same bytes", OTHER_SEED]),
+        (
+            b"a",
+            None,
+            [
+                "✓ same seed: the same bytes",
+                "✗ other seed: a run with seed 43 fails (exit code 1, ValueError: no such thing)",
+            ],
+        ),
+        (
+            None,
+            None,
+            [
+                "✗ same seed: the second run fails (exit code 1, ValueError: no such thing); run it"
+                " again",
+                "✗ other seed: a run with seed 43 fails (exit code 1, ValueError: no such thing)",
+            ],
+        ),
+    ],
+)
+def test_seeds(tmp_path, monkeypatch, again, other, lines):
+    images = {"first": b"a", "again": again, "other": other}
+    for name, content in images.items():
+        if content:
+            (tmp_path / name / "nfe=1").mkdir(parents=True)
+            (tmp_path / name / "nfe=1" / "0000.png").write_bytes(content)
+    report = {"runs": [content for content in (again, other) if content]}
+    monkeypatch.setattr(trial, "run_graders", lambda *arguments: (ENDED, report))
+    assert [str(finding) for finding in trial.check_seeds(tmp_path, tmp_path, 1, CPU)] == lines
 
 
 def test_images_of_the_wrong_kind(tmp_path):

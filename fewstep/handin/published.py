@@ -1,0 +1,119 @@
+"""A folder of published weights: one safetensors file, and a model card that knows its SHA-256."""
+
+import json
+import re
+from pathlib import Path
+
+from custom_model import create_custom_model
+from fewstep.handin.recipe import changed_settings
+from fewstep.handin.rounding import comparison_lines, decode, encode
+from src.utils import UserError, file_digest, naming, reason_of, whole_file
+
+WEIGHTS, CARD = "model.safetensors", "README.md"
+HASH = re.compile(r"^SHA-256 of model\.safetensors: `([0-9a-f]{64})`$", re.MULTILINE)
+FETCH = "fetch the folder again"
+
+
+def import_safetensors():
+    """The package that reads and writes the file. Raises `UserError` where it is absent."""
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise UserError(
+            "published weights need the package safetensors: pip install safetensors"
+        ) from error
+    return safetensors
+
+
+def write_published(folder, state, config, dtype, card):
+    """Write a finite state dict and its model card `card` to `folder`."""
+    metadata = {"model": json.dumps({"dtype": dtype, "model_config": config})}
+    content = import_safetensors().torch.save(encode(state, dtype), metadata)
+    with whole_file(Path(folder) / WEIGHTS) as temporary:
+        temporary.write_bytes(content)
+    digest = file_digest(Path(folder) / WEIGHTS).hex()
+    with whole_file(Path(folder) / CARD) as temporary:
+        text = f"{card}\nSHA-256 of {WEIGHTS}: `{digest}`\n"
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_published(folder):
+    """(student in evaluation mode on the CPU, its model_config) of a folder, its checksum verified.
+
+    Raises `UserError` for what is missing, damaged, or does not fit the network. No code in the
+    file is run: the format holds numbers and text alone.
+    """
+    safetensors = import_safetensors()
+    weights, card = Path(folder) / WEIGHTS, Path(folder) / CARD
+    if not weights.exists():
+        raise UserError(
+            f"{folder}: there are no published weights (no {WEIGHTS}); train a student, or name"
+            " another folder"
+        )
+    if not card.exists():
+        raise UserError(f"{card}: missing, and with it the checksum of {WEIGHTS}; {FETCH}")
+    with naming(card):
+        digests = HASH.findall(card.read_text(encoding="utf-8", errors="replace"))
+    if not digests:
+        raise UserError(f"{card}: damaged (it has no SHA-256 of {WEIGHTS}); {FETCH}")
+    with naming(weights):
+        digest = file_digest(weights).hex()
+    if digest != digests[-1]:
+        raise UserError(f"{weights}: damaged (its checksum is not that of {CARD}); {FETCH}")
+    try:
+        with safetensors.safe_open(weights, "pt") as file:
+            config = json.loads(file.metadata()["model"])["model_config"]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return _student(decode(tensors), config), config
+    except (safetensors.SafetensorError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"{weights}: not a published student ({reason_of(error)})") from error
+
+
+def _student(state, config):
+    """The model of `config` with a state dict. Raises `ValueError` where they do not fit."""
+    model = create_custom_model(**config)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    for name in sorted(shapes.keys() | state):
+        if name not in state:
+            raise ValueError(f"{name} is missing")
+        if name not in shapes:
+            raise ValueError(f"{name} is not in the network that its model_config describes")
+        if tuple(state[name].shape) != shapes[name]:
+            raise ValueError(f"{name} has shape {tuple(state[name].shape)}, not {shapes[name]}")
+    model.load_state_dict(state)
+    return model.eval().requires_grad_(False)
+
+
+def model_card(config, parameters, record, rounding, notes):
+    """The text of a model card, without its checksum.
+
+    record: the run's training_config.json, {} where it is not known. rounding: lines on what it
+    changed. notes: the JSON object of --notes, {} without.
+    """
+    seconds = sum(value for key, value in record.items() if key.endswith("_seconds"))
+    groups = record.get("settings", {})
+    recipe = " ".join(f"--{key} {value}" for key, value in changed_settings(groups).items())
+    scores = list(comparison_lines(notes)) if "nfe" in notes else []
+    others = {key: value for key, value in notes.items() if key != "nfe"}
+    return f"""# A few-step generator of 64×64 images
+
+{parameters:,} parameters, network `{config.get("network", "full")}`, trained from random weights.
+`python -m fewstep publish unpack --input_dir DIR` checks and expands it to an ordinary checkpoint.
+
+- Data: {groups.get("data", {}).get("data", "not recorded")}
+- Recipe: preset {record.get("preset", "not recorded")} {recipe}
+- Training: {seconds / 3600:.2f} hours on {record.get("device", "a machine that is not recorded")}
+
+## Scores and rounding
+
+{chr(10).join([*scores, *rounding])}
+
+```json
+{json.dumps(others, indent=1, ensure_ascii=False)}
+```
+
+## Limits
+
+It knows 64×64 images of its training data alone, may repeat some of them and whatever is one-sided
+in them, and is for research, not for decisions about people.
+"""

@@ -1,0 +1,114 @@
+"""A student's weights in fewer bits: how they are rounded, and what that changes."""
+
+import numpy as np
+import torch
+
+from custom_model import create_custom_model
+from fewstep.studies.evaluate.pictures import sample_images
+
+LARGEST = 127  # -128 is not used
+SMALL = 4096  # values; smaller tensors stay as they are: the first and the last layer, that is
+NFE_LIST = (1, 2, 4)
+BATCH = 50  # of sampling
+
+
+def quantise(weight):
+    """Finite weights `[O, ...]` -> (int8 of their shape, float32 scales `[O]`).
+
+    Channel o is about scales[o] * values[o]: its largest magnitude is 127 (symmetric, Nagel et al.
+    2021, arXiv:2106.08295, section 2). A channel of zeros has scale 0.
+    """
+    rows = weight.detach().double().flatten(1)  # [O, I]; exact for the smallest of float32
+    scales = rows.abs().amax(dim=1) / LARGEST
+    values = (rows / torch.where(scales > 0, scales, 1)[:, None]).round()
+    return values.to(torch.int8).reshape(weight.shape), scales.float()
+
+
+def dequantise(values, scales):
+    """int8 `[O, ...]` and float32 scales `[O]` -> float32 `[O, ...]`, the same on every machine:
+    each weight is one product, rounded once."""
+    return values.float() * scales.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def encode(state, dtype):
+    """A finite state dict -> {name: tensor} as it is stored.
+
+    dtype: "int8" stores large tensors as `NAME` (int8) with `NAME.scale` (float32), "fp16" as
+    float16. Biases, norms and other small tensors stay float32 in either.
+    """
+    tensors = {}
+    for name, value in state.items():
+        value = value.detach().float().cpu().contiguous()
+        if value.ndim < 2 or value.numel() <= SMALL:
+            tensors[name] = value
+        elif dtype == "fp16":
+            tensors[name] = value.half()
+        else:
+            tensors[name], tensors[f"{name}.scale"] = quantise(value)
+    return tensors
+
+
+def decode(tensors):
+    """What `encode` made -> state dict in float32. Raises `ValueError`, naming the tensor."""
+    state = {}
+    for name, value in tensors.items():
+        owner = tensors.get(name.removesuffix(".scale")) if name.endswith(".scale") else None
+        if owner is not None and owner.dtype == torch.int8:
+            continue
+        if value.dtype == torch.int8:
+            scales = tensors.get(f"{name}.scale")
+            if value.ndim < 2 or scales is None or scales.shape != value.shape[:1]:
+                raise ValueError(f"{name}: there is not one scale a channel")
+            value = dequantise(value, scales)
+        if value.dtype not in (torch.float32, torch.float16):
+            raise ValueError(f"{name}: its type is {value.dtype}, not int8, float16 or float32")
+        state[name] = value.float()
+    return state
+
+
+def rounded(model, config, dtype):
+    """A copy of a student of `config` with its weights as they will be unpacked."""
+    copy = create_custom_model(**config)
+    copy.load_state_dict(decode(encode(model.state_dict(), dtype)))
+    return copy.eval().requires_grad_(False).to(model.device)
+
+
+def weight_errors(before, after):
+    """Two state dicts of the same names -> ({name: relative RMS change}, that of all)."""
+    norms = {}
+    for name, value in before.items():
+        value = value.double()
+        norms[name] = float((after[name].double() - value).norm()), float(value.norm())
+    change, size = np.linalg.norm(list(norms.values()), axis=0)
+    return {name: c / s if c else 0.0 for name, (c, s) in norms.items()}, float(change / size)
+
+
+def image_errors(before, after, count):
+    """{NFE: RMS difference in grey levels of 255} of `count` images of two models, same noise."""
+    errors = {}
+    for nfe in NFE_LIST:
+        a, b = (sample_images(m, nfe, count, BATCH, 0, f"NFE {nfe}") for m in (before, after))
+        errors[nfe] = float(np.sqrt(((a.astype(np.float32) - b) ** 2).mean()))
+    return errors
+
+
+def compare_scores(student, copy, scorer, nfe_list, count, seeds):
+    """{NFE: {"before": distances, "after": distances}}, one a seed, of `count` images of a student
+    and its rounded copy to the reference images of `scorer`, from the same noise."""
+    rows = {}
+    for nfe in nfe_list:
+        row = rows[str(nfe)] = {"before": [], "after": []}
+        for seed in seeds:
+            for when, model in (("before", student), ("after", copy)):
+                title = f"{when}, NFE {nfe}, seed {seed}"
+                images = sample_images(model, nfe, count, BATCH, seed, title)
+                row[when].append(round(scorer.distance(images), 3))
+    return rows
+
+
+def comparison_lines(notes):
+    """The notes of `publish compare` as lines of text: means over the seeds."""
+    yield f"- {notes['what']}, {notes['num_samples']} images, mean over seeds {notes['seeds']}"
+    for nfe, row in notes["nfe"].items():
+        before, after = np.mean(row["before"]), np.mean(row["after"])
+        yield f"- NFE {nfe}: {before:.2f} before, {after:.2f} after ({after - before:+.2f})"
