@@ -65,7 +65,7 @@ def both_stages(**flags):
     device = torch.device("cuda")
     settings = make_settings({"network": "tiny", "disc_warmup": 0, **flags})
     teacher = build_teacher(settings, 0.5, device, ALONE)
-    config = student_config(teacher_config(settings, 0.5), settings, "")
+    config = student_config(teacher_config(settings, 0.5), settings)
     return teacher, build_student(settings, teacher.ema, config, device, ALONE)
 
 

@@ -31,8 +31,8 @@ from fewstep.handin.rounding import (
     weight_errors,
 )
 from fewstep.runs.command_line import add_flag
-from fewstep.runs.weights import same_weights
 from fewstep.runs.run_folder import CONFIG_NAME
+from fewstep.runs.weights import same_weights
 from fewstep.scores import Scorer, distance_name
 from fewstep.studies.evaluate.arguments import feature_spaces
 from fewstep.studies.evaluate.subjects import LEAST, data_fields, fingerprint, open_subjects

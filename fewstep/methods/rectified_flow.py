@@ -9,7 +9,6 @@ teacher does: same optimiser, average, batches and flags.
 from fewstep.methods.edm import PRESETS, ScratchPhase, network_config
 from fewstep.methods.method import Method
 from src.model_config import FLOW_DEFAULTS
-from src.utils import UserError
 
 
 class FlowPhase(ScratchPhase):
@@ -24,18 +23,11 @@ class FlowPhase(ScratchPhase):
         return cls(settings, FLOW_DEFAULTS | network_config(settings), execution)
 
 
-def check(settings):
-    """Raise `UserError` for settings that a flow has no use for."""
-    if settings.network.use_additional_condition:
-        raise UserError("--use_additional_condition: a rectified flow has no use for it")
-
-
 METHOD = Method(
     name="rectified_flow",
     summary="a velocity along straight lines, from scratch, sampled in Euler steps",
     phase=FlowPhase,
     groups={},
     steps_flag="num_iterations",
-    check=check,
     presets=PRESETS,
 )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fewstep.runs.settings import GROUPS, flat, method_of, unused_groups
+from fewstep.runs.settings import flat, method_of, unused_settings
 from src.arguments import (
     check_input_file,
     check_input_folder,
@@ -33,13 +33,11 @@ def check_together(settings):
 def check_given(settings, given):
     """Raise `UserError` for flags among `given` that change nothing, or whose warm-up of the
     learning rate takes a whole phase. A preset's own may: short trials shorten the phase alone."""
-    for name in unused_groups(settings):
-        for flag in GROUPS[name].__dataclass_fields__:
-            if flag in given:
-                raise UserError(
-                    f"--{flag}: --method {settings.run.method} has no use for it; leave it out"
-                )
     values, method = flat(settings.as_dict()), method_of(settings)
+    unused = unused_settings(method)
+    for flag in given:
+        if flag in unused:
+            raise UserError(f"--{flag}: --method {method.name} has no use for it; leave it out")
     own_only = settings.run.phase == "add"
     warmups = () if own_only else (("warmup", "num_iterations"),)
     warmups += () if settings.run.phase == "teacher" else method.warmups

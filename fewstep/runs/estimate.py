@@ -32,7 +32,7 @@ def describe(settings, device, processes=1):
     if processes > 1:
         where += f", {processes} processes"
     lines = [json.dumps(settings.as_dict(), indent=2)]
-    for phase in _phases(settings, device):
+    for phase in _uncompiled(settings, device):
         sizes = [_bytes(learner) for learner in phase.learners]
         counts = [sum(p.numel() for p in one.module.parameters()) for one in phase.learners]
         pairs = zip(phase.learners, counts)
@@ -51,20 +51,24 @@ def describe(settings, device, processes=1):
 
 def training_seconds(settings, device):
     """Seconds of the method's own phase of these settings, from a few steps timed on the device."""
-    *_, phase = _phases(settings, device)
+    *_, phase = _uncompiled(settings, device)
     return phase.total * _step_seconds(settings, phase, device, 1)
 
 
 def steps_that_fit(settings, seconds, device):
     """How many steps of the method's own phase fit into so many seconds on the device."""
-    *_, phase = _phases(settings, device)
+    *_, phase = _uncompiled(settings, device)
     return max(1, int(seconds / _step_seconds(settings, phase, device, 1)))
 
 
-def _phases(settings, device):
-    """The phases of these settings on random weights; not compiled, which would take minutes and
-    leave files."""
-    settings = replace(settings, speed=replace(settings.speed, compile="off"))
+def _uncompiled(settings, device):
+    """Their phases, not compiled, which would take minutes and leave files."""
+    speed = replace(settings.speed, compile="off")
+    return random_phases(replace(settings, speed=speed), device)
+
+
+def random_phases(settings, device):
+    """The `Phase`s that these settings run, on random weights."""
     method, names = method_of(settings), phases_of(settings)
     phases = []
     for name in names:

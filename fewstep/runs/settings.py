@@ -3,7 +3,7 @@
 Those of a method stand in its file; here are those that all share, and `Settings`, which has all.
 """
 
-from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 
 from fewstep.engine.compiling import MODES
 from fewstep.engine.fields import setting, steps
@@ -157,15 +157,9 @@ def phases_of(settings):
     return ["teacher"] if chosen == "teacher" else ["teacher", own]
 
 
-def unused_groups(settings):
-    """Names of groups that the method of these settings has no use for."""
-    method = method_of(settings)
+def unused_settings(method):
+    """Names of the settings that a `Method` has no use for."""
     others = {name for other in METHODS.values() for name in other.groups} - set(method.groups)
-    return others if method.needs_teacher else others | {"teacher"}
-
-
-def with_length(settings, steps):
-    """These settings with so many steps of the method's own phase."""
-    flag = method_of(settings).steps_flag
-    name = next(name for name, group in GROUPS.items() if flag in {f.name for f in fields(group)})
-    return replace(settings, **{name: replace(getattr(settings, name), **{flag: steps})})
+    others |= set() if method.needs_teacher else {"teacher"}
+    names = {item.name for name in others for item in fields(GROUPS[name])}
+    return names | (set() if method.needs_teacher else {"use_additional_condition"})

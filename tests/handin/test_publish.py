@@ -27,7 +27,7 @@ from fewstep.handin.rounding import (
     rounded,
     weight_errors,
 )
-from fewstep.runs.identity import weights_digest
+from fewstep.runs.weights import weights_digest
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.utils import UserError, file_digest, load_model, read_json, save_model, torch_save
 

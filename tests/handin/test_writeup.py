@@ -20,7 +20,8 @@ from fewstep.handin.writeup.method_text import SENTENCES
 from fewstep.handin.writeup.records import first_row, read_records
 from fewstep.handin.writeup.scores_table import score_table
 from fewstep.handin.writeup.wording import duration, listed, number
-from fewstep.methods.student_inputs import nfe_table, student_sigmas
+from fewstep.methods.adversarial_settings import student_sigmas
+from fewstep.methods.student_inputs import nfe_table
 from fewstep.runs.command_line import make_settings
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.settings import flat

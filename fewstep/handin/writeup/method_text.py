@@ -7,8 +7,9 @@ that differ from their defaults. docs/method.md has the equations.
 
 from discriminator import check_name
 from fewstep.handin.writeup.wording import listed, normal, number, percent, plural
-from fewstep.methods.score_losses import NEEDS_FAKE_SCORE, OWN_WEIGHTING
-from fewstep.runs.derived import nfe_table, student_sigmas
+from fewstep.methods.adversarial_settings import student_sigmas
+from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE, OWN_WEIGHTING
+from fewstep.methods.student_inputs import nfe_table
 
 DISTILLATIONS = {
     "add": "Score distillation@add minimises the squared distance of its output x from P",

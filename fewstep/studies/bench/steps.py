@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import torch
 
-from custom_model import MODEL_DEFAULTS, create_custom_model
-from fewstep.engine.microbatch import parts_of, split
+from fewstep.engine.microbatch import micro_batches_of, split
 from fewstep.engine.precision import prepare_backends
 from fewstep.engine.processes import ALONE
 from fewstep.images import ImageCache
 from fewstep.runs import building
 from fewstep.runs.command_line import make_settings
+from fewstep.runs.estimate import random_phases
 from fewstep.runs.presets import PRESETS
 from fewstep.studies.bench.faces import WORKERS, loader_batches
 
@@ -50,14 +50,14 @@ class Turns(NamedTuple):
         return make_settings({**PRESETS[self.preset], **values, **speed})
 
     def _turn(self, phase, settings, batches, reads=False):
-        stage, first = new_stage(phase, settings, self.device)
-        seeds = range(parts_of(settings.data.batch_size, settings.speed.micro_batch, ALONE.count))
+        trained, first = new_phase(phase, settings, self.device)
+        count = micro_batches_of(settings.data.batch_size, settings.speed.micro_batch, 1)
         numbers = itertools.count(first)
 
         def turn():
             prepare_backends(self.device, settings.speed.tf32)  # another way may have changed them
             for number in itertools.islice(numbers, self.steps):
-                metrics = stage.step(split(next(batches), seeds), number)
+                metrics = trained.step(split(next(batches), range(count)), number)
                 if reads:
                     for value in metrics.values():
                         value.item()
@@ -65,13 +65,9 @@ class Turns(NamedTuple):
         return turn
 
 
-def new_stage(phase, settings, device):
-    """(a stage with random weights, the first of its steps in which everyone learns)."""
+def new_phase(name, settings, device):
+    """(a `Phase` with random weights, the first of its steps in which everyone learns)."""
     torch.manual_seed(0)
-    config = building.teacher_config(settings, MODEL_DEFAULTS["sigma_data"])
-    if phase == "teacher":
-        return building.build_teacher(settings, config["sigma_data"], device, ALONE), 0
-    teacher = create_custom_model(device, **config)
-    student_json = building.student_config(config, settings, "")
-    stage = building.build_student(settings, teacher, student_json, device, ALONE)
-    return stage, stage.warm_start + stage.alone
+    phases = {phase.name: phase for phase in random_phases(settings, device)}
+    phase = phases[name]
+    return phase, getattr(phase, "warm", 0) + getattr(phase, "alone", 0)

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from fewstep.methods import METHODS
 from fewstep.runs.presets import RECIPES
-from fewstep.runs.settings import Settings, flat
-from fewstep.studies.compare.lengths import METHODS
+from fewstep.runs.settings import Settings, flat, unused_settings
 
 LONGEST_NAME = 80  # of a folder, before its hash
 DEFAULTS = flat(Settings().as_dict())
-DEFAULT_METHOD = DEFAULTS.get("method", "adversarial")
+DEFAULT_METHOD = DEFAULTS["method"]
 
 
 class Cell(NamedTuple):
@@ -67,6 +67,8 @@ def training_flags(plan, cell, teacher, steps=None):
     flags = merged(plan["base"], cell.flags) | {"seed": cell.seed}
     method = method_of(plan, cell)
     flags.pop("teacher_ckpt", None)
+    unused = unused_settings(method)  # what the base says for other methods
+    flags = {key: value for key, value in flags.items() if key in cell.flags or key not in unused}
     if method.needs_teacher:
         flags |= {"phase": "add", "teacher_ckpt": teacher}
     return flags | ({method.steps_flag: steps} if steps else {})

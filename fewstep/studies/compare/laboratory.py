@@ -11,9 +11,10 @@ from custom_model import create_custom_model
 from fewstep.engine.log import read_rows
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import parse_settings
-from fewstep.runs.identity import weights_digest
+from fewstep.runs.estimate import training_seconds
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher
 from fewstep.runs.settings import flat
+from fewstep.runs.weights import weights_digest
 from fewstep.scores import Scorer, random_feature_space
 from fewstep.studies.compare.cells import (
     DEFAULT_METHOD,
@@ -24,7 +25,7 @@ from fewstep.studies.compare.cells import (
     teacher_flags,
     training_flags,
 )
-from fewstep.studies.compare.lengths import LENGTHS, cell_steps, training_seconds
+from fewstep.studies.compare.lengths import LENGTHS, cell_steps
 from fewstep.studies.evaluate.pictures import strip_of
 from fewstep.studies.evaluate.series import model_series, real_series, score_series
 from fewstep.studies.training import run_training

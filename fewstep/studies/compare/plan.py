@@ -6,9 +6,10 @@ from pathlib import Path
 
 import yaml
 
+from fewstep.methods import METHODS
 from fewstep.runs.settings import GROUPS
 from fewstep.studies.compare.cells import DEFAULTS, as_text, make_cells, merged, method_of
-from fewstep.studies.compare.lengths import LENGTHS, METHODS
+from fewstep.studies.compare.lengths import LENGTHS
 from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, MOST_STEPS, check_range, shown
 from src.utils import UserError, did_you_mean, reason_of
 
@@ -39,7 +40,12 @@ RANGES = {
 MOST_CELLS = 10_000
 KINDS = {dict: "mapping of flags", list: "list", int: "number", bool: "true or false"}
 SET_BY_GRID = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
-TEACHER_GROUPS = ("data", "network", "teacher")  # settings that the shared teacher depends on
+TEACHER_GROUPS = (
+    "data",
+    "network",
+    "scratch",
+    "teacher",
+)  # of the shared teacher
 OWN_DATA = ("batch_size", "x_flip")  # of how images are learnt, not which
 
 

@@ -10,7 +10,7 @@ and after are printed, and tuning.json keeps all that was tried.
 
 from pathlib import Path
 
-from fewstep.runs.identity import same_weights
+from fewstep.runs.weights import same_weights
 from fewstep.studies.evaluate.arguments import check_subject, open_evaluation, subject_parser
 from fewstep.studies.evaluate.level_search import search_levels
 from fewstep.studies.evaluate.pictures import sample_images
