@@ -11,6 +11,7 @@ COMMANDS = {
     "tune": ("fewstep.studies.evaluate.tune", "better noise levels for a student"),
     "compare": ("fewstep.studies.compare.main", "a grid of flags or methods: table and figure"),
     "bench": ("fewstep.studies.bench.main", "how fast training, sampling and reading images are"),
+    "flags": ("fewstep.runs.flags_page", "all flags of train.py as a page"),
     "ladder": ("fewstep.scores.ladder", "what a feature space sees of spoilt images"),
     "submit": ("fewstep.handin.submit", "the challenge's archive, checked as graders would"),
     "publish": ("fewstep.handin.publish", "a student's weights, small enough for a repository"),

@@ -43,7 +43,7 @@ def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path, flags):
         for stage in (teacher, student):
             metrics = stage.step(split(x0, [step]), step)
             assert all(torch.as_tensor(value).isfinite() for value in metrics.values())
-            assert metrics["skipped"] == 0
+            assert metrics[f"{stage.name}_skipped"] == 0
     save_model(student.ema, tmp_path / "model.pt", config)
     loaded = load_model(tmp_path / "model.pt", create_custom_model, "cpu").eval()
     shape, seeds = (2, 3, 64, 64), [1, 2]

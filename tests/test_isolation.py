@@ -58,6 +58,10 @@ sys.path.insert(0, {root})
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
+# What a grader's sampler finds nothing of.
+BARE = {"fewstep", "discriminator", "train", "dataset", "timm", "kagglehub"}
+BARE |= {"matplotlib", "cleanfid", "scipy"}
+
 # A sampler with the contract's behaviour, as graders would run it.
 OFFICIAL_STYLE = """
 import sys
@@ -90,8 +94,6 @@ def checkpoint(tmp_path_factory):
 
 @pytest.mark.parametrize("script", ["ours", "official style"])
 def test_sampling_runs_without_training_code_and_optional_packages(checkpoint, tmp_path, script):
-    blocked = {"fewstep", "discriminator", "train", "dataset", "timm", "kagglehub"}
-    blocked |= {"matplotlib", "cleanfid", "scipy"}
     samples = tmp_path / "samples"
     if script == "ours":
         argv = [ROOT / "sampling.py", "--ckpt_path", checkpoint, "--save_dir", samples]
@@ -99,7 +101,7 @@ def test_sampling_runs_without_training_code_and_optional_packages(checkpoint, t
     else:
         (tmp_path / "official.py").write_text(OFFICIAL_STYLE)
         argv = [tmp_path / "official.py", checkpoint, samples]
-    code = BLOCKED.format(names=blocked, argv=[str(a) for a in argv], root=repr(str(ROOT)))
+    code = BLOCKED.format(names=BARE, argv=[str(a) for a in argv], root=repr(str(ROOT)))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     for nfe in (1, 2, 4):

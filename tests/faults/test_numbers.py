@@ -48,6 +48,11 @@ def rows(folder):
     return [row for row in read_rows(folder / "log.jsonl") if "concern" not in row]
 
 
+def skips(folder):
+    """Whether each row's update of the phase's own network was dropped."""
+    return [row[f"{row['phase']}_skipped"] for row in rows(folder)]
+
+
 def assert_sound(stage):
     assert first_not_finite(stage.state_dict()) is None
 
@@ -67,30 +72,35 @@ def bad_batch(value, steps):
 
 
 def bad_loss(stage, value, steps):
-    """Let the loss of the student's or teacher's network be `value` at some steps."""
-    plain, calls = stage.learner.gather, [-1]
+    """Let the loss of the phase's own network be `value` at some steps."""
+    plain, own = stage.turns, stage.learners[0]
 
-    def gather(parts, backward):
-        calls[0] += 1
-        if calls[0] in steps:
-            loss = sum(p.sum() for p in stage.learner.parameters) * value
-            loss.backward()
-        return plain(parts, backward)
+    def turns(step):
+        for turn in plain(step):
+            if turn.learner is not own or step not in steps:
+                yield turn
+                continue
 
-    stage.learner.gather = gather
+            def loss(micro_batch, turn=turn):
+                _, metrics = turn.loss(micro_batch)
+                return sum(p.sum() for p in own.parameters) * value, metrics
+
+            yield turn._replace(loss=loss)
+
+    stage.turns = turns
 
 
 def bad_gradient(stage, value, steps):
     """Let one number of one gradient be `value` at some steps."""
-    plain, calls = stage.learner.apply, [-1]
+    learner = stage.learners[0]
+    plain = learner.update
 
-    def apply():
-        calls[0] += 1
-        if calls[0] in steps:
-            stage.learner.parameters[3].grad.view(-1)[0] = value
-        return plain()
+    def update(step):
+        if step in steps:
+            learner.parameters[3].grad.view(-1)[0] = value
+        return plain(step)
 
-    stage.learner.apply = apply
+    learner.update = update
 
 
 MAKERS = {"teacher": teacher_stage, "student": student_stage}
@@ -112,7 +122,7 @@ def test_a_bad_gradient_is_skipped_and_counted(tmp_path, phase, value, kernels):
     assert_sound(stage)
     assert all(torch.equal(a, b) for a, b in zip(before[1], before[2]))  # the update was dropped
     assert not all(torch.equal(a, b) for a, b in zip(before[0], before[1]))
-    assert [row["skipped"] for row in rows(tmp_path)] == [0, 1, 0]
+    assert skips(tmp_path) == [0, 1, 0]
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
@@ -122,19 +132,19 @@ def test_a_bad_loss_is_skipped_and_counted(tmp_path, phase, value):
     bad_loss(stage, value, {1})
     run(tmp_path, stage, 3)
     assert_sound(stage)
-    assert [row["skipped"] for row in rows(tmp_path)] == [0, 1, 0]
+    assert skips(tmp_path) == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
     ("phase", "flags", "hit"),
     [
-        ("teacher", {}, {"skipped"}),
-        ("student", {}, {"skipped", "disc_skipped"}),
-        ("student", {"disc": "resnet", "penalty": "r1r2"}, {"skipped", "disc_skipped"}),
+        ("teacher", {}, {"teacher_skipped"}),
+        ("student", {}, {"student_skipped", "disc_skipped"}),
+        ("student", {"disc": "resnet", "penalty": "r1r2"}, {"student_skipped", "disc_skipped"}),
         (
             "student",
             {"distill": "dmd", "augment": "color", "augment_p": 0.3, "ada_target": 0.6},
-            {"skipped", "disc_skipped", "fake_score_skipped"},
+            {"student_skipped", "disc_skipped", "fake_score_skipped"},
         ),
     ],
 )
@@ -145,9 +155,9 @@ def test_a_bad_batch_leaves_no_trace(tmp_path, phase, flags, hit, value):
     run(tmp_path, stage, 3, batch_of=bad_batch(value, {1}))
     assert_sound(stage)
     first, second, third = rows(tmp_path)
-    assert {key for key in REMEDIES if second.get(key)} >= hit & {"disc_skipped"}
+    assert {key for key in stage.remedies if second.get(key)} >= hit & {"disc_skipped"}
     assert any(second.get(key) for key in hit)
-    assert all(not first.get(key) and not third.get(key) for key in REMEDIES)
+    assert all(not first.get(key) and not third.get(key) for key in stage.remedies)
     assert all(value is not None for value in third.values())
 
 
@@ -156,7 +166,7 @@ def test_numbers_too_large_for_the_networks_precision_are_skipped(tmp_path):
     stage = teacher_stage(precision="bf16")
     run(tmp_path, stage, 3, batch_of=lambda step: bad_batch(3e38, {1})(step)[:1])
     assert_sound(stage)
-    assert [row["skipped"] for row in rows(tmp_path)] == [0, 1, 0]
+    assert skips(tmp_path) == [0, 1, 0]
 
 
 @pytest.mark.parametrize("phase", MAKERS)
@@ -166,7 +176,7 @@ def test_after_the_limit_the_run_ends_with_the_last_good_state(tmp_path, phase):
         run(tmp_path, stage, 100, batch_of=bad_batch(NAN, range(3, 100)))
     text = str(caught.value)
     assert "\n" not in text and str(tmp_path / phase) in text
-    assert any(remedy in text for remedy in REMEDIES.values())
+    assert any(remedy in text for remedy in stage.remedies.values())
     newest = torch_load(
         tmp_path / phase / f"checkpoint_iter_{list_checkpoints(tmp_path / phase)[0]}.pt"
     )
@@ -178,7 +188,12 @@ def test_after_the_limit_the_run_ends_with_the_last_good_state(tmp_path, phase):
 
 @pytest.mark.parametrize(
     ("part", "seen"),
-    [("model", "model"), ("average", "average"), ("optimizer", "model"), ("disc", "disc")],
+    [
+        ("student", "student"),
+        ("student_average", "student_average"),
+        ("student_optimizer", "student"),
+        ("disc", "disc"),
+    ],
 )
 def test_weights_that_are_lost_are_never_saved(tmp_path, part, seen):
     stage = student_stage()

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from fewstep.methods.adversarial_settings import student_sigmas
 from fewstep.methods.adversary import head_resolutions, policy_names
 from fewstep.methods.student_inputs import nfe_table
 from fewstep.runs.command_line import make_settings, parse_settings, settings_from_json
+from fewstep.runs.flags_page import flags_page
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
 from fewstep.runs.settings import GROUPS, Settings
@@ -58,7 +60,7 @@ def test_every_field_is_a_flag_with_a_meaning_and_names_are_unique():
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_presets_fill_in_and_flags_win(preset):
     settings, name, _ = parse_settings(["--preset", preset, "--lr", "0.125", "--data", "synthetic"])
-    assert name == preset and settings.teacher.lr == 0.125
+    assert name == preset and settings.scratch.lr == 0.125
     rest = {k: v for k, v in PRESETS[preset].items() if k != "lr"}
     assert {key: flat(settings)[key] for key in rest} == rest
 
@@ -168,7 +170,7 @@ def test_values_beyond_memory_and_floats_are_refused(flag):
 
 def test_a_warm_up_of_the_presets_does_not_keep_a_phase_from_being_short():
     settings = settings_for("--preset", "tiny", "--num_iterations", "20")
-    assert settings.teacher.warmup > settings.teacher.num_iterations
+    assert settings.scratch.warmup > settings.scratch.num_iterations
     with pytest.raises(UserError, match="--warmup 30"):
         settings_for("--preset", "tiny", "--num_iterations", "20", "--warmup", "30")
     settings_for("--phase", "add", "--num_iterations", "20", "--warmup", "30")
@@ -253,4 +255,10 @@ def test_settings_of_a_phase_that_is_not_run_are_kept(tmp_path):
     start(tmp_path, settings_for("--lr", "0.01", "--phase", "teacher"), ["teacher"])
     start(tmp_path, settings_for("--adv_weight", "3", "--phase", "add"), ["student"])
     recorded = settings_from_json(read_json(tmp_path / "training_config.json"))
-    assert recorded.teacher.lr == 0.01 and recorded.distillation.adv_weight == 3
+    assert recorded.scratch.lr == 0.01 and recorded.distillation.adv_weight == 3
+
+
+def test_the_page_of_flags_is_that_of_these_settings():
+    """Made anew by `python -m fewstep flags > docs/flags.md`."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "flags.md"
+    assert page.read_text() == flags_page()
