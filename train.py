@@ -33,7 +33,7 @@ from fewstep.runs.run_folder import (
     own_teacher,
     phase_identity,
 )
-from fewstep.runs.settings import PHASES, Settings, method_of, phases_of
+from fewstep.runs.settings import PANELS, Settings, method_of, phases_of
 from fewstep.runs.weights import save_generator, weights_digest
 from src.utils import UserError, pick_device, run_command, sweep_dead
 
@@ -104,13 +104,12 @@ def run(processes, stop):
     identities = {name: phase_identity(settings, name, digests) for name in names}
     facts = {"preset": preset, "torch": torch.__version__, "processes": processes.count}
     facts |= {"micro_batch_images": size, "device": hardware(device, processes.count)}
-    panels = {title: keys for name in PHASES for title, keys in PHASES[name].panels.items()}
     with ExitStack() as held:
         # Entered where it is held, since a lock cannot be sent to the other processes.
         processes.first(lambda: held.enter_context(sole_use(folder)))
         processes.first(lambda: begin_run(folder, settings, identities, teacher_path, **facts))
         stop.set_limit(settings.run.max_minutes)
-        job = Job(folder, settings.run, device, stop, processes, micro_batches, panels)
+        job = Job(folder, settings.run, device, stop, processes, micro_batches, PANELS)
         current, seconds = Run(settings, images, teacher_path, job), 0.0
         for name in names:
             seconds += run_phase(current, name, identities[name])

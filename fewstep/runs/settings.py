@@ -133,6 +133,9 @@ Settings = make_dataclass(
 
 PHASES = {"teacher": TeacherPhase} | {m.phase.name: m.phase for m in METHODS.values()}
 
+# Of the curves picture: {title: keys of the log's rows}.
+PANELS = {title: keys for phase in PHASES.values() for title, keys in phase.panels.items()}
+
 # Where the data lies may change between runs; which images it holds is checked by their digest.
 NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir")
 NOT_IDENTITY += ("skip_bad_images",)  # what is left out is not in that digest

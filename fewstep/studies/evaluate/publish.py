@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fewstep.engine.log import draw_curves, read_rows
+from fewstep.runs.settings import PANELS
 from fewstep.studies.evaluate.figures import draw_distance_over_nfe
 from fewstep.studies.evaluate.pictures import labelled_sheet, strip_of
 from fewstep.studies.evaluate.report import write_report
@@ -55,7 +56,7 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
         sections += _with_real_images(generated, first_images, comparison, output)
     if subjects.record:
         curves = output / "training_curves.png"
-        draw_curves(read_rows(subjects.checkpoint.with_name("log.jsonl")), curves)
+        draw_curves(read_rows(subjects.checkpoint.with_name("log.jsonl")), curves, PANELS)
         if curves.exists():
             sections.append(("Training", "", [("curves of both phases", curves)]))
     write_report(content, sections, _configuration(subjects), output / "report.html")
