@@ -54,8 +54,7 @@ PROGRAMS = {
             train.main,
             build_train_parser,
             TRAIN,
-            ["train.begin_run", "train.run_teacher", "train.run_student", "train.describe"]
-            + OPENING,
+            ["train.begin_run", "train.run_phase", "train.describe"] + OPENING,
             least=300,
         ),
         Program(

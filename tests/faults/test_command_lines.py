@@ -102,7 +102,10 @@ def test_numbers_are_read_by_our_own_types(program):
 
 # What makes any combination consistent: these have limits that depend on each other.
 CONSISTENT = {
+    "method": "adversarial",
     "phase": "all",
+    "teacher_ckpt": "",
+    "best_images": 8,
     "sigmas": [80.0, 4.0, 1.5, 0.54],
     "first_sigma": 0.0,
     "level_shares": [0.5, 0.125, 0.25, 0.125],
