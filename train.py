@@ -33,7 +33,7 @@ from fewstep.runs.run_folder import (
     own_teacher,
     phase_identity,
 )
-from fewstep.runs.settings import PANELS, Settings, method_of, phases_of
+from fewstep.runs.settings import PANELS, Settings, distils, method_of, phases_of
 from fewstep.runs.weights import save_generator, weights_digest
 from src.utils import UserError, pick_device, run_command, sweep_dead
 
@@ -88,15 +88,15 @@ def run(processes, stop):
     names = phases_of(settings)
     if teacher_path != own_teacher(folder):
         names = [name for name in names if name != "teacher"]
-    distils = method.needs_teacher and "teacher" not in names
-    if distils and not teacher_path.exists():
+    needs_saved = method.needs_teacher and "teacher" not in names
+    if needs_saved and not teacher_path.exists():
         raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
     if dry_run:
         processes.first(lambda: print(describe(settings, device, processes.count)))
         return 0
     if settings.run.phase != "teacher":
         method.try_to_build(settings)
-    if distils:
+    if needs_saved:
         load_teacher(settings, teacher_path)  # before the images are decoded for nothing
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
@@ -144,8 +144,8 @@ def run_phase(current, name, identity):
         publish=lambda: save_generator(phase.ema, saved, phase.config),
     )
     facts = {f"{name}_seconds": round(seconds, 1)}
-    if not more:
-        facts["sigma_data"] = pixel_std(images.train)
+    if not distils(settings, name) and "sigma_data" in phase.config:
+        facts["sigma_data"] = phase.config["sigma_data"]
     processes.first(lambda: add_facts(folder, **facts))
     if is_generator:
         saved = Path(settings.run.export_dir) / BEST
@@ -159,7 +159,7 @@ def run_phase(current, name, identity):
 def build_phase(current, name):
     """(the phase of that name, what its identity has of the networks it starts from)."""
     settings, images, teacher_path, job = current
-    if name == "teacher" or not method_of(settings).needs_teacher:
+    if not distils(settings, name):
         sigma_data = pixel_std(images.train)
         torch.manual_seed(settings.run.seed)  # the random weights
         return build_scratch(name, settings, sigma_data, job.device, job.processes), {}

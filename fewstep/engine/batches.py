@@ -44,7 +44,7 @@ class StepBatches:
             pixels[torch.from_numpy(mirrored)] = pixels[torch.from_numpy(mirrored)].flip(2)
             pixels = send(pixels, self.device)
         else:
-            indices, mirrored = send(torch.from_numpy(np.stack([indices, mirrored])), self.device)
+            indices, mirrored = send_indices(np.stack([indices, mirrored]), self.device)
             pixels = self.stored[indices]
             pixels = torch.where(mirrored.bool()[:, None, None, None], pixels.flip(2), pixels)
         return to_float(pixels).contiguous(memory_format=self.layout)

@@ -54,8 +54,9 @@ def sweep_temporaries(folder):
         leftover.unlink(missing_ok=True)
 
 
-class NewerVersion(UserError):
-    """A checkpoint of a program that is newer than this one."""
+class OtherVersion(UserError):
+    """A checkpoint of a program that is newer than this one, or too old for it; it is not
+    damaged."""
 
 
 def _checked(content, path):
@@ -63,9 +64,14 @@ def _checked(content, path):
     if not isinstance(content, dict) or not isinstance(content.get("version", 0), int):
         raise UserError(f"{path}: not a checkpoint of this program; use another one")
     if content.get("version", 0) > VERSION:
-        raise NewerVersion(
+        raise OtherVersion(
             f"{path}: written by a newer version of this program; update it, or give another"
             " --save_dir"
+        )
+    if content.get("version", VERSION) < VERSION:
+        raise OtherVersion(
+            f"{path}: written by an earlier version of this program, which cannot be gone on with;"
+            " give another --save_dir (its models can still be sampled and distilled)"
         )
     if not {"step", "identity", "seconds", "window", "phase"} <= set(content):
         raise UserError(f"{path}: not a checkpoint of a run; use another one")
@@ -76,7 +82,7 @@ def load_newest(folder):
     """Content of the newest checkpoint that is undamaged, or None where there is none at all.
 
     A damaged one is passed over aloud and renamed to `*.damaged`. Raises `UserError` when all are
-    damaged: starting anew in silence would throw a run away; or for one of a newer program.
+    damaged: starting anew in silence would throw a run away; or for one of another version.
     """
     steps = list_checkpoints(folder)
     damaged = list(folder.glob("checkpoint_iter_*.damaged"))
@@ -84,7 +90,7 @@ def load_newest(folder):
         try:
             content = torch_load(checkpoint_path(folder, step))
             return _checked(content, checkpoint_path(folder, step))
-        except NewerVersion:
+        except OtherVersion:
             raise
         except UserError as error:
             print(f"skipping a checkpoint: {error}")

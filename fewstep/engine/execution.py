@@ -8,7 +8,7 @@ import torch
 
 from fewstep.engine.attention import fuse_attention
 from fewstep.engine.compiling import compile_networks
-from fewstep.engine.precision import autocast_for, is_wanted, lay_out
+from fewstep.engine.precision import autocast_for, lay_out
 from fewstep.engine.processes import ALONE, Processes
 from fewstep.engine.recompute import recompute_activations
 
@@ -48,10 +48,6 @@ class Execution(NamedTuple):
     def lay_out(self, images):
         """Images in the run's memory layout."""
         return lay_out(images, self.device, self.speed.channels_last)
-
-    @property
-    def is_channels_last(self):
-        return is_wanted(self.speed.channels_last, self.device)
 
 
 def execution_of(settings, device, processes=ALONE):

@@ -56,25 +56,35 @@ def drop_rows_after(path, phase, step):
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
+def curves_of(rows, panels):
+    """{title: {key: [(step, value), ...]}} of what there is to draw, see `draw_curves`."""
+    curves = {}
+    for phase, titles in panels.items():
+        own = [row for row in rows if row["phase"] == phase]
+        for title, keys in titles.items():
+            lines = {
+                key: [(row["step"], row[key]) for row in own if row.get(key) is not None]
+                for key in keys
+            }
+            if lines := {key: points for key, points in lines.items() if points}:
+                curves[title] = lines
+    return curves
+
+
 def draw_curves(rows, path, panels):
-    """The curves of all rows as one PNG. panels: {title: keys drawn in it}; one without any of its
-    keys in the rows is left out."""
+    """The curves of all rows as one PNG. panels: {phase: {title: keys drawn in it}}; one without
+    any of its keys in the rows of its phase is left out."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = {
-        title: [key for key in keys if any(key in row for row in rows)]
-        for title, keys in panels.items()
-    }
-    panels = {title: keys for title, keys in panels.items() if keys}
-    if not panels:
+    curves = curves_of(rows, panels)
+    if not curves:
         return
-    figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2.6 * len(panels)), squeeze=False)
-    for axis, (title, keys) in zip(axes[:, 0], panels.items()):
-        for key in keys:
-            points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    figure, axes = pyplot.subplots(len(curves), 1, figsize=(8, 2.6 * len(curves)), squeeze=False)
+    for axis, (title, lines) in zip(axes[:, 0], curves.items()):
+        for key, points in lines.items():
             colour = key.rpartition("_")[2]
             colour = f"tab:{colour}" if colour in COLOURS else None
             axis.plot(*zip(*points), label=key, linewidth=1, color=colour)

@@ -32,7 +32,7 @@ SECONDS_BETWEEN_LINES = 30
 
 class Job(NamedTuple):
     """What all phases of a run share. options: seed, intervals and limits (`runs.settings.Run`).
-    micro_batches: that a process takes of each batch. panels: {title: log keys} of the curves."""
+    micro_batches: that a process takes of each batch. panels: of the curves, see `engine.log`."""
 
     folder: Path
     options: object

@@ -14,6 +14,7 @@ from fewstep.methods.adversarial_settings import (
     PRESETS,
     RECIPES,
     Student,
+    alone_steps,
     check,
     check_size,
     student_config,
@@ -54,7 +55,7 @@ class StudentPhase(Phase):
         self.fake_score = distiller.fake_score if distiller else None
         critics = [one.learner for one in (self.fake_score, adversary) if one]
         self.warm = student.warm_start
-        self.alone = settings.discriminator.disc_warmup if critics else 0
+        self.alone = alone_steps(settings)
         self.disc_steps = settings.discriminator.disc_steps if critics else 1
         half_life = student.student_ema_images / settings.data.batch_size
         decay = 0.5 ** (1 / half_life) if half_life else 0.0

@@ -13,7 +13,7 @@ from fewstep.engine.microbatch import micro_batches_of, split
 from fewstep.engine.processes import ALONE
 from fewstep.methods.edm import teacher_config
 from fewstep.runs.building import build_distilled, build_scratch
-from fewstep.runs.settings import method_of, phases_of
+from fewstep.runs.settings import distils, method_of, phases_of
 from src.samplers import IMAGE_SHAPE
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
@@ -72,7 +72,7 @@ def random_phases(settings, device):
     method, names = method_of(settings), phases_of(settings)
     phases = []
     for name in names:
-        if name == "teacher" or not method.needs_teacher:
+        if not distils(settings, name):
             phases.append(build_scratch(name, settings, SIGMA_DATA, device, ALONE))
             continue
         config = teacher_config(settings, SIGMA_DATA)

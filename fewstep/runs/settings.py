@@ -133,8 +133,8 @@ Settings = make_dataclass(
 
 PHASES = {"teacher": TeacherPhase} | {m.phase.name: m.phase for m in METHODS.values()}
 
-# Of the curves picture: {title: keys of the log's rows}.
-PANELS = {title: keys for phase in PHASES.values() for title, keys in phase.panels.items()}
+# Of the curves picture: {phase: {title: keys of its rows in the log}}.
+PANELS = {name: phase.panels for name, phase in PHASES.items()}
 
 # Where the data lies may change between runs; which images it holds is checked by their digest.
 NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir")
@@ -158,6 +158,11 @@ def phases_of(settings):
     if not method_of(settings).needs_teacher or chosen == "add":
         return [own]
     return ["teacher"] if chosen == "teacher" else ["teacher", own]
+
+
+def distils(settings, name):
+    """Whether the phase of that name starts from a teacher."""
+    return name != "teacher" and method_of(settings).needs_teacher
 
 
 def unused_settings(method):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fewstep.engine.log import read_rows
+from fewstep.engine.log import curves_of, read_rows
 from fewstep.engine.loop import train
 from fewstep.engine.phase import Phase
 from fewstep.engine.stopping import TIME_IS_UP, Interrupted, StopRequests
@@ -135,3 +135,15 @@ def test_when_its_time_is_up_a_run_saves_and_goes_on_later(tmp_path):
     assert caught.value.exit_code == TIME_IS_UP == 75
     run(tmp_path / "parted", again := CountingPhase(11))
     assert torch.equal(again.sum, whole.sum)
+
+
+def test_a_panel_draws_the_rows_of_its_phase_alone():
+    """Two phases log a loss of the same name."""
+    rows = [{"phase": "one", "step": 1, "loss": 2.0}, {"phase": "two", "step": 1, "loss": 3.0}]
+    rows.append({"phase": "two", "step": 2, "loss": None})
+    panels = {"one": {"first": ["loss", "other"]}, "two": {"second": ["loss"]}}
+    panels["absent"] = {"third": ["loss"]}
+    assert curves_of(rows, panels) == {
+        "first": {"loss": [(1, 2.0)]},
+        "second": {"loss": [(1, 3.0)]},
+    }

@@ -298,6 +298,10 @@ def newer_version(stored):
     stored["version"] = VERSION + 1
 
 
+def earlier_version(stored):
+    stored["version"] = VERSION - 1
+
+
 def other_network(stored):
     stored["identity"]["network"] = "full"
 
@@ -311,6 +315,7 @@ def other_network(stored):
         (no_average, "does not fit these settings"),
         (other_names, "on one side only"),
         (newer_version, "newer version of this program"),
+        (earlier_version, "earlier version of this program"),
         (other_network, "network = full, not tiny"),
     ],
 )
