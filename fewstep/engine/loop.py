@@ -220,7 +220,9 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
             bar.update()
             if stopping:
                 raise Interrupted(stopping, f"stopped at step {done} of {total} ({phase.name})")
-        stopping = processes.largest(stop.exit_code)  # during the last checkpoint
+        # During the last checkpoint. Not the time: it is the next phase's to stop, after a step, so
+        # that each run with a limit gets further.
+        stopping = processes.largest(stop.signal_code)
         if stopping:
             raise Interrupted(stopping, f"stopped at step {total} of {total} ({phase.name})")
     return training.seconds

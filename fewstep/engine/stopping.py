@@ -36,10 +36,15 @@ class StopRequests:
         self.deadline = time.monotonic() + 60 * minutes if minutes else None
 
     @property
+    def signal_code(self):
+        """The exit code of the signal that has come, as a shell would say it; 0: none has."""
+        return 128 + self.number if self.number else 0
+
+    @property
     def exit_code(self):
-        """With which the run is asked to end, as a shell would say it; 0: it is not."""
+        """With which the run is asked to end, by a signal or the time; 0: it is not."""
         if self.number:
-            return 128 + self.number
+            return self.signal_code
         is_over = self.deadline is not None and time.monotonic() >= self.deadline
         return TIME_IS_UP if is_over else 0
 
@@ -65,10 +70,10 @@ class StopRequests:
         finally:
             self.is_deferred = False
         if self.number:
-            raise Interrupted(128 + self.number)
+            raise Interrupted(self.signal_code)
 
     def _take(self, number, _frame):
         is_first = not self.number
         self.number = self.number or number
         if is_first and not self.is_deferred:
-            raise Interrupted(128 + number)
+            raise Interrupted(self.signal_code)

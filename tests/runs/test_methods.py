@@ -53,7 +53,8 @@ def test_a_method_goes_on_to_the_same_bits_and_is_sampled_as_graders_do(
 ):
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     assert train_in(whole, method, monkeypatch) == 0
-    assert train_in(parted, method, monkeypatch, max_minutes=1e-9) == TIME_IS_UP
+    codes = [train_in(parted, method, monkeypatch, max_minutes=1e-9) for _ in range(2)]
+    assert codes == [TIME_IS_UP] * 2
     assert train_in(parted, method, monkeypatch) == 0
     first, second = (
         torch_load(f / "run" / "final_model.pt")["state_dict"] for f in (whole, parted)
@@ -77,6 +78,14 @@ def test_a_method_goes_on_to_the_same_bits_and_is_sampled_as_graders_do(
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "samples").glob("nfe=*/*.png"))) == 6
+
+
+def test_any_limit_of_time_leads_to_the_end(method, tmp_path, monkeypatch):
+    """Each run takes a step, also from one phase to the next."""
+    codes = []
+    while not codes or (codes[-1] and len(codes) < 9):
+        codes.append(train_in(tmp_path, method, monkeypatch, max_minutes=1e-9))
+    assert codes == [TIME_IS_UP] * (3 * len(method.phases)) + [0]
 
 
 def test_flags_of_other_methods_are_refused():
