@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fewstep.engine.batches import StepBatches
-from fewstep.images.cache import cached_images
+from fewstep.images import cached_images
 from fewstep.studies.bench.device import own_memory, waiter
 from fewstep.studies.bench.report import memory_text
 from fewstep.studies.bench.turns import seconds_of

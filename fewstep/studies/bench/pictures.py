@@ -9,10 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from dataset import default_transform
-from fewstep.images.cache import cached_images
-from fewstep.images.decode import decode_image
-from fewstep.images.parallel import map_ordered
-from fewstep.images.synthetic import draw_face
+from fewstep.images import cached_images, decode_image, draw_face, map_ordered
 
 SIDE = 200  # as the Simpsons' files
 FACES = 64  # drawn anew; more files repeat them, which decoding does not notice
