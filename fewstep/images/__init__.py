@@ -1,8 +1,8 @@
 """Image sets for training: decoded once, kept as one uint8 file on disk, read by index.
 
 What others may use, all of it from here: `open_image_sets` (flags -> `ImageSets` of two
-`ImageCache`), and its parts `cached_images`, `decode_image`, `draw_face`, `map_ordered` and
-`download_simpsons`.
+`ImageCache`), and its parts `cached_images`, `decode_image`, `draw_face`, `map_ordered`,
+`read_split` and `download_simpsons`.
 """
 
 from fewstep.images.cache import ImageCache, ImageSets, cached_images
@@ -10,6 +10,7 @@ from fewstep.images.decode import decode_image
 from fewstep.images.kaggle import download_simpsons
 from fewstep.images.opening import open_image_sets
 from fewstep.images.parallel import map_ordered
+from fewstep.images.splits import read_split
 from fewstep.images.synthetic import draw_face
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "draw_face",
     "map_ordered",
     "open_image_sets",
+    "read_split",
 ]

@@ -239,7 +239,6 @@ ladder | --split pictures | --split pictures
 ladder | --split bytes | --split bytes
 ladder | --split nothing | --split nothing
 ladder | --split a_file | a_file
-ladder | --other_split a_file | a_file
 fewstep.studies.bench.bench_data | --images 3 --batch_size 4 | --images
 fewstep.studies.bench.bench_data | --json pictures | --json pictures
 fewstep.studies.bench.bench_train | --lever compile | --lever

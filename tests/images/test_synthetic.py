@@ -64,7 +64,9 @@ def test_sets_do_not_overlap_and_are_drawn_once(tmp_path, monkeypatch):
 
 def test_seed_gives_another_set(tmp_path):
     opened = [
-        open_image_sets(data="synthetic", synthetic_count=3, cache_dir=tmp_path, seed=s, progress=False)
+        open_image_sets(
+            data="synthetic", synthetic_count=3, cache_dir=tmp_path, seed=s, progress=False
+        )
         for s in (1, 2)
     ]
     assert opened[0].train.digest != opened[1].train.digest

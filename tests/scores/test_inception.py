@@ -14,13 +14,14 @@ from PIL import Image
 import measure_fid
 from fewstep.scores import feature_distance, inception
 from fewstep.scores.feature_cache import cached_features, files_digest
-from fewstep.scores.folders import SUFFIXES, image_files
+from fewstep.scores.folders import image_files
+from src.suffixes import SCORED_SUFFIXES
 from src.utils import UserError, read_json
 from tests.stand_in import save_stand_in
 
 cleanfid_fid = pytest.importorskip("cleanfid.fid")
 
-SIMPSONS = Path(__file__).parents[1].parent / "shared" / "simpsons"
+SIMPSONS = Path(__file__).parents[2].parent / "shared" / "simpsons"
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_equals_cleanfid_between_real_images(weights, tmp_path):
 def test_the_same_files_count(tmp_path):
     from cleanfid.utils import EXTENSIONS
 
-    assert {suffix[1:] for suffix in SUFFIXES} == EXTENSIONS - {"npy"}
+    assert {suffix[1:] for suffix in SCORED_SUFFIXES} == EXTENSIONS - {"npy"}
     mixed = write_mixed(tmp_path / "mixed")
     Image.new("RGB", (8, 8)).save(tmp_path / "mixed" / ".hidden.png")
     (tmp_path / "mixed" / "upper.PNG").write_bytes((mixed / "0000.png").read_bytes())
