@@ -131,7 +131,7 @@ def test_corruptions_do_what_their_names_say():
 @needs_simpsons
 def test_every_corruption_of_real_images_stands_above_the_floor():
     images = load_set(SIMPSONS / "cropped", SIMPSONS / "val_split.txt")
-    half, scorer = images[::2], Scorer(random_feature_space(), images[1::2])
+    half, scorer = images[:600:2], Scorer(random_feature_space(), images[1:600:2])
     distances = {
         name: scorer.distance(corrupt(half, np.random.RandomState(0)))
         for name, corrupt in LADDER.items()

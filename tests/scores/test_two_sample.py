@@ -14,7 +14,7 @@ SIMPSONS = Path(__file__).parents[2].parent / "shared" / "simpsons"
 needs_simpsons = pytest.mark.skipif(
     not SIMPSONS.is_dir(), reason=f"the real images are not at {SIMPSONS}"
 )
-COUNT, STEPS = 300, 40  # fewer images and steps than in use, to be quick
+COUNT, STEPS = 200, 25  # fewer images and steps than in use, to be quick
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,13 @@ def test_the_same_each_time_and_global_random_states_stay(faces):
     torch.manual_seed(1)
     np.random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    first = classifier_auc(a, b, seed=3, steps=4)
+    first = classifier_auc(a, b, seed=3, steps=2)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])
     torch.manual_seed(2)
     np.random.seed(2)
-    assert classifier_auc(a, b, seed=3, steps=4) == first
-    assert len({classifier_auc(a, b, seed=seed, steps=4) for seed in range(4)}) > 1
+    assert classifier_auc(a, b, seed=3, steps=2) == first
+    assert classifier_auc(a, b, seed=4, steps=2) != first
 
 
 def test_classes_are_balanced_and_halves_disjoint(faces, monkeypatch):
