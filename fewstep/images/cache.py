@@ -4,6 +4,7 @@ A set's digest covers everything that its pixels depend on, so a file under that
 to be compared with its sources, and changed sources get a file of their own.
 """
 
+import math
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from src.formatting import size_text
-from src.utils import UserError, one_line, read_json, sweep_dead, whole_file, write_json
+from src.utils import UserError, one_line, sweep_dead, whole_file
 
 
 class ImageCache:
@@ -59,10 +60,9 @@ def cached_images(cache_dir, digest, count, make_images, size=64):
     """
     path = Path(cache_dir) / f"{digest[:32]}.npy"
     shape = (count, size, size, 3)
-    note = {"digest": digest, "shape": list(shape)}
-    if not _is_whole(path, shape, note):
+    if not _is_whole(path, shape):
         with writing(path):
-            _build(path, shape, note, make_images())
+            _build(path, shape, make_images())
     return ImageCache(path, digest)
 
 
@@ -78,14 +78,14 @@ def writing(path):
         ) from error
 
 
-def _build(path, shape, note, images):
+def _build(path, shape, images):
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_dead(path.parent)
-    if shutil.disk_usage(path.parent).free < np.prod(shape, dtype=np.int64):
-        size = size_text(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
+    if shutil.disk_usage(path.parent).free < size:
         raise UserError(
-            f"{path.parent}: not enough disk space for {shape[0]} decoded images ({size}); free"
-            " some, or choose another --cache_dir"
+            f"{path.parent}: not enough disk space for {shape[0]} decoded images"
+            f" ({size_text(size)}); free some, or choose another --cache_dir"
         )
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with whole_file(path) as temporary:
@@ -100,19 +100,16 @@ def _build(path, shape, note, images):
                 written += 1
         if written != shape[0]:
             raise ValueError(f"{written} images came where {shape[0]} were expected")
-    # Written last: without it the pixels are not used.
-    write_json(path.with_suffix(".json"), note)
 
 
-def _is_whole(path, shape, note):
+def _is_whole(path, shape):
     try:
         images = np.load(path, mmap_mode="r")
         return (
-            read_json(path.with_suffix(".json")) == note
-            and isinstance(images, np.memmap)  # an archive of arrays is loaded as something else
+            isinstance(images, np.memmap)  # an archive of arrays is loaded as something else
             and images.dtype == np.uint8
             and images.shape == shape
             and path.stat().st_size == images.offset + images.nbytes
         )
-    except (UserError, OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError):
         return False
