@@ -93,7 +93,7 @@ class SimpsonsDataModule:
         self.batch_size, self.num_workers = batch_size, num_workers
         self.transform = transform or default_transform()
         if not self.root.is_dir():
-            from fewstep.images.kaggle import download_simpsons
+            from fewstep.images import download_simpsons
 
             self.root = download_simpsons("./data")
         self.train_ds = SimpsonsDataset(self.root, "train", self.transform)

@@ -11,10 +11,16 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from fewstep.scores import distance_name, feature_distance, random_feature_space
+from fewstep.scores import (
+    InceptionSpace,
+    distance_name,
+    download_weights,
+    feature_distance,
+    random_feature_space,
+    weights_path,
+)
 from fewstep.scores.feature_cache import cached_features, files_digest
 from fewstep.scores.folders import image_files, load_image
-from fewstep.scores.inception import InceptionSpace, download_weights, weights_path
 from fewstep.scores.random_features import SMALLEST
 from src.arguments import (
     LARGEST_BATCH,

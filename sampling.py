@@ -28,6 +28,7 @@ from src.arguments import (
     whole_number,
 )
 from src.samplers import image_batches
+from src.suffixes import SCORED_SUFFIXES
 from src.utils import (
     CommandParser,
     UserError,
@@ -40,7 +41,6 @@ from src.utils import (
 )
 
 SHEET_IMAGES = 64
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # A picture of ours, or the part of one that a killed run left behind.
 OUR_NAME = re.compile(r"\d{4,}\.png|\.\d{4,}\.\d+\.tmp\.png")
 
@@ -50,7 +50,7 @@ def foreign_images(folder):
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES
+        if file.suffix.lower() in SCORED_SUFFIXES
         and not (file.parent == folder and OUR_NAME.fullmatch(file.name))
     )
 

@@ -2,11 +2,14 @@
 
 Each is a module `disc(x, sigma) -> logits [B, N]`: images `[B, 3, H, W]` that were noised at level
 sigma `(B,)` (0: clean), and N logits an image (places and heads); losses see logits only.
-Augmentation happens inside. To add one, see `discriminator/registry.py`.
+Augmentation happens inside. To add one, see `discriminator/registry.py`. What others may use:
+`build_discriminator`, `check_name` and `known_names` from here, `POLICIES` from `augment`.
 """
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from discriminator.judge import Discriminator
 from discriminator.registry import REGISTRY
@@ -40,33 +43,46 @@ def known_names():
     return [f"{k}:{t.argument}" if t.argument else k for k, t in sorted(REGISTRY.items())]
 
 
-def build_discriminator(
-    name,
-    network,
-    sigma_data,
-    channels,
-    depth,
-    heads,
-    stddev,
-    condition,
-    spectral,
-    policy,
-    p,
-    teacher=None,
-):
+@dataclass(frozen=True)
+class DiscriminatorOptions:
+    """channels, depth: of the trunk, 0 for its own choice. spectral: "on", "off" or "auto" (as the
+    architecture has it). The rest: see `Discriminator`."""
+
+    channels: int = 0
+    depth: int = 0
+    heads: Sequence[int] = ()
+    stddev: bool = True
+    condition: bool = True
+    spectral: str = "auto"
+    policy: Sequence[str] = ()
+    p: float = 1.0
+
+
+def build_discriminator(name, network, sigma_data, teacher=None, **options):
     """The discriminator called `name`, with random weights.
 
-    network: arguments of the U-Net in training, from which sizes of 0 are derived. spectral: "on",
-    "off" or "auto" (as the architecture has it). teacher: a denoiser over the same U-Net whose
-    encoder to start from instead, where the architecture can. The rest: `Discriminator`.
-    Raises `UserError`.
+    network: arguments of the U-Net in training, from which sizes of 0 are derived. teacher: a
+    denoiser over the same U-Net whose encoder to start from instead, where the architecture can.
+    options: fields of `DiscriminatorOptions`. Raises `UserError`.
     """
-    trunk, argument = check_name(name)
-    more = {"argument": argument} if argument else {}
-    built = trunk(network=network, sigma_data=sigma_data, channels=channels, depth=depth, **more)
+    options = DiscriminatorOptions(**options)
+    trunk_class, argument = check_name(name)
+    sizes = dict(channels=options.channels, depth=options.depth)
+    if argument:
+        sizes["argument"] = argument
+    trunk = trunk_class(network=network, sigma_data=sigma_data, **sizes)
     if teacher is not None:
-        if not hasattr(built, "start_from"):
+        if not hasattr(trunk, "start_from"):
             raise UserError(f"--disc_start teacher: --disc {name} cannot; use --disc unet")
-        built.start_from(teacher, network)
-    spectral = trunk.spectral if spectral == "auto" else spectral == "on"
-    return Discriminator(built, sigma_data, heads, stddev, condition, spectral, policy, p)
+        trunk.start_from(teacher, network)
+    by_itself = options.spectral == "auto" and trunk_class.spectral
+    return Discriminator(
+        trunk,
+        sigma_data,
+        options.heads,
+        options.stddev,
+        options.condition,
+        spectral=by_itself or options.spectral == "on",
+        policy=options.policy,
+        p=options.p,
+    )

@@ -29,18 +29,18 @@ class Discriminator(nn.Module):
 
     def __init__(self, trunk, sigma_data, heads, stddev, condition, spectral, policy, p):
         super().__init__()
-        there = [resolution for resolution, _ in trunk.maps]
+        resolutions = [resolution for resolution, _ in trunk.maps]
         for resolution in heads:
-            if resolution not in there:
-                listed = ", ".join(str(r) for r in sorted(set(there)))
-                raise UserError(f"--disc_heads {resolution}: this network has maps at {listed}")
-        wanted = set(heads) or {r for r in there if r <= COARSE} or {min(there)}
-        self.used = [place for place, resolution in enumerate(there) if resolution in wanted]
+            if resolution not in resolutions:
+                known = ", ".join(str(r) for r in sorted(set(resolutions)))
+                raise UserError(f"--disc_heads {resolution}: this network has maps at {known}")
+        judged = set(heads) or {r for r in resolutions if r <= COARSE} or {min(resolutions)}
+        self.used = [index for index, resolution in enumerate(resolutions) if resolution in judged]
         self.trunk, self.sigma_data = trunk, sigma_data
         self.stddev, self.condition = stddev, condition
         self.augment = Augment(policy, p)
         self.embedding = NoiseLevelEmbedding(EMBEDDING, sigma_data)
-        widths = [trunk.maps[place][1] for place in self.used]
+        widths = [trunk.maps[index][1] for index in self.used]
         widths[-1] += int(stddev)
         self.heads = nn.ModuleList(Head(width, EMBEDDING) for width in widths)
         self.replaced_norms = replace_batch_norm(self)
@@ -52,11 +52,11 @@ class Discriminator(nn.Module):
         equally large batches follow one another in x, whose spreads are not mixed."""
         x = self.augment(x, draws)
         x = x * (sigma**2 + self.sigma_data**2).rsqrt()[:, None, None, None]
-        told = sigma if self.condition else torch.zeros_like(sigma)
-        maps = self.trunk(x, told)
-        maps = [maps[place] for place in self.used]
+        condition = sigma if self.condition else torch.zeros_like(sigma)
+        maps = self.trunk(x, condition)
+        maps = [maps[index] for index in self.used]
         if self.stddev:
             maps[-1] = minibatch_stddev(maps[-1], sets)
-        embedding = self.embedding(told)
+        embedding = self.embedding(condition)
         logits = [head(h, embedding).flatten(1) for head, h in zip(self.heads, maps)]
         return torch.cat(logits, dim=1).float()

@@ -20,8 +20,8 @@ class NoiseLevelEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(2 * frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, sigma):
-        place = torch.atan(sigma / self.sigma_data) * (2 / math.pi)
-        angles = place[:, None] * self.frequencies
+        position = torch.atan(sigma / self.sigma_data) * (2 / math.pi)
+        angles = position[:, None] * self.frequencies
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
 
 
@@ -64,8 +64,8 @@ def minibatch_stddev(x, sets=1, group=4):
     the whole batch. With `sets`, x is that many batches one after the other. `[B, C, H, W]` ->
     `[B, C + 1, H, W]`."""
     batch, channels, height, width = x.shape
-    alone = batch // sets
-    group = next((size for size in range(group, 1, -1) if alone % size == 0), alone)
+    set_size = batch // sets
+    group = next((size for size in range(group, 1, -1) if set_size % size == 0), set_size)
     grouped = x.float().reshape(batch // group, group, channels, height, width)
     spread = (grouped.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
     plane = spread.repeat_interleave(group).reshape(batch, 1, 1, 1).expand(-1, 1, height, width)
@@ -107,5 +107,5 @@ def _group_norm_like(norm):
     groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
     plain = nn.GroupNorm(groups, channels)
     # timm's BatchNormAct2d has the dropout and the activation that follow in the same module.
-    after = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part]
-    return nn.Sequential(plain, *after) if after else plain
+    following = [getattr(norm, name, None) for name in ("drop", "act")]
+    return nn.Sequential(plain, *filter(None, following)) if any(following) else plain

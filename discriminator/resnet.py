@@ -1,5 +1,5 @@
-"""Residual discriminator after StyleGAN2 (Karras et al. 2020, arXiv:1912.04958), told the noise
-level of its input (as in Diffusion-GAN, arXiv:2206.02262)."""
+"""Residual discriminator after StyleGAN2 (Karras et al. 2020, arXiv:1912.04958), conditioned
+on the noise level of its input (as in Diffusion-GAN, arXiv:2206.02262)."""
 
 import torch.nn.functional as F
 from torch import nn

@@ -71,8 +71,8 @@ def shown(value):
 class InRange(argparse.Action):
     """Stores numbers from `low` to `high`, both allowed; each number of a list is checked."""
 
-    def __init__(self, option_strings, dest, low=None, high=None, **told):
-        super().__init__(option_strings, dest, **told)
+    def __init__(self, option_strings, dest, low=None, high=None, **options):
+        super().__init__(option_strings, dest, **options)
         self.low, self.high = low, high
 
     def __call__(self, parser, namespace, values, option_string=None):

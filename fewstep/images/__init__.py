@@ -1,6 +1,26 @@
-"""Image sets for training: decoded once, kept as one uint8 file on disk, read by index."""
+"""Image sets for training: decoded once, kept as one uint8 file on disk, read by index.
 
-from fewstep.images.cache import ImageCache
-from fewstep.images.opening import ImageSets, open_image_sets
+What others may use, all of it from here: `open_image_sets` (flags -> `ImageSets` of two
+`ImageCache`), and its parts `cached_images`, `decode_image`, `draw_face`, `map_ordered`,
+`read_split` and `download_simpsons`.
+"""
 
-__all__ = ["ImageCache", "ImageSets", "open_image_sets"]
+from fewstep.images.cache import ImageCache, ImageSets, cached_images
+from fewstep.images.decode import decode_image
+from fewstep.images.kaggle import download_simpsons
+from fewstep.images.opening import open_image_sets
+from fewstep.images.parallel import map_ordered
+from fewstep.images.splits import read_split
+from fewstep.images.synthetic import draw_face
+
+__all__ = [
+    "ImageCache",
+    "ImageSets",
+    "cached_images",
+    "decode_image",
+    "download_simpsons",
+    "draw_face",
+    "map_ordered",
+    "open_image_sets",
+    "read_split",
+]

@@ -4,14 +4,17 @@ A set's digest covers everything that its pixels depend on, so a file under that
 to be compared with its sources, and changed sources get a file of their own.
 """
 
-import errno
+import math
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from src.utils import UserError, read_json, sweep_dead, whole_file, write_json
+from src.formatting import size_text
+from src.utils import UserError, one_line, sweep_dead, whole_file
 
 
 class ImageCache:
@@ -41,6 +44,14 @@ class ImageCache:
         return torch.from_numpy(np.asarray(self.images)[rows])
 
 
+class ImageSets(NamedTuple):
+    """Two sets of decoded images that share none, and one line that says what they are."""
+
+    train: ImageCache
+    val: ImageCache
+    description: str
+
+
 def cached_images(cache_dir, digest, count, make_images, size=64):
     """Open the set called `digest`; where there is no whole one, build it from `make_images()`.
 
@@ -49,19 +60,33 @@ def cached_images(cache_dir, digest, count, make_images, size=64):
     """
     path = Path(cache_dir) / f"{digest[:32]}.npy"
     shape = (count, size, size, 3)
-    if not _is_whole(path, digest, shape):
-        try:
-            _build(path, digest, shape, make_images())
-        except OSError as error:
-            raise _write_error(path, shape, error) from error
+    if not _is_whole(path, shape):
+        with writing(path):
+            _build(path, shape, make_images())
     return ImageCache(path, digest)
 
 
-def _build(path, digest, shape, images):
+@contextmanager
+def writing(path):
+    """Turn an `OSError` while writing `path`, a file below the cache folder, into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{one_line(str(path))}: cannot be written ({error.strerror or error}); free some disk"
+            " space, or choose another --cache_dir"
+        ) from error
+
+
+def _build(path, shape, images):
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_dead(path.parent)
-    if shutil.disk_usage(path.parent).free < _bytes(shape):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    size = math.prod(shape)
+    if shutil.disk_usage(path.parent).free < size:
+        raise UserError(
+            f"{path.parent}: not enough disk space for {shape[0]} decoded images"
+            f" ({size_text(size)}); free some, or choose another --cache_dir"
+        )
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with whole_file(path) as temporary:
         # Plain writes, not a memory map: a full disk is then an error and not a fatal signal.
@@ -75,39 +100,16 @@ def _build(path, digest, shape, images):
                 written += 1
         if written != shape[0]:
             raise ValueError(f"{written} images came where {shape[0]} were expected")
-    # Written last: without it the pixels are not used.
-    write_json(_note(path), {"digest": digest, "shape": list(shape)})
 
 
-def _is_whole(path, digest, shape):
+def _is_whole(path, shape):
     try:
-        note = read_json(_note(path))
         images = np.load(path, mmap_mode="r")
-        stored = path.stat().st_size
-    except (UserError, OSError, ValueError, EOFError):
-        return False
-    return (
-        note == {"digest": digest, "shape": list(shape)}
-        and isinstance(images, np.ndarray)  # an archive of arrays is loaded as something else
-        and images.dtype == np.uint8
-        and images.shape == shape
-        and stored == images.offset + _bytes(shape)
-    )
-
-
-def _note(path):
-    return path.with_suffix(".json")
-
-
-def _bytes(shape):
-    return int(np.prod(shape, dtype=np.int64))
-
-
-def _write_error(path, shape, error):
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(
-            f"{path.parent}: not enough disk space for {shape[0]} decoded images"
-            f" ({_bytes(shape) / 2**20:.0f} MiB); free some, or choose another --cache_dir"
+        return (
+            isinstance(images, np.memmap)  # an archive of arrays is loaded as something else
+            and images.dtype == np.uint8
+            and images.shape == shape
+            and path.stat().st_size == images.offset + images.nbytes
         )
-    reason = error.strerror or error
-    return UserError(f"{path}: cannot be written ({reason}); choose another --cache_dir")
+    except (OSError, ValueError, EOFError):
+        return False

@@ -1,4 +1,5 @@
-"""Which bytes a folder's files hold, without reading again those that have not been touched."""
+"""What is remembered of image files from one run to the next: which bytes they hold, so that only
+those that were touched are read again, and which contents turned out not to be images."""
 
 import json
 import os
@@ -7,15 +8,21 @@ import time
 from functools import partial
 from pathlib import Path
 
-from fewstep.images.messages import writing
-from fewstep.images.parallel import map_ordered, reported
-from src.utils import file_digest, whole_file
+import PIL
+
+from fewstep.images.cache import writing
+from fewstep.images.decode import DECODE_VERSION
+from fewstep.images.parallel import map_ordered
+from src.utils import UserError, file_digest, read_json, whole_file, write_json
 
 # A file written this recently could be written again within the clock's resolution, unnoticed.
 SETTLED_NS = 2_000_000_000
 
 # Even raw pixels of the largest image that is decoded need less; a sparse file may claim anything.
 MAX_BYTES = 2**30
+
+# Another decoder may be able to read what this one cannot.
+DECODER = f"rules v{DECODE_VERSION}, Pillow {PIL.__version__}"
 
 
 def content_hashes(root, names, manifest, label=None):
@@ -27,8 +34,7 @@ def content_hashes(root, names, manifest, label=None):
     written.
     """
     known = _read_manifest(manifest)
-    look = partial(_look_up, Path(root), known)
-    results = reported(map_ordered(look, names), len(names), label)
+    results = map_ordered(partial(_look_up, Path(root), known), names, label)
     now = time.time_ns()
     hashes, failures, changed = {}, {}, False
     for name, result in zip(names, results, strict=True):
@@ -82,10 +88,8 @@ def _read_manifest(path):
                 name, *state, content = json.loads(line)
                 if len(state) == 3 and len(content) == 64:
                     known[name] = (tuple(state), bytes.fromhex(content))
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, TypeError):
-        return known  # costs a second reading of the files, nothing else
+        pass  # costs a second reading of the files, nothing else
     return known
 
 
@@ -93,3 +97,22 @@ def _write_manifest(path, known):
     with writing(path), whole_file(path) as temporary, open(temporary, "w", encoding="ascii") as f:
         entries = ([name, *state, content.hex()] for name, (state, content) in known.items())
         f.writelines(json.dumps(entry) + "\n" for entry in entries)
+
+
+def read_undecodable(path):
+    """`{hash of a content: why it cannot be decoded}`, as remembered in `path`; nothing where that
+    is absent, damaged or of another decoder."""
+    try:
+        note = read_json(path)
+        if note["decoder"] != DECODER:
+            return {}
+        return {bytes.fromhex(content): str(why) for content, why in note["reasons"].items()}
+    except (UserError, KeyError, AttributeError, TypeError, ValueError):
+        return {}  # costs decoding them once more, nothing else
+
+
+def write_undecodable(path, reasons):
+    """Remember `{hash of a content: reason}` in `path`. Raises `UserError`."""
+    texts = {content.hex(): why for content, why in reasons.items()}
+    with writing(path):
+        write_json(path, {"decoder": DECODER, "reasons": texts})

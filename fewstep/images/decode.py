@@ -9,7 +9,6 @@ from src.utils import UserError, one_line
 DECODE_VERSION = 2
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 # Pillow only warns from here on; a small file that claims more than this is refused before it is
 # decoded, because its pixels may not fit into memory.

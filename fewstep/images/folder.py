@@ -5,35 +5,17 @@ import os
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from fewstep.images.cache import ImageCache, cached_images
-from fewstep.images.contents import content_hashes
+from fewstep.images.cache import ImageSets, cached_images
+from fewstep.images.contents import content_hashes, read_undecodable, write_undecodable
 from fewstep.images.decode import DECODE_VERSION, UnreadableImage, decode_image
 from fewstep.images.listing import list_images
-from fewstep.images.messages import listed, unusable_error
-from fewstep.images.parallel import map_ordered, reported
-from fewstep.images.splits import chosen_split, hashed_split, unlistable, write_split
-from fewstep.images.undecodable import read_undecodable, write_undecodable
+from fewstep.images.parallel import map_ordered
+from fewstep.images.splits import divide, meant_by, names_by_id, read_split, write_split
+from src.formatting import MOST_NAMES, short_name
 from src.utils import UserError, one_line
 
 SIZE = 64
-
-
-class ImageSets(NamedTuple):
-    """Two sets of decoded images that share none, and one line that says what they are."""
-
-    train: ImageCache
-    val: ImageCache
-    description: str
-
-
-class Undecodable(Exception):
-    """Decoding a set found images that cannot be decoded; `found`: `{name: UnreadableImage}`."""
-
-    def __init__(self, found):
-        super().__init__(f"{len(found)} images cannot be decoded")
-        self.found = found
 
 
 def check_count(count, batch_size):
@@ -42,75 +24,86 @@ def check_count(count, batch_size):
         raise UserError(f"--batch_size {batch_size}: there are {count} training images; give less")
 
 
-def open_folder(
-    root,
-    train_split,
-    val_split,
-    cache_dir,
-    seed,
-    skip_bad,
-    progress,
-    batch_size=1,
-    title="folder",
-):
-    """The `ImageSets` of the images below `root`, see `open_image_sets`.
+def open_folder(root, source, batch_size, progress, title="folder"):
+    """The `ImageSets` of the images below `root`.
 
-    skip_bad: leave out images that cannot be used, and say so each time, as if they were neither in
-    the folder nor in the split files; else they end in one `UserError`.
+    source: the `ImageSource` that names split files, seed, cache and `skip_bad_images`; title:
+    begins the description. Raises `UserError`.
     """
-    root, cache_dir = Path(root), Path(cache_dir)
-    names, bad = list_images(root)
-    reader = _Reader(root, cache_dir, progress)
-    while True:  # once more for each time that images have been found to be left out
-        train, val = _divided(root, names, bad, train_split, val_split, seed)
-        if train:
-            check_count(len(train), batch_size)
-        total = len(train) + len(val) + len(bad)
-        found = reader.unusable(train + val)
-        if (bad or found) and not skip_bad:
-            rest = [name for name in train + val if name not in found]
-            raise unusable_error(root, bad | found | reader.undecodable(rest), total)
-        if not found and not (train and val):
-            which, reasons = "validation" if train else "training", listed(bad, total)
-            raise UserError(
-                f"{one_line(str(root))}: no image is left for {which}, because {reasons}; replace"
-                " some of them"
-            )
-        if not found:
-            try:
-                sets = reader.decoded(train, val), reader.decoded(val, [])
-                break
-            except Undecodable as error:
-                found = reader.remembered(error.found)
-                if not skip_bad:
-                    raise unusable_error(root, found, total) from error
-        bad = bad | found
-    if bad and progress:
-        print(f"{one_line(str(root))}: {listed(bad, total)}; left out (--skip_bad_images)")
-    if not (train_split or val_split):
-        _write_lists(cache_dir / "splits" / f"{_place(root)}-seed{seed}", train, val, progress)
-    text = f"{len(train)} images for training, {len(val)} for validation"
-    return ImageSets(*sets, f"{title} {one_line(str(root))}: {text}")
+    files = _read_split_files(source)
+    names, failures = list_images(root)
+    divided = partial(divide, root, names, split_files=files, seed=source.seed)
+    train, val, _ = divided(failures)
+    if train:  # else the failures tell why there is none
+        check_count(len(train), batch_size)
+
+    folder = _Folder(root, source.cache_dir, progress)
+    wanted = _wanted(names, files)
+    failures |= folder.unreadable(wanted)
+    train, val, left_out = divided(failures)
+    sets = None
+    if train and val and (source.skip_bad_images or not left_out):
+        sets = folder.decoded_or_none(train, val)
+    if sets is None:  # try them all, so that one run names every image that is to be replaced
+        failures |= folder.undecodable([name for name in wanted if name not in failures])
+        train, val, left_out = divided(failures)
+        _check_left(root, train, val, left_out, source.skip_bad_images)
+        sets = folder.decoded(train), folder.decoded(val)
+    check_count(len(train), batch_size)
+
+    root_text = one_line(str(root))
+    if left_out and progress:
+        reasons = _reasons(left_out, len(train) + len(val))
+        print(f"{root_text}: {reasons}; left out (--skip_bad_images)")
+    if not any(files):
+        lists = Path(source.cache_dir) / "splits" / f"{_place(root)}-seed{source.seed}"
+        write_split(lists / "train_split.txt", train)
+        write_split(lists / "val_split.txt", val)
+        if progress:
+            count = f"{len(val)} of {len(train) + len(val)} held out"
+            print(f"no split files given: {count}, lists in {one_line(str(lists))}")
+    counts = f"{len(train)} images for training, {len(val)} for validation"
+    return ImageSets(*sets, f"{title} {root_text}: {counts}")
 
 
-def _divided(root, names, bad, train_split, val_split, seed):
-    """(train, val) names of the images that are not `bad`; either may be empty because of those."""
-    usable = [name for name in names if name not in bad]
-    if train_split or val_split:
-        return chosen_split(root, usable, bad, train_split, val_split)
-    if len(usable) < 2 and bad:
-        return usable, []
-    return hashed_split(root, usable, seed)
+def _read_split_files(source):
+    paths = {"--train_split": source.train_split, "--val_split": source.val_split}
+    return [read_split(path, flag) if path else None for flag, path in paths.items()]
 
 
-def _write_lists(folder, train, val, progress):
-    write_split(folder / "train_split.txt", train)
-    write_split(folder / "val_split.txt", val)
-    if progress:
-        count = len(train) + len(val)
-        print(
-            f"no split files given: {len(val)} of {count} held out,"
-            f" lists in {one_line(str(folder))}"
+def _wanted(names, split_files):
+    """The names that could be in a set: with both split files, those that an id may mean."""
+    if not all(split_files):
+        return names
+    by_id = names_by_id(names)
+    meant = {name for file in split_files for one in file.ids for name in meant_by(one, by_id)}
+    return sorted(meant)
+
+
+def _reasons(failures, usable):
+    """`{name: reason}` -> "N of TOTAL images cannot be used: " and the first ten by name."""
+    first = sorted(failures)[:MOST_NAMES]
+    text = ", ".join(f"{short_name(name)} ({short_name(failures[name])})" for name in first)
+    more = ", ..." if len(failures) > MOST_NAMES else ""
+    return f"{len(failures)} of {usable + len(failures)} images cannot be used: {text}{more}"
+
+
+def _check_left(root, train, val, left_out, skip):
+    """Raise `UserError` where the images `left_out` are too many: any, or with `skip` all of a
+    set."""
+    if not left_out:
+        return
+    begin = one_line(str(root))
+    reasons = _reasons(left_out, len(train) + len(val))
+    if not skip:
+        raise UserError(
+            f"{begin}: {reasons}; replace or remove them, or give --skip_bad_images to go on"
+            " without them"
+        )
+    if not train or not val:
+        empty = "validation" if train else "training"
+        raise UserError(
+            f"{begin}: no image is left for {empty}, because {reasons}; replace some of them"
         )
 
 
@@ -119,75 +112,64 @@ def _place(root):
     return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16]
 
 
-def _failures(tried):
-    return {name: image for name, image in tried if isinstance(image, UnreadableImage)}
-
-
-class _Reader:
-    """Reads the images of one folder, each file's content and verdict once."""
+class _Folder:
+    """The files of one folder: their contents, their failures and their pixels."""
 
     def __init__(self, root, cache_dir, progress):
-        self.root, self.cache_dir, self.progress = root, cache_dir, progress
-        self.hashes = {}  # of the contents of those that can be read
-        self.verdicts = cache_dir / "undecodable.json"
-        self.refused = read_undecodable(self.verdicts)  # content -> reason
+        self.root, self.cache_dir = Path(root), Path(cache_dir)
+        self.progress = progress
+        self.hashes = {}  # name -> SHA-256 of the content
 
-    def unusable(self, names):
-        """`{name: reason}` of those that are known not to be usable, without decoding any."""
-        found = {name: unlistable(name) for name in names if unlistable(name)}
-        new = [name for name in names if name not in found and name not in self.hashes]
+    def unreadable(self, names):
+        """`{name: reason}` of those that are known not to be usable, without decoding any. The
+        others are remembered by their contents."""
+        unlistable = "a line break in its name, which no split file can list"
+        failures = {name: unlistable for name in names if "\n" in name}
+        names = [name for name in names if name not in failures]
         manifest = self.cache_dir / f"contents-{_place(self.root)}.jsonl"
-        hashes, unreadable = content_hashes(self.root, new, manifest, self._label("reading"))
-        self.hashes |= hashes
-        for name in names:
-            reason = self.refused.get(self.hashes.get(name))
-            if reason is not None:
-                found[name] = reason
-        return found | unreadable
+        self.hashes, unread = content_hashes(self.root, names, manifest, self._label("reading"))
+        reasons = read_undecodable(self.cache_dir / "undecodable.json")
+        known = {n: reasons[content] for n, content in self.hashes.items() if content in reasons}
+        return failures | unread | known
 
     def undecodable(self, names):
-        """`{name: reason}` of those that turn out not to be usable when they are decoded."""
-        return self.remembered(_failures(self._tried(names)))
-
-    def remembered(self, found):
-        """`{name: UnreadableImage}` -> `{name: reason}`; lasting ones are known from now on."""
-        lasting = {self.hashes[name]: e.reason for name, e in found.items() if e.lasting}
-        self.refused |= lasting
+        """`{name: reason}` of those that cannot be decoded; where the content is the reason, that
+        is remembered."""
+        results = dict(zip(names, self._in_turn(self._failure, names), strict=True))
+        failures = {name: error for name, error in results.items() if error is not None}
+        lasting = {self.hashes[n]: error.reason for n, error in failures.items() if error.lasting}
         if lasting:
-            write_undecodable(self.verdicts, self.refused)
-        return {name: error.reason for name, error in found.items()}
+            path = self.cache_dir / "undecodable.json"
+            write_undecodable(path, read_undecodable(path) | lasting)
+        return {name: error.reason for name, error in failures.items()}
 
-    def decoded(self, names, others):
-        """The `ImageCache` of `names`. Raises `Undecodable`; then `others` have been tried too, so
-        that one run finds every image to be replaced."""
+    def decoded(self, names):
+        """The `ImageCache` of `names`. Raises `UnreadableImage` at the first that is none."""
         digest = hashlib.sha256(f"decoded v{DECODE_VERSION} size {SIZE}\n".encode())
         for name in names:
             digest.update(self.hashes[name])
-        make = partial(self._decode_all, names, others)
+        make = partial(self._in_turn, self._decode, names)
         return cached_images(self.cache_dir, digest.hexdigest(), len(names), make, SIZE)
 
-    def _decode_all(self, names, others):
-        found = {}
-        for name, image in self._tried(names):
-            if isinstance(image, UnreadableImage):
-                found[name] = image
-            elif not found:
-                yield image
-        if found:
-            raise Undecodable(found | _failures(self._tried(others)))
+    def decoded_or_none(self, *sets):
+        """The `ImageCache` of each set of names, or None where an image cannot be decoded."""
+        try:
+            return [self.decoded(names) for names in sets]
+        except UnreadableImage:
+            return None
 
-    def _tried(self, names):
-        """Yield (name, pixels or `UnreadableImage`)."""
+    def _in_turn(self, function, names):
         with warnings.catch_warnings():
             # Whatever Pillow finds odd is either decoded by a rule or refused.
             warnings.simplefilter("ignore")
-            images = map_ordered(self._try_one, names)
-            labelled = reported(images, len(names), self._label("decoding"))
-            yield from zip(names, labelled, strict=True)
+            yield from map_ordered(function, names, self._label("decoding"))
 
-    def _try_one(self, name):
+    def _decode(self, name):
+        return decode_image(self.root / name, SIZE)
+
+    def _failure(self, name):
         try:
-            return decode_image(self.root / name, SIZE)
+            self._decode(name)
         except UnreadableImage as error:
             return error
 

@@ -4,8 +4,8 @@ import os
 from bisect import bisect_left
 from pathlib import Path
 
-from fewstep.images.decode import SUFFIXES
-from fewstep.images.messages import some
+from src.formatting import first_names
+from src.suffixes import TRAINING_SUFFIXES
 from src.utils import UserError, one_line
 
 
@@ -17,47 +17,44 @@ def list_images(root):
     with an image's suffix is searched like any other, and is a name too if no image is in it.
     Raises `UserError` when `root` is not a folder, cannot be listed or holds no image.
     """
-    shown_root = one_line(str(root))
+    where = f"--data_root {one_line(str(root))}"
     if not os.path.isdir(root):
-        raise UserError(f"--data_root {shown_root}: no such folder; name a folder of images")
-    names, like_images, closed, seen = [], [], {}, set()
+        raise UserError(f"{where}: no such folder; name a folder of images")
+    names, named_folders, closed, visited = [], [], {}, set()
     waiting = [""]  # not recursive: folders may be nested deeper than Python's calls
     while waiting:
-        folder = waiting.pop()
+        prefix = waiting.pop()  # "" or "folder/"
         try:
-            files, folders = _entries(Path(root) / folder, seen)
+            files, folders = _entries(Path(root) / prefix, visited)
         except OSError as error:
             reason = f"cannot be listed: {error.strerror or error}"
-            if not folder:
-                raise UserError(f"--data_root {shown_root}: {reason}") from error
-            closed[f"{folder}/"] = reason
+            if not prefix:
+                raise UserError(f"{where}: {reason}") from error
+            closed[prefix] = reason
             continue
-        prefix = f"{folder}/" if folder else ""
         names += [prefix + name for name in files if _is_named_like_image(name)]
-        like_images += [prefix + name for name in folders if _is_named_like_image(name)]
-        waiting += [prefix + name for name in reversed(folders)]
+        named_folders += [prefix + name for name in folders if _is_named_like_image(name)]
+        waiting += [f"{prefix}{name}/" for name in reversed(folders)]
     names.sort()
-    hollow = [f for f in like_images if f"{f}/" not in closed and not _any_below(f, names)]
-    if not names + hollow:
-        reasons = f"; not listed: {some(sorted(closed))}" if closed else ""
-        suffixes = ", ".join(SUFFIXES)
-        raise UserError(
-            f"--data_root {shown_root}: no images in it (looked for {suffixes}{reasons})"
-        )
-    return sorted(names + hollow), closed
+    names += [f for f in named_folders if f"{f}/" not in closed and not _any_below(f, names)]
+    if not names:
+        unlisted = f"; not listed: {first_names(sorted(closed))}" if closed else ""
+        suffixes = ", ".join(TRAINING_SUFFIXES)
+        raise UserError(f"{where}: no images in it (looked for {suffixes}{unlisted})")
+    return sorted(names), closed
 
 
-def _entries(path, seen):
-    """(files, folders) directly in `path`, sorted, nothing if it is among the `seen`."""
+def _entries(path, visited):
+    """(files, folders) directly in `path`, sorted, nothing if it was `visited` before."""
     status = os.stat(path)
-    if (status.st_dev, status.st_ino) in seen:
+    if (status.st_dev, status.st_ino) in visited:
         return [], []
     files, folders = [], []
     with os.scandir(path) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
                 (folders if _is_folder(entry) else files).append(entry.name)
-    seen.add((status.st_dev, status.st_ino))
+    visited.add((status.st_dev, status.st_ino))
     return sorted(files), sorted(folders)
 
 
@@ -69,9 +66,9 @@ def _is_folder(entry):
 
 
 def _is_named_like_image(name):
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith(TRAINING_SUFFIXES)
 
 
-def _any_below(folder, names):
-    place = bisect_left(names, f"{folder}/")
-    return place < len(names) and names[place].startswith(f"{folder}/")
+def _any_below(folder, sorted_names):
+    place = bisect_left(sorted_names, f"{folder}/")
+    return place < len(sorted_names) and sorted_names[place].startswith(f"{folder}/")

@@ -2,31 +2,23 @@
 
 import hashlib
 import os
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from fewstep.images.cache import cached_images
-from fewstep.images.folder import SIZE, ImageSets, check_count, open_folder
+from fewstep.images.cache import ImageSets, cached_images
+from fewstep.images.folder import SIZE, check_count, open_folder
 from fewstep.images.kaggle import download_simpsons, simpsons_folder
-from fewstep.images.parallel import map_ordered, reported
+from fewstep.images.parallel import map_ordered
 from fewstep.images.synthetic import GENERATOR_VERSION, draw_face
 from src.utils import UserError
 
 DATA_DIR = Path(__file__).resolve().parents[2] / "data"
 
 
-def open_image_sets(
-    data="simpsons",
-    data_root=None,
-    train_split=None,
-    val_split=None,
-    cache_dir="data/cache",
-    seed=42,
-    synthetic_count=4000,
-    progress=True,
-    skip_bad_images=False,
-    batch_size=1,
-):
-    """Open (decoding at the first time) the images to train on and those held out.
+@dataclass(frozen=True)
+class ImageSource:
+    """Which images there are.
 
     data: "simpsons" (downloaded once, official split files in `data/`), "folder" (`data_root`) or
         "synthetic" (`synthetic_count` drawn faces, and a quarter as many, 64 to 1000, held out).
@@ -34,31 +26,51 @@ def open_image_sets(
     train_split, val_split: files with one id a line (`ID` or a relative path). Of a folder, with
         one of them the other set is the rest; with none, about a tenth is held out by a hash of the
         names and `seed`, and both lists are written below `cache_dir`.
-    progress: print what takes long, where generated lists are and which images are left out.
-    batch_size: that training images must fill.
-    skip_bad_images: leave out images that cannot be used, as if they were not there.
-    Raises `UserError` for every mistake in these, for missing images, and for images that cannot be
-    used or leave none for one of the sets.
+    skip_bad_images: leave out images that cannot be used, and say so each time, as if they were
+        neither in the folder nor in the split files.
     """
-    if data not in ("simpsons", "folder", "synthetic"):
-        raise UserError(f"--data {data}: unknown; use simpsons, folder or synthetic")
-    if data == "synthetic":
-        if data_root or train_split or val_split:
+
+    data: str = "simpsons"
+    data_root: str | Path | None = None
+    train_split: str | Path | None = None
+    val_split: str | Path | None = None
+    cache_dir: str | Path = "data/cache"
+    seed: int = 42
+    synthetic_count: int = 4000
+    skip_bad_images: bool = False
+
+
+def open_image_sets(batch_size=1, progress=True, **source):
+    """Open (decoding at the first time) the images to train on and those held out: `ImageSets`.
+
+    source: fields of `ImageSource`. batch_size: that training images must fill. progress: print
+    what takes long, where generated lists are and which images are left out. Raises `UserError` for
+    every mistake in these, for missing images, and for images that cannot be used or leave none for
+    one of the sets.
+    """
+    source = ImageSource(**source)
+    root, train_split, val_split = source.data_root, source.train_split, source.val_split
+    if source.data not in ("simpsons", "folder", "synthetic"):
+        raise UserError(f"--data {source.data}: unknown; use simpsons, folder or synthetic")
+    if source.data == "synthetic":
+        if root or train_split or val_split:
             raise UserError(
                 "--data synthetic draws its images: leave out --data_root, --train_split and"
                 " --val_split"
             )
-        check_count(synthetic_count, batch_size)
-        return _open_synthetic(cache_dir, seed, synthetic_count, progress)
-    if data == "folder" and not data_root:
+        check_count(source.synthetic_count, batch_size)
+        return _draw(source, progress)
+    if source.data == "folder" and not root:
         raise UserError("--data folder: --data_root DIR is missing; it names the folder of images")
-    rest = (cache_dir, seed, skip_bad_images, progress, batch_size)
     official = os.path.realpath(simpsons_folder(DATA_DIR))
-    if data_root and (data == "folder" or os.path.realpath(data_root) != official):
-        return open_folder(data_root, train_split, val_split, *rest)
-    train_split = train_split or _official_split("train_split")
-    val_split = val_split or _official_split("val_split")
-    return open_folder(download_simpsons(DATA_DIR), train_split, val_split, *rest, "simpsons")
+    if root and (source.data == "folder" or os.path.realpath(root) != official):
+        return open_folder(root, source, batch_size, progress)
+    source = replace(
+        source,
+        train_split=train_split or _official_split("train_split"),
+        val_split=val_split or _official_split("val_split"),
+    )
+    return open_folder(download_simpsons(DATA_DIR), source, batch_size, progress, "simpsons")
 
 
 def _official_split(name):
@@ -71,23 +83,17 @@ def _official_split(name):
     return path
 
 
-def _open_synthetic(cache_dir, seed, count, progress):
+def _draw(source, progress):
+    count, seed = source.synthetic_count, source.seed
     if count < 1:
         raise UserError(f"--synthetic_count {count}: at least 1 image is needed")
     held_out = min(1000, max(64, count // 4))
-    train = _drawn(range(count), seed, cache_dir, progress)
-    val = _drawn(range(count, count + held_out), seed, cache_dir, progress)
+    sets = []
+    for indices in (range(count), range(count, count + held_out)):
+        text = f"drawn v{GENERATOR_VERSION} size {SIZE} seed {seed} {indices.start} {indices.stop}"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        draw = partial(draw_face, seed=seed, size=SIZE)
+        make = partial(map_ordered, draw, indices, "drawing faces" if progress else None)
+        sets.append(cached_images(source.cache_dir, digest, len(indices), make, SIZE))
     text = f"synthetic faces (seed {seed}): {count} images for training, {held_out} for validation"
-    return ImageSets(train, val, text)
-
-
-def _drawn(indices, seed, cache_dir, progress):
-    text = f"drawn v{GENERATOR_VERSION} size {SIZE} seed {seed} {indices.start} {indices.stop}"
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    label = "drawing faces" if progress else None
-
-    def make():
-        faces = map_ordered(lambda index: draw_face(index, seed, SIZE), indices)
-        return reported(faces, len(indices), label)
-
-    return cached_images(cache_dir, digest, len(indices), make, SIZE)
+    return ImageSets(*sets, text)

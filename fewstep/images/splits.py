@@ -4,119 +4,121 @@ import hashlib
 import os
 from collections import Counter
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from fewstep.images.decode import SUFFIXES
-from fewstep.images.messages import some, writing
+from fewstep.images.cache import writing
+from src.formatting import first_names
+from src.suffixes import TRAINING_SUFFIXES
 from src.utils import UserError, one_line, whole_file
 
 VALIDATION_SHARE = 0.1
 MAX_VALIDATION = 1000
 
 
-def unlistable(name):
-    """Why a split file cannot name the image `name`, or None: it has one name a line."""
-    return "a line break in its name, which no split file can list" if "\n" in name else None
+class SplitFile(NamedTuple):
+    """A list of image ids, and what messages call it: the flag and the file."""
+
+    title: str
+    ids: list
 
 
 def read_split(path, flag):
-    """The ids of a split file, one a line, in order; blank lines are skipped.
+    """The `SplitFile` of a text file with one id a line; blank lines are skipped.
 
     Raises `UserError` (naming `flag`) when the file is absent, not text or empty.
     """
+    title = f"{flag} {one_line(str(path))}"
     try:
         text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{flag} {one_line(str(path))}: cannot be read ({reason})") from error
+        raise UserError(f"{title}: cannot be read ({error.strerror or error})") from error
     # Only line feeds end a line: Unicode's other line breaks may be part of a name.
     ids = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not ids:
-        raise UserError(f"{flag} {one_line(str(path))}: no ids in it; one id a line is expected")
-    return ids
+        raise UserError(f"{title}: no ids in it; one id a line is expected")
+    return SplitFile(title, ids)
 
 
-def find_ids(ids, names, bad, root, path, flag):
-    """Split ids -> image names: an id is a name as listed, or a name without its suffix.
-
-    Where several files share a stem, `.png` is preferred. Ids that only an image among `bad` has
-    are left out. Raises `UserError` when ids have no image at all (how many, the first ten) or when
-    an image is listed twice.
-    """
-    usable, left_out = _by_id(names), _by_id(bad)
-    found, missing = [], []
-    for one in ids:
-        name = _find_id(one, *usable)
-        if name is not None:
-            found.append(name)
-        elif _find_id(one, *left_out) is None:
-            missing.append(one)
-    where = f"{flag} {one_line(str(path))}"
-    if missing:
-        raise UserError(
-            f"{where}: {len(missing)} of {len(ids)} ids have no image in {one_line(str(root))}:"
-            f" {some(missing)}; add these images, or give a {flag} file that lists only the"
-            " images that are there"
-        )
-    twice = [name for name, count in Counter(found).items() if count > 1]
-    if twice:
-        raise UserError(
-            f"{where}: {len(twice)} images are listed more than once: {some(twice)};"
-            " keep one line for each"
-        )
-    return found
-
-
-def _by_id(names):
-    by_stem = {}
+def names_by_id(names):
+    """`{id: [names]}`, the preferred one first: an image's id is its name as listed, or without its
+    suffix."""
+    by_id = {}
+    for name in sorted(names, key=_preference):
+        by_id.setdefault(os.path.splitext(name)[0], []).append(name)
     for name in names:
-        stem, suffix = os.path.splitext(name)
-        by_stem.setdefault(stem, {})[suffix.lower()] = name
-    return set(names), by_stem
+        by_id[name] = [name, *by_id.get(name, [])]
+    return by_id
 
 
-def _find_id(one, present, by_stem):
-    for spelled in (one, one.strip()):  # blanks around an id are seldom meant, but may be
-        spelled = str(PurePosixPath(spelled))
-        if spelled in present:
-            return spelled
-        candidates = by_stem.get(spelled, {})
-        for suffix in SUFFIXES:
-            if suffix in candidates:
-                return candidates[suffix]
-    return None
+def _preference(name):
+    return TRAINING_SUFFIXES.index(os.path.splitext(name)[1].lower())
 
 
-def chosen_split(root, names, bad, train_split, val_split):
-    """`(train names, validation names)` from split files; with only one, the rest is the other.
+def meant_by(one, by_id):
+    """The names that the id `one` of a split file may mean, the preferred one first."""
+    # Blanks around an id are seldom meant, but may be.
+    spellings = dict.fromkeys(str(PurePosixPath(text)) for text in (one, one.strip()))
+    return [name for spelling in spellings for name in by_id.get(spelling, [])]
 
-    names: the images to choose among; bad: those that cannot be used, which are left out where they
-    are listed. Raises `UserError` for what `read_split` and `find_ids` refuse, for an image in both
-    sets and for a file that leaves nothing for the other set.
+
+def divide(root, names, failures, split_files, seed):
+    """(train names, validation names, left out) of the images `names` of a folder.
+
+    failures: `{name: reason}` of those that cannot be used, and of subfolders. split_files: a
+    `SplitFile` or None for each set; with one of them the other set is the rest, with none
+    `hashed_split` decides. left out: the failures that matter, since without them other images
+    would be in the sets. Raises `UserError` where the files do not fit the folder.
     """
-    sets = []
-    for path, flag in ((train_split, "--train_split"), (val_split, "--val_split")):
-        sets.append(
-            find_ids(read_split(path, flag), names, bad, root, path, flag) if path else None
-        )
-    train, val = sets
-    if train is None or val is None:
-        used = set(train if val is None else val)
-        rest = [name for name in names if name not in used]
-        if not rest and not bad:
-            only = one_line(str(train_split or val_split))
-            raise UserError(
-                f"{only}: lists every image of {one_line(str(root))}, none is left for the other"
-                " set"
-            )
-        return (train, rest) if val is None else (rest, val)
+    train_file, val_file = split_files
+    usable = [name for name in names if name not in failures]
+    if not train_file and not val_file:
+        if len(usable) < 2 and failures:
+            return usable, [], failures
+        return *hashed_split(root, usable, seed), failures
+    by_id = names_by_id(names)
+    if not train_file or not val_file:
+        file = train_file or val_file
+        listed, _ = _listed(root, file, by_id, failures)
+        rest = sorted(set(usable) - set(listed))
+        if not rest and not failures:
+            where = one_line(str(root))
+            raise UserError(f"{file.title}: lists every image of {where}, none is left over")
+        return (listed, rest, failures) if train_file else (rest, listed, failures)
+    train, train_failures = _listed(root, train_file, by_id, failures)
+    val, val_failures = _listed(root, val_file, by_id, failures)
     both = sorted(set(train) & set(val))
     if both:
         raise UserError(
-            f"--train_split {one_line(str(train_split))} and --val_split"
-            f" {one_line(str(val_split))}: {len(both)} images are in both: {some(both)}; an image"
-            " is either for training or for validation"
+            f"{train_file.title} and {val_file.title}: {len(both)} images are in both:"
+            f" {first_names(both)}; an image is either for training or for validation"
         )
-    return train, val
+    closed = {name: reason for name, reason in failures.items() if name.endswith("/")}
+    return train, val, closed | train_failures | val_failures
+
+
+def _listed(root, file, by_id, failures):
+    """(usable names in the file's order, `{name: reason}` of those passed over on the way)."""
+    usable, passed_over, missing = [], {}, []
+    for one in file.ids:
+        names = meant_by(one, by_id)
+        place = next((i for i, name in enumerate(names) if name not in failures), len(names))
+        passed_over |= {name: failures[name] for name in names[:place]}
+        usable += names[place : place + 1]
+        if not names:
+            missing.append(one)
+    if missing:
+        raise UserError(
+            f"{file.title}: {len(missing)} of {len(file.ids)} ids have no image in"
+            f" {one_line(str(root))}: {first_names(missing)}; add these images, or give a file"
+            " that lists only the images that are there"
+        )
+    twice = [name for name, count in Counter(usable).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{file.title}: {len(twice)} images are listed more than once: {first_names(twice)};"
+            " keep one line for each"
+        )
+    return usable, passed_over
 
 
 def hashed_split(root, names, seed):

@@ -6,6 +6,7 @@ hair styles, free pose, gaze, mouth and clothes, so that there is something to c
 
 import math
 import random
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -46,13 +47,9 @@ class _Pen:
     def place(self, points):
         side, angle, scale, dx, dy = self.pose
         c, s = math.cos(angle) * scale, math.sin(angle) * scale
-        half = self.width / 2
+        turned = [(side * (c * x - s * y) + dx, s * x + c * y + dy) for x, y in points]
         return [
-            (
-                half + self.width * (side * (c * x - s * y) + dx),
-                half + self.width * (s * x + c * y + dy),
-            )
-            for x, y in points
+            (self.width / 2 + self.width * x, self.width / 2 + self.width * y) for x, y in turned
         ]
 
     def shape(self, points, fill, ink=0.026):
@@ -99,25 +96,28 @@ def draw_face(index, seed, size=64):
     tilt, scale = between(-0.14, 0.14), between(1.04, 1.28)
     pose = (side, tilt, scale, between(-0.05, 0.05), between(0.02, 0.09))
     pen = _Pen(size, pick(BACKGROUNDS), pose)
-    skin, hair, style = pick(SKINS), pick(HAIRS), pick(STYLES)
+    skin, hair, (behind, in_front) = pick(SKINS), pick(HAIRS), pick(STYLES)
     width, top = between(0.21, 0.25), between(-0.3, -0.24)
     turn = between(0.02, 0.075)
 
     _shirt(pen, pick(SHIRTS), skin)
-    style(pen, hair, width, top, behind=True)
+    if behind:
+        behind(pen, hair, width, top)
     _head(pen, skin, width, top)
-    style(pen, hair, width, top, behind=False)
+    if in_front:
+        in_front(pen, hair, width, top)
     _mouth(pen, pick(MOUTHS), turn, between(0.1, 0.135))
     _eyes(pen, skin, turn, between(0.088, 0.108), between(-1, 1), between(-1, 1), pick((0, 0.3)))
     pen.ellipse(turn + 0.075, 0.055, between(0.055, 0.075), 0.042, skin)
-    _brows(pen, pick((None, None, -0.05, 0.0, 0.05)), turn)
+    tilt = pick((None, None, -0.05, 0.0, 0.05))
+    if tilt is not None:
+        _brows(pen, tilt, turn)
     return np.array(pen.image.reduce(SUPERSAMPLING))
 
 
 def _shirt(pen, color, skin):
-    pen.shape(
-        [(-0.36, 0.8), (-0.32, 0.46), (-0.12, 0.38), (0.12, 0.38), (0.32, 0.46), (0.36, 0.8)], color
-    )
+    shoulder = [(0.12, 0.38), (0.32, 0.46), (0.36, 0.8)]
+    pen.shape([(-x, y) for x, y in reversed(shoulder)] + shoulder, color)
     pen.shape([(-0.11, 0.2), (0.1, 0.2), (0.1, 0.4), (0.0, 0.45), (-0.11, 0.4)], skin)
 
 
@@ -142,12 +142,8 @@ def _eyes(pen, skin, turn, radius, look_x, look_y, lid):
 
 
 def _brows(pen, tilt, turn):
-    if tilt is None:
-        return
-    for x, sign in ((turn - 0.1, 1), (turn + 0.11, -1)):
-        pen.line(
-            [(x - 0.06, -0.185 - sign * tilt / 2), (x + 0.06, -0.185 + sign * tilt / 2)], 0.034
-        )
+    for x, rise in ((turn - 0.1, tilt / 2), (turn + 0.11, -tilt / 2)):
+        pen.line([(x - 0.06, -0.185 - rise), (x + 0.06, -0.185 + rise)], 0.034)
 
 
 def _mouth(pen, kind, turn, half):
@@ -166,78 +162,49 @@ def _mouth(pen, kind, turn, half):
         pen.ellipse(x, y + 0.06, half * 0.42, 0.025, (232, 110, 110), ink=0)
 
 
-def _spikes(pen, color, width, top, behind):
-    if behind:
-        tips = 5
-        points = [(-width, top + 0.2)]
-        for k in range(tips):
-            left = -width + 2 * width * k / tips
-            points += [(left + width / tips, top - 0.13), (left + 2 * width / tips, top + 0.0)]
-        points[-1] = (width, top + 0.2)
-        pen.shape(points, color)
+# Hair behind the head and in front of it: (pen, colour, half width of the head, its top).
+def _spikes(pen, color, width, top):
+    points, step = [(-width, top + 0.2)], 2 * width / 5
+    for left in (-width + step * k for k in range(5)):
+        points += [(left + step / 2, top - 0.13), (left + step, top)]
+    pen.shape([*points[:-1], (width, top + 0.2)], color)
 
 
-def _tower(pen, color, width, top, behind):
-    if behind:
-        high = top - 0.06
-        points = _arc(-0.02, high, width * 0.86, 0.12, 180, 360) + [
-            (width, top + 0.2),
-            (-width, top + 0.2),
-        ]
-        pen.shape(points, color)
-    else:
-        _fringe(pen, color, width, top, 0.06)
+def _tower(pen, color, width, top):
+    crown = _arc(-0.02, top - 0.06, width * 0.86, 0.12, 180, 360)
+    pen.shape([*crown, (width, top + 0.2), (-width, top + 0.2)], color)
 
 
-def _bob(pen, color, width, top, behind):
-    if behind:
-        pen.ellipse(-0.03, 0.0, width + 0.1, 0.36, color)
-    else:
-        _fringe(pen, color, width, top, 0.1)
+def _bob(pen, color, width, top):
+    pen.ellipse(-0.03, 0.0, width + 0.1, 0.36, color)
 
 
-def _flat_top(pen, color, width, top, behind):
-    if not behind:
-        w = width + 0.015
-        pen.shape(
-            [
-                (-w, top + 0.17),
-                (-w - 0.02, top - 0.06),
-                (w + 0.01, top - 0.06),
-                (w, top + 0.13),
-                (0, top + 0.08),
-            ],
-            color,
-        )
+def _flat_top(pen, color, width, top):
+    left, right = -width - 0.015, width + 0.015
+    sides = [(left, 0.17), (left - 0.02, -0.06), (right + 0.01, -0.06), (right, 0.13), (0, 0.08)]
+    pen.shape([(x, top + y) for x, y in sides], color)
 
 
-def _curls(pen, color, width, top, behind):
-    if behind:
-        spots = [(angle, 0.1) for angle in range(170, 371, 25)]
-        for ink in (0.026, 0):
-            for angle, radius in spots:
-                a = math.radians(angle)
-                x, y = (width + 0.01) * math.cos(a), top + 0.16 + 0.2 * math.sin(a)
-                pen.ellipse(x, y, radius, radius * 0.9, color, ink)
-    else:
-        _fringe(pen, color, width, top, 0.04)
+def _curls(pen, color, width, top):
+    for ink in (0.026, 0):
+        for angle in map(math.radians, range(170, 371, 25)):
+            x, y = (width + 0.01) * math.cos(angle), top + 0.16 + 0.2 * math.sin(angle)
+            pen.ellipse(x, y, 0.1, 0.1 * 0.9, color, ink)
 
 
-def _tuft(pen, color, width, top, behind):
-    if behind:
-        for lean in (-0.09, 0.0, 0.09):
-            pen.shape(
-                [(lean / 2 - 0.04, top + 0.05), (lean, top - 0.12), (lean / 2 + 0.04, top + 0.05)],
-                color,
-            )
-    else:
-        pen.shape([(-width, 0.0), (-width + 0.02, -0.12), (-width + 0.07, -0.02)], color)
+def _tuft(pen, color, width, top):
+    for lean in (-0.09, 0.0, 0.09):
+        left, right = lean / 2 - 0.04, lean / 2 + 0.04
+        pen.shape([(left, top + 0.05), (lean, top - 0.12), (right, top + 0.05)], color)
 
 
-def _parting(pen, color, width, top, behind):
-    if not behind:
-        swoop = _arc(0.0, top + 0.15, width + 0.02, 0.21, 175, 350)
-        pen.shape(swoop + [(0.1, top + 0.07), (-0.1, top + 0.16), (-width + 0.03, 0.0)], color)
+def _sideburn(pen, color, width, top):
+    pen.shape([(-width, 0.0), (-width + 0.02, -0.12), (-width + 0.07, -0.02)], color)
+
+
+def _parting(pen, color, width, top):
+    swoop = _arc(0.0, top + 0.15, width + 0.02, 0.21, 175, 350)
+    pen.shape(swoop + [(0.1, top + 0.07), (-0.1, top + 0.16), (-width + 0.03, 0.0)], color)
 
 
 def _fringe(pen, color, width, top, depth):
@@ -245,5 +212,13 @@ def _fringe(pen, color, width, top, depth):
     pen.shape(crown + _arc(0, top + 0.16, width * 0.9, depth * 0.5 - 0.06, 350, 190), color)
 
 
-STYLES = (_spikes, _tower, _bob, _flat_top, _curls, _tuft, _parting)
+STYLES = (
+    (_spikes, None),
+    (_tower, partial(_fringe, depth=0.06)),
+    (_bob, partial(_fringe, depth=0.1)),
+    (None, _flat_top),
+    (_curls, partial(_fringe, depth=0.04)),
+    (_tuft, _sideburn),
+    (None, _parting),
+)
 MOUTHS = ("smile", "frown", "flat", "grin", "open")

@@ -1,24 +1,28 @@
-"""Distances between sets of images."""
+"""Distances between sets of images, and what else tells generated from real ones.
 
-from fewstep.scores.frechet import feature_distance, feature_statistics, frechet_distance
+What others may use: from here the Fréchet distance (`Scorer`, `feature_distance`) and its feature
+spaces; from `comparison` all scores at once (`Comparison`, `PIXELS`); from `feature_cache` and
+`folders` what reads and remembers image files. Images are uint8 `[N, H, W, 3]` throughout.
+"""
+
+from fewstep.scores.frechet import (
+    Scorer,
+    distance_name,
+    feature_distance,
+    feature_statistics,
+    frechet_distance,
+)
+from fewstep.scores.inception import InceptionSpace, download_weights, weights_path
 from fewstep.scores.random_features import random_feature_space
-from fewstep.scores.scoring import Scorer, distance_name
 
 __all__ = [
+    "InceptionSpace",
     "Scorer",
     "distance_name",
+    "download_weights",
     "feature_distance",
     "feature_statistics",
     "frechet_distance",
     "random_feature_space",
-    "set_distance",
+    "weights_path",
 ]
-
-
-def set_distance(images_a, images_b, space, batch_size=256, device="cpu"):
-    """Fréchet distance of two sets of uint8 images `[N, H, W, 3]` in a feature space.
-
-    `space` has `embed(images, batch_size, device) -> [N, D]`, such as `random_feature_space()`.
-    The value depends on both sets' sizes: compare only numbers with equal sizes.
-    """
-    return Scorer(space, images_b, device, batch_size).distance(images_a)

@@ -30,37 +30,37 @@ class Comparison:
         self.heldout, self.training, self.cache_dir = heldout, training, cache_dir
         if mirrored and training is not None:
             self.training = np.concatenate([training, training[:, :, ::-1]])
-        self._known = {}
+        self._results = {}  # of `_once`
 
-    def _once(self, key, compute):
-        """What was computed under `key`, computed at the first call."""
-        if key not in self._known:
-            self._known[key] = compute()
-        return self._known[key]
+    def _once(self, method, *arguments):
+        """`method(*arguments)`, computed at the first call."""
+        key = (method.__name__, *arguments)
+        if key not in self._results:
+            self._results[key] = method(*arguments)
+        return self._results[key]
 
-    def _features_of(self, part, name):
+    def _features(self, set_name, name):
         """Features of "heldout" or "training" images in the space `name`, or their thumbnails."""
+        images = getattr(self, set_name)
+        if name == PIXELS:
+            return thumbnails(images)
+        (space,) = [space for space in self.spaces if space.name == name]
+        embed = partial(self.embed, space, images)
+        return cached_features(self.cache_dir, space, pixels_digest(images), self.device, embed)
 
-        def compute():
-            images = getattr(self, part)
-            if name == PIXELS:
-                return thumbnails(images)
-            (space,) = [space for space in self.spaces if space.name == name]
-            content = pixels_digest(images)
-            embed = partial(self.embed, space, images)
-            return cached_features(self.cache_dir, space, content, self.device, embed)
+    def _statistics(self, set_name, name):
+        return feature_statistics(self._once(self._features, set_name, name))
 
-        return self._once((part, name), compute)
-
-    def _distance(self, name, features, part):
-        statistics = self._once(
-            ("statistics", part, name),
-            lambda: feature_statistics(self._features_of(part, name)),
-        )
+    def _distance(self, name, features, set_name):
+        statistics = self._once(self._statistics, set_name, name)
         return frechet_distance(*feature_statistics(features), *statistics)
 
     def _nearest(self, name, features):
-        return nearest(features, self._features_of("training", name), device=self.device)
+        training = self._once(self._features, "training", name)
+        return nearest(features, training, device=self.device)
+
+    def _heldout_to_training(self, name):
+        return self._nearest(name, self._once(self._features, "heldout", name))[0]
 
     def embed(self, space, images):
         """Features `[N, D]` of uint8 images."""
@@ -74,7 +74,7 @@ class Comparison:
         scores = {}
         for space in self.spaces:
             features = self.embed(space, images)
-            scores[space.name] = self._of_features(space.name, features)
+            scores[space.name] = self._feature_scores(space.name, features)
             if generated:
                 scores[space.name] |= self._copies(space.name, features)
         pixels = channel_difference(images, self.heldout)
@@ -100,8 +100,8 @@ class Comparison:
             for name, features in embeddings.items()
         ]
 
-    def _of_features(self, name, features):
-        target = self._features_of("heldout", name)
+    def _feature_scores(self, name, features):
+        target = self._once(self._features, "heldout", name)
         k = min(NEIGHBOURS, len(features) - 1, len(target) - 1)
         precision, recall = precision_recall(target, features, k)
         density, coverage = density_coverage(target, features, k)
@@ -115,10 +115,8 @@ class Comparison:
         }
 
     def _copies(self, name, features):
-        new = self._once(
-            ("nearest", name), lambda: self._nearest(name, self._features_of("heldout", name))[0]
-        )
-        return memorisation(self._nearest(name, features)[0], new)
+        heldout = self._once(self._heldout_to_training, name)
+        return memorisation(self._nearest(name, features)[0], heldout)
 
 
 def thumbnails(images):

@@ -5,11 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from src.suffixes import SCORED_SUFFIXES
 from src.utils import UserError
-
-# The pictures that clean-fid counts, case included: every feature space sees the same files.
-SUFFIXES = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-SUFFIXES |= {".JPEG", ".JPG", ".PNG"}
 
 
 def image_files(folder, flag):
@@ -23,7 +20,7 @@ def image_files(folder, flag):
     files = sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix in SUFFIXES
+        if file.suffix in SCORED_SUFFIXES
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )

@@ -51,3 +51,28 @@ def _positive_root(matrix):
     """The symmetric root of a symmetric positive semidefinite matrix; rounding below 0 is cut."""
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+
+
+def distance_name(space_name, is_fid):
+    """What a Fréchet distance in a feature space may be called: FID in that of FID alone."""
+    return "FID" if is_fid else f"Fréchet distance in {space_name} (not FID)"
+
+
+class Scorer:
+    """Fréchet distances of several sets of images to one reference, whose features are taken once.
+
+    Images are uint8 `[N, H, W, 3]`; `space` has `embed(images, batch_size, device) -> [N, D]`.
+    The value depends on both sets' sizes: compare only numbers with equal sizes.
+    """
+
+    def __init__(self, space, reference, device="cpu", batch_size=256):
+        self.space, self.device, self.batch_size = space, device, batch_size
+        self.target = feature_statistics(self.embed(reference))
+
+    def embed(self, images):
+        """Features `[N, D]` of images."""
+        return self.space.embed(images, batch_size=self.batch_size, device=self.device)
+
+    def distance(self, images):
+        """The Fréchet distance of `images` to the reference."""
+        return frechet_distance(*feature_statistics(self.embed(images)), *self.target)

@@ -20,7 +20,7 @@ from fewstep.scores.folders import load_image
 from src.utils import UserError, file_digest, reason_of, whole_file
 
 WEIGHTS_NAME = "inception-2015-12-05.pt"
-MEGABYTE = 2**20
+BLOCK = 2**20  # bytes read at a time
 
 
 def weights_path(given=None):
@@ -62,9 +62,9 @@ def download_weights(path, url=None):
             with urllib.request.urlopen(url) as response, open(temporary, "wb") as file:
                 size = int(response.headers.get("Content-Length") or 0)
                 with tqdm(total=size, unit="B", unit_scale=True) as bar:
-                    while part := response.read(MEGABYTE):
-                        file.write(part)
-                        bar.update(len(part))
+                    while block := response.read(BLOCK):
+                        file.write(block)
+                        bar.update(len(block))
             if not _is_whole(temporary):
                 raise UserError(f"{url}: what came is not whole; try again")
     except OSError as error:
@@ -77,7 +77,7 @@ class InceptionSpace:
     `digest` is the SHA-256 of the weights file. Raises `UserError` where that is absent or damaged.
     """
 
-    name, is_fid, dimension = "Inception", True, 2048
+    name, is_fid = "Inception", True
 
     def __init__(self, path=None):
         path = weights_path(path)
@@ -102,7 +102,7 @@ class InceptionSpace:
 
         resize = build_resizer("clean")  # uint8 [H, W, 3] -> float32 [299, 299, 3] in [0, 255]
         layers = self._layers.to(device)
-        features = np.empty((count, self.dimension), np.float32)
+        features = []
         # Threads suffice: Pillow decodes and resizes without holding the interpreter.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start in tqdm(range(0, count, batch_size), "Inception", leave=False, disable=None):
@@ -110,8 +110,8 @@ class InceptionSpace:
                 resized = list(pool.map(lambda i: resize(image(i)), chosen))
                 x = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).contiguous()
                 y = layers((x.to(device) - 128) / 128)  # as clean-fid normalises
-                features[chosen.start : chosen.stop] = y.reshape(len(x), -1).cpu().numpy()
-        return features
+                features.append(y.reshape(len(x), -1).cpu().numpy())
+        return np.concatenate(features)
 
 
 def _url():

@@ -1,18 +1,25 @@
 """Do the scores see what an eye sees? Real images are corrupted in known ways and scored against
 other real images; each corruption should stand above the real-vs-real floor.
 
-    python -m fewstep ladder --data_root FOLDER [--split FILE] [--other_split FILE] [--no_auc]
+    python -m fewstep ladder --data_root FOLDER [--split FILE] [--no_auc]
 """
 
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
-from fewstep.scores import random_feature_space, set_distance
+from fewstep.images import read_split
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.folders import image_files, load_images
+from fewstep.scores.random_features import random_feature_space
 from src.arguments import InRange, check_input_file, line, whole_number
+from src.formatting import first_names, markdown_table
 from src.utils import CommandParser, UserError
+
+
+def untouched(images, random):
+    """Return the images themselves: real against real."""
+    return images
 
 
 def upside_down(images, random):
@@ -65,23 +72,31 @@ def few_modes(images, random, count):
     return images[random.randint(0, min(count, len(images)), len(images))]
 
 
-CORRUPTIONS = {
+FLOOR = "real (the floor)"
+LADDER = {
+    FLOOR: untouched,
     "upside down": upside_down,
-    "16-px patches shuffled": lambda images, random: shuffle_patches(images, random, 16),
-    "8-px patches shuffled": lambda images, random: shuffle_patches(images, random, 8),
+    "16-px patches shuffled": partial(shuffle_patches, size=16),
+    "8-px patches shuffled": partial(shuffle_patches, size=8),
     "two faces averaged": average_two,
     "3x3 blur": box_blur,
-    "noise 5/255": lambda images, random: add_noise(images, random, 5),
-    "noise 10/255": lambda images, random: add_noise(images, random, 10),
-    "red +10/255": lambda images, random: shift_red(images, random, 10),
-    "100 modes": lambda images, random: few_modes(images, random, 100),
-    "10 modes": lambda images, random: few_modes(images, random, 10),
-    "one mode only": lambda images, random: few_modes(images, random, 1),
+    "noise 5/255": partial(add_noise, std=5),
+    "noise 10/255": partial(add_noise, std=10),
+    "red +10/255": partial(shift_red, levels=10),
+    "100 modes": partial(few_modes, count=100),
+    "10 modes": partial(few_modes, count=10),
+    "one mode only": partial(few_modes, count=1),
 }
-
-
-FLOOR = "real (the floor)"
-COLUMNS = {"frechet": 2, "kid": 1, "coverage": 3, "swd_64": 0, "swd_16": 0, "auc": 3}  # digits
+# score -> (title, digits)
+COLUMNS = {
+    "frechet": ("distance", 2),
+    "kid": ("kernel distance", 1),
+    "coverage": ("coverage", 3),
+    "swd_64": ("SWD 64 px", 0),
+    "swd_16": ("SWD 16 px", 0),
+    "auc": ("classifier's AUC", 3),
+}
+LEAST = 8  # images
 
 
 def measure_ladder(images, space, seed=0, classify=False):
@@ -94,7 +109,7 @@ def measure_ladder(images, space, seed=0, classify=False):
     half, other = images[order[::2]], images[order[1::2]]
     comparison = Comparison([space], other, None, None, "cpu", classify=classify)
     rows = {}
-    for name, corrupt in {FLOOR: lambda images, _: images, **CORRUPTIONS}.items():
+    for name, corrupt in LADDER.items():
         corrupted = np.ascontiguousarray(corrupt(half, np.random.RandomState(seed)))
         scores = comparison.scores(corrupted, seed, generated=False)
         rows[name] = scores[space.name] | scores[PIXELS]
@@ -103,39 +118,38 @@ def measure_ladder(images, space, seed=0, classify=False):
 
 def ladder_table(rows):
     """Markdown table of the ladder; the distance also as a multiple of the floor's."""
-    keys = [key for key in COLUMNS if all(key in scores for scores in rows.values())]
-    titles = dict(frechet="distance", kid="kernel distance", swd_64="SWD 64 px", swd_16="SWD 16 px")
-    header = ["images", "times the floor", *(titles.get(key, key) for key in keys)]
-    floor = rows[FLOOR]["frechet"]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    columns = {key: column for key, column in COLUMNS.items() if key in rows[FLOOR]}
+    header = ["images", "times the floor", *(title for title, _ in columns.values())]
+    lines = []
     for name, scores in rows.items():
-        values = [f"{scores[key]:.{COLUMNS[key]}f}" for key in keys]
-        times = f"{scores['frechet'] / floor:.1f}"
-        lines.append("| " + " | ".join([name, times, *values]) + " |")
-    return "\n".join(lines)
+        times = scores["frechet"] / rows[FLOOR]["frechet"]
+        values = [f"{scores[key]:.{digits}f}" for key, (_, digits) in columns.items()]
+        lines.append([name, f"{times:.1f}", *values])
+    return markdown_table(header, lines)
 
 
-def find_set(data_root, split=None, least=2, flag="--split"):
-    """Image files of a folder: all, or `{id}.png` for the ids in the file `split`."""
+def find_set(data_root, split=None):
+    """Image files of a folder: all, or those whose relative paths without the suffix are
+    ids in the file `split`. Raises `UserError`."""
     files = image_files(data_root, "--data_root")
+    where = f"--data_root {data_root}"
     if split is not None:
-        check_input_file(flag, split, "it should list one image id a line")
-        try:
-            names = Path(split).read_text(encoding="utf-8").split()
-        except ValueError as error:
-            raise UserError(f"{flag} {split}: not a text file; one image id a line") from error
-        files = [Path(data_root) / f"{name}.png" for name in names]
-        for file in files:
-            check_input_file(flag, file, f"{split} lists it")
-    if len(files) < least:
-        where = f"{flag} {split}" if split else f"--data_root {data_root}"
-        raise UserError(f"{where}: {len(files)} images, at least {least} are needed")
+        check_input_file("--split", split, "it should list one image id a line")
+        where, lines = read_split(split, "--split")
+        ids = [one.strip() for one in lines]
+        by_id = {str(file.relative_to(data_root).with_suffix("")): file for file in files}
+        missing = [one for one in ids if one not in by_id]
+        if missing:
+            raise UserError(f"{where}: {data_root} has no image called {first_names(missing)}")
+        files = [by_id[one] for one in ids]
+    if len(files) < LEAST:
+        raise UserError(f"{where}: {len(files)} images, at least {LEAST} are needed")
     return files
 
 
-def load_set(data_root, split=None, least=2):
-    """The images of `find_set` at 64x64."""
-    return load_images(find_set(data_root, split, least), size=(64, 64))
+def load_set(data_root, split=None):
+    """The images of `find_set` at 64x64, uint8 `[N, 64, 64, 3]`."""
+    return load_images(find_set(data_root, split), size=(64, 64))
 
 
 def build_parser():
@@ -143,9 +157,6 @@ def build_parser():
     parser.add_argument("--data_root", required=True, type=line, help="folder of images")
     parser.add_argument(
         "--split", type=line, help="file of image ids, one a line; without it all images"
-    )
-    parser.add_argument(
-        "--other_split", type=line, help="further ids, measured against all of --split"
     )
     parser.add_argument(
         "--seed",
@@ -162,13 +173,6 @@ def build_parser():
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    sets = [find_set(args.data_root, args.split, least=8)]
-    if args.other_split:
-        sets.append(find_set(args.data_root, args.other_split, flag="--other_split"))
-    images, *others = (load_images(files, size=(64, 64)) for files in sets)
-    space = random_feature_space()
+    images, space = load_set(args.data_root, args.split), random_feature_space()
     print(f"{space.name} (sha256 {space.digest[:12]}), {len(images)} images, halves compared\n")
     print(ladder_table(measure_ladder(images, space, args.seed, not args.no_auc)))
-    for other in others:
-        distance = set_distance(other, images, space)
-        print(f"\n{len(other)} other real images against all {len(images)}: {distance:.3f}")

@@ -16,20 +16,16 @@ CHUNK = 256
 CANDIDATES = 4
 
 
-def nearest(queries, references, exclude_self=False, chunk=CHUNK, device="cpu"):
+def nearest(queries, references, chunk=CHUNK, device="cpu"):
     """Euclidean distance `[N]` (float64) and index `[N]` (int64) of each query's nearest reference.
 
-    Of equally near ones any may be named. With `exclude_self`, for two arguments that are the same
-    set, a row is not its own neighbour. `chunk` rows are compared at a time on `device`. Raises
-    `ValueError` where no reference is left.
+    Of equally near ones any may be named. `chunk` rows are compared at a time on `device`. Raises
+    `ValueError` for features that are empty, not finite or of different D.
     """
-    queries = checked_features(queries)
-    references = checked_features(references, 2 if exclude_self else 1)
-    if exclude_self and queries.shape != references.shape:
-        raise ValueError(f"exclude_self needs one set, not {queries.shape}, {references.shape}")
+    queries, references = checked_features(queries), checked_features(references)
     if queries.shape[1] != references.shape[1]:
         raise ValueError(f"dimensions differ: {queries.shape}, {references.shape}")
-    kept = min(CANDIDATES, len(references) - exclude_self)
+    kept = min(CANDIDATES, len(references))
     centre = references.mean(axis=0)  # small numbers lose less
     targets = torch.from_numpy(references - centre).to(device)
     distances, indices = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)
@@ -37,13 +33,11 @@ def nearest(queries, references, exclude_self=False, chunk=CHUNK, device="cpu"):
         rows = slice(start, min(start + chunk, len(queries)))
         block = torch.from_numpy(queries[rows] - centre).to(device)
         rough = torch.cdist(block, targets, compute_mode="use_mm_for_euclid_dist")
-        if exclude_self:
-            rough[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = torch.inf
-        found = rough.topk(kept, largest=False).indices.cpu().numpy()  # [rows, kept]
-        exact = np.linalg.norm(queries[rows, None] - references[found], axis=2)
+        candidates = rough.topk(kept, largest=False).indices.cpu().numpy()  # [rows, kept]
+        exact = np.linalg.norm(queries[rows, None] - references[candidates], axis=2)
         best = exact.argmin(axis=1)[:, None]
         distances[rows] = np.take_along_axis(exact, best, 1)[:, 0]
-        indices[rows] = np.take_along_axis(found, best, 1)[:, 0]
+        indices[rows] = np.take_along_axis(candidates, best, 1)[:, 0]
     return distances, indices
 
 
@@ -108,15 +102,15 @@ def memorisation(distances, heldout_distances):
     `share_closer`. Where the held-out images hold copies of training images themselves, the
     percentile is near 0 and the share says nothing.
     """
-    found = {
+    scores = {
         "nearest_median": float(np.median(distances)),
         "nearest_median_heldout": float(np.median(heldout_distances)),
     }
     if len(heldout_distances) >= 99:
         # Weibull's percentile is the one below which a new draw lies with chance 0.01 on average.
         threshold = np.percentile(heldout_distances, 1, method="weibull")
-        found["share_closer"] = float((distances < threshold).mean())
-    return found
+        scores["share_closer"] = float((distances < threshold).mean())
+    return scores
 
 
 def _distance_blocks(queries, references, chunk):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fewstep.scores.checks import checked_images
 from fewstep.scores.folders import load_images
 
 NAME = "random-conv-v1"
@@ -63,9 +64,7 @@ class RandomFeatureSpace:
 
         Raises `ValueError` for another shape or type.
         """
-        images = np.asarray(images)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images {images.dtype} {images.shape}: uint8 [N, H, W, 3] is needed")
+        images = checked_images(images)
         if min(images.shape[1:3]) < SMALLEST:
             raise ValueError(f"images {images.shape}: height and width of at least {SMALLEST}")
         device = torch.device(device)

@@ -89,11 +89,11 @@ class Classifier(nn.Module):
         detail = F.pixel_unshuffle(x - F.interpolate(coarse, scale_factor=2), 2)
         waves = [wave(torch.pi * k * coarse) for k in WAVES for wave in (torch.sin, torch.cos)]
         h = self.first(torch.cat([coarse, *waves, torch.asinh(DETAIL_GAIN * detail)], dim=1))
-        h, seen = F.leaky_relu(h, 0.2), []
+        h, means = F.leaky_relu(h, 0.2), []
         for conv, norm in zip(self.convs, self.norms):
-            seen.append(h.mean(dim=(2, 3)))
+            means.append(h.mean(dim=(2, 3)))
             h = F.leaky_relu(norm(conv(h)), 0.2)
-        return self.head(torch.cat([*seen, h.flatten(1)], dim=1)).squeeze(1)
+        return self.head(torch.cat([*means, h.flatten(1)], dim=1)).squeeze(1)
 
 
 def _train(generated, real, random, device, steps):

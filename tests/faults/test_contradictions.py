@@ -239,7 +239,6 @@ ladder | --split pictures | --split pictures
 ladder | --split bytes | --split bytes
 ladder | --split nothing | --split nothing
 ladder | --split a_file | a_file
-ladder | --other_split a_file | a_file
 bench data | --images 3 --batch_size 4 | --images
 bench data | --json pictures | --json pictures
 bench train | --lever compile | --lever

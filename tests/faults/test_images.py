@@ -17,7 +17,7 @@ from PIL import Image
 
 import fewstep.images.folder
 from fewstep.images import open_image_sets
-from fewstep.images.messages import shown
+from src.formatting import short_name
 from src.utils import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -352,7 +352,7 @@ def test_all_in_one_folder_are_one_error(folders):
         opened(everything)
     message = str(caught.value)
     assert f"{len(REFUSED)} of {len(CASES)} images cannot be used" in message
-    named = [name for name in sorted(REFUSED) if f"{shown(name)} (" in message]
+    named = [name for name in sorted(REFUSED) if f"{short_name(name)} (" in message]
     assert named == sorted(REFUSED)[:10] and ", ...;" in message
     assert "--skip_bad_images" in message and message.isprintable()
     assert not list(everything.parent.glob("cache/*.npy"))

@@ -12,7 +12,7 @@ import sampling
 from custom_model import MODEL_DEFAULTS, create_custom_model
 from fewstep.images.synthetic import draw_face
 from fewstep.runs.settings import Run, Settings
-from fewstep.scores import random_feature_space, set_distance
+from fewstep.scores import Scorer, random_feature_space
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.inception import InceptionSpace
 from fewstep.studies.evaluate.pictures import sample_images
@@ -67,7 +67,7 @@ def test_scores_in_memory_equal_those_of_pngs(student, tmp_path, features, monke
 
     space = InceptionSpace(weights) if features == "inception" else random_feature_space()
     images = sample_images(student, 1, 10, 4, 7, "student")
-    assert set_distance(images, faces(9), space) == pytest.approx(from_pngs, rel=1e-6)
+    assert Scorer(space, faces(9)).distance(images) == pytest.approx(from_pngs, rel=1e-6)
 
 
 def test_samples_depend_on_seed_and_index_alone(student):

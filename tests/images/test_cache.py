@@ -123,15 +123,15 @@ def cut_header(path):
     os.truncate(path, 40)
 
 
-def lose_note(path):
-    path.with_suffix(".json").unlink()
+def spoil(path):
+    path.write_text("{")
 
 
-def spoil_note(path):
-    path.with_suffix(".json").write_text("{")
+def store_other_kind(path):
+    np.save(path, PIXELS.astype(np.int16))
 
 
-@pytest.mark.parametrize("damage", [cut, cut_header, lose_note, spoil_note, os.unlink])
+@pytest.mark.parametrize("damage", [cut, cut_header, spoil, store_other_kind, os.unlink])
 def test_damaged_cache_is_rebuilt(tmp_path, damage):
     cache = cached_images(tmp_path, "d" * 64, 5, lambda: PIXELS)
     damage(cache.path)
@@ -189,7 +189,7 @@ def test_disk_that_fills_up_while_writing_is_one_error(tmp_path, monkeypatch):
         return real_open("/dev/full" if mode == "wb" else path, mode, *rest, **options)
 
     monkeypatch.setattr(fewstep.images.cache, "open", full, raising=False)
-    with pytest.raises(UserError, match="not enough disk space"):
+    with pytest.raises(UserError, match="No space left.*--cache_dir"):
         cached_images(tmp_path, "d" * 64, 5, lambda: PIXELS)
     assert list(tmp_path.iterdir()) == []
 
@@ -209,7 +209,7 @@ def test_two_builders_at_once_agree(tmp_path):
         patch.setattr(os, "getpid", iter([1, 2, 3, 4]).__next__)
         cache = cached_images(tmp_path, "d" * 64, 5, competing)
     assert np.array_equal(cache.images, PIXELS)
-    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".npy"]
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".npy"]
 
 
 def test_parallel_work_keeps_order_and_little_in_flight():

@@ -6,7 +6,7 @@ from scipy.ndimage import convolve1d
 from scipy.stats import wasserstein_distance
 
 from fewstep.images.synthetic import draw_face
-from fewstep.scores.ladder import CORRUPTIONS
+from fewstep.scores.ladder import LADDER
 from fewstep.scores.sliced import (
     double,
     halve,
@@ -118,7 +118,7 @@ def test_levels_follow_the_size(faces):
     [("noise 10/255", 2, 64), ("3x3 blur", 3, 64), ("red +10/255", 1.5, 16)],
 )
 def test_each_level_sees_its_own(faces, floor, corruption, raised, level):
-    corrupted = CORRUPTIONS[corruption](faces[100:], np.random.RandomState(0))
+    corrupted = LADDER[corruption](faces[100:], np.random.RandomState(0))
     distances = patch_wasserstein(corrupted, faces[:100])
     times = {key: distances[key] / floor[key] for key in floor}
     assert times[level] > raised, times

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.scores import random_feature_space, set_distance
-from fewstep.scores.ladder import CORRUPTIONS, FLOOR, ladder_table, load_set, measure_ladder
+from fewstep.scores import Scorer, random_feature_space
+from fewstep.scores.ladder import FLOOR, LADDER, ladder_table, load_set
 from fewstep.scores.ladder import main as ladder_main
 from fewstep.scores.random_features import DIGEST, NAME, RandomFeatureSpace
 from src.utils import UserError
 
-SIMPSONS = Path(__file__).parents[1].parent / "shared" / "simpsons"
+SIMPSONS = Path(__file__).parents[2].parent / "shared" / "simpsons"
 needs_simpsons = pytest.mark.skipif(
     not SIMPSONS.is_dir(), reason=f"the real images are not at {SIMPSONS}"
 )
@@ -88,9 +88,10 @@ def test_flat_images_have_finite_features():
 def test_distance_is_symmetric_and_zero_for_equal_sets():
     a, b = smooth_pictures(80, seed=1), smooth_pictures(80, seed=2)
     space = random_feature_space()
-    assert set_distance(a, a, space) < 1e-6
-    assert set_distance(a, b, space) == pytest.approx(set_distance(b, a, space), rel=1e-6)
-    assert set_distance(a, b, space) > 0.1
+    to_a, to_b = Scorer(space, a), Scorer(space, b)
+    assert to_a.distance(a) < 1e-6
+    assert to_b.distance(a) == pytest.approx(to_a.distance(b), rel=1e-6)
+    assert to_b.distance(a) > 0.1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -101,12 +102,10 @@ def test_a_gpu_gives_the_same_features():
 
 def test_corruptions_do_what_their_names_say():
     images = smooth_pictures(6)
-    made = {
-        name: corrupt(images, np.random.RandomState(0)) for name, corrupt in CORRUPTIONS.items()
-    }
+    made = {name: corrupt(images, np.random.RandomState(0)) for name, corrupt in LADDER.items()}
     for name, corrupted in made.items():
         assert corrupted.shape == images.shape and corrupted.dtype == np.uint8, name
-        if "modes" not in name:  # of six images, fewer than 10 or 100 differ
+        if "modes" not in name and name != FLOOR:  # of six images, fewer than 10 or 100 differ
             assert not np.array_equal(corrupted, images), name
     assert np.array_equal(made["upside down"][:, 0], images[:, -1])
     for size in (16, 8):
@@ -122,18 +121,22 @@ def test_corruptions_do_what_their_names_say():
     box = images[0, 9:12, 19:22].astype(float).mean(axis=(0, 1))
     assert np.abs(made["3x3 blur"][0, 10, 20] - box).max() <= 0.5
     flat = np.full((2, 64, 64, 3), 128, np.uint8)
-    noisy = CORRUPTIONS["noise 5/255"](flat, np.random.RandomState(0))
+    noisy = LADDER["noise 5/255"](flat, np.random.RandomState(0))
     assert noisy.std() == pytest.approx(5, rel=0.05)
     assert len(np.unique(made["one mode only"].reshape(6, -1), axis=0)) == 1
     pair = np.stack([np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 100, np.uint8)])
-    assert np.unique(CORRUPTIONS["two faces averaged"](pair, np.random.RandomState(0))) == [50]
+    assert np.unique(LADDER["two faces averaged"](pair, np.random.RandomState(0))) == [50]
 
 
 @needs_simpsons
 def test_every_corruption_of_real_images_stands_above_the_floor():
     images = load_set(SIMPSONS / "cropped", SIMPSONS / "val_split.txt")
-    rows = measure_ladder(images, random_feature_space())
-    times = {name: row["frechet"] / rows[FLOOR]["frechet"] for name, row in rows.items()}
+    half, scorer = images[:600:2], Scorer(random_feature_space(), images[1:600:2])
+    distances = {
+        name: scorer.distance(corrupt(half, np.random.RandomState(0)))
+        for name, corrupt in LADDER.items()
+    }
+    times = {name: distance / distances[FLOOR] for name, distance in distances.items()}
     for name, least in {
         "upside down": 3,
         "16-px patches shuffled": 10,
@@ -150,22 +153,27 @@ def test_every_corruption_of_real_images_stands_above_the_floor():
     assert times["one mode only"] > times["10 modes"] > times["100 modes"]
 
 
-def test_ladder_command(tmp_path, capsys):
+def test_ladder_command(tmp_path, capsys, monkeypatch):
     from PIL import Image
 
     for i, pixels in enumerate(smooth_pictures(10)):
         Image.fromarray(pixels).resize((80, 80)).save(tmp_path / f"{i}.png")
     (tmp_path / "ids.txt").write_text("0\n1\n2\n3\n4\n5\n6\n7\n")
+    monkeypatch.setattr("fewstep.scores.comparison.classifier_auc", lambda *_, **__: 0.25)
     ladder_main(["--data_root", str(tmp_path), "--split", str(tmp_path / "ids.txt")])
     lines = capsys.readouterr().out.splitlines()
     assert DIGEST[:12] in lines[0] and "8 images" in lines[0]
     table = [line for line in lines if line.startswith("| ")]
-    assert len(table) == 2 + len(CORRUPTIONS) and "| auc |" in table[0]
+    assert len(table) == 2 + len(LADDER) and table[0].endswith("| classifier's AUC |")
+    assert all(line.endswith("| 0.250 |") for line in table[2:])
     (tmp_path / "few.txt").write_text("0\n")
-    for flags in (["--split", "few.txt"], ["--other_split", "few.txt"], ["--seed", "-1"]):
+    for flags in (["--split", "few.txt"], ["--seed", "-1"]):
         flags = [str(tmp_path / flag) if flag.endswith("txt") else flag for flag in flags]
         with pytest.raises(UserError, match="1 images, at least|--seed -1"):
             ladder_main(["--data_root", str(tmp_path), *flags])
+    (tmp_path / "more.txt").write_text("0\n77\n")
+    with pytest.raises(UserError, match="no image called 77"):
+        ladder_main(["--data_root", str(tmp_path), "--split", str(tmp_path / "more.txt")])
     with pytest.raises(UserError, match="no such file"):
         ladder_main(["--data_root", str(tmp_path), "--split", str(tmp_path / "absent.txt")])
     with pytest.raises(UserError, match="--data_root"):

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from fewstep.images.synthetic import draw_face
-from fewstep.scores.ladder import CORRUPTIONS, load_set
+from fewstep.scores.ladder import LADDER, load_set
 from fewstep.scores.two_sample import classifier_auc, roc_auc
 
-SIMPSONS = Path(__file__).parents[1].parent / "shared" / "simpsons"
+SIMPSONS = Path(__file__).parents[2].parent / "shared" / "simpsons"
 needs_simpsons = pytest.mark.skipif(
     not SIMPSONS.is_dir(), reason=f"the real images are not at {SIMPSONS}"
 )
-COUNT, STEPS = 300, 40  # fewer images and steps than in use, to be quick
+COUNT, STEPS = 200, 25  # fewer images and steps than in use, to be quick
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_two_sets_of_one_distribution_are_not_told_apart(faces):
 
 @pytest.mark.parametrize("corruption", ["noise 5/255", "3x3 blur", "16-px patches shuffled"])
 def test_corrupted_images_are_told_apart(faces, corruption):
-    corrupted = CORRUPTIONS[corruption](faces[0], np.random.RandomState(0))
+    corrupted = LADDER[corruption](faces[0], np.random.RandomState(0))
     assert classifier_auc(corrupted, faces[1], steps=STEPS) > 0.8
 
 
@@ -56,7 +56,7 @@ def test_corrupted_images_are_told_apart(faces, corruption):
 @pytest.mark.parametrize("corruption", ["upside down", "red +10/255"])
 def test_corrupted_real_images_are_told_apart(corruption):
     images = load_set(SIMPSONS / "cropped", SIMPSONS / "val_split.txt")
-    corrupted = CORRUPTIONS[corruption](images[::2], np.random.RandomState(0))
+    corrupted = LADDER[corruption](images[::2], np.random.RandomState(0))
     assert classifier_auc(corrupted, images[1::2], steps=STEPS) > 0.8
 
 
@@ -65,13 +65,13 @@ def test_the_same_each_time_and_global_random_states_stay(faces):
     torch.manual_seed(1)
     np.random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    first = classifier_auc(a, b, seed=3, steps=4)
+    first = classifier_auc(a, b, seed=3, steps=2)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])
     torch.manual_seed(2)
     np.random.seed(2)
-    assert classifier_auc(a, b, seed=3, steps=4) == first
-    assert len({classifier_auc(a, b, seed=seed, steps=4) for seed in range(4)}) > 1
+    assert classifier_auc(a, b, seed=3, steps=2) == first
+    assert classifier_auc(a, b, seed=4, steps=2) != first
 
 
 def test_classes_are_balanced_and_halves_disjoint(faces, monkeypatch):
@@ -115,7 +115,7 @@ def test_other_images_are_refused(faces):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_on_a_gpu(faces):
-    corrupted = CORRUPTIONS["3x3 blur"](faces[0], np.random.RandomState(0))
+    corrupted = LADDER["3x3 blur"](faces[0], np.random.RandomState(0))
     before = torch.cuda.get_rng_state()
     assert classifier_auc(corrupted, faces[1], steps=STEPS, device="cuda") > 0.8
     assert torch.equal(torch.cuda.get_rng_state(), before)

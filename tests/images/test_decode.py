@@ -12,7 +12,7 @@ import fewstep.images.decode
 from fewstep.images.decode import UnreadableImage, decode_image
 from src.utils import UserError
 
-REAL = Path(__file__).resolve().parents[1].parent / "shared" / "simpsons"
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "simpsons"
 
 
 def noise(height, width, seed=0, channels=3):

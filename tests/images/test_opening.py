@@ -17,7 +17,7 @@ from fewstep.images.listing import list_images
 from fewstep.images.splits import hashed_split
 from src.utils import UserError
 
-REAL = Path(__file__).resolve().parents[1].parent / "shared" / "simpsons"
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "simpsons"
 needs_real = pytest.mark.skipif(
     not REAL.is_dir(), reason="the real images are not beside this repository"
 )

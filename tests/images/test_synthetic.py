@@ -48,19 +48,25 @@ def test_bold_outlines_and_white_eyes_in_every_face():
         assert white > 0.015
 
 
+def refuse(*_, **__):
+    raise AssertionError("drawn although the cache is there")
+
+
 def test_sets_do_not_overlap_and_are_drawn_once(tmp_path, monkeypatch):
     sets = open_image_sets(data="synthetic", synthetic_count=40, cache_dir=tmp_path, progress=False)
     assert (len(sets.train), len(sets.val)) == (40, 64)
     assert np.array_equal(sets.train.images[7], draw_face(7, 42))
     assert np.array_equal(sets.val.images[0], draw_face(40, 42))
-    monkeypatch.setattr(fewstep.images.opening, "draw_face", None)
+    monkeypatch.setattr(fewstep.images.opening, "draw_face", refuse)
     again = open_image_sets(data="synthetic", synthetic_count=40, cache_dir=tmp_path)
     assert again.train.digest == sets.train.digest
 
 
 def test_seed_gives_another_set(tmp_path):
     opened = [
-        open_image_sets("synthetic", synthetic_count=3, cache_dir=tmp_path, seed=s, progress=False)
+        open_image_sets(
+            data="synthetic", synthetic_count=3, cache_dir=tmp_path, seed=s, progress=False
+        )
         for s in (1, 2)
     ]
     assert opened[0].train.digest != opened[1].train.digest

@@ -1,0 +1,29 @@
+"""How tables, sizes and lists of names are written in messages and reports."""
+
+from src.errors import one_line
+
+UNITS = {"MB": 10**6, "MiB": 2**20, "GiB": 2**30}  # bytes
+LONGEST_NAME = 100  # characters of a name in a message
+MOST_NAMES = 10
+
+
+def size_text(count, unit="MiB", digits=1):
+    """`count` bytes in "MB", "MiB" or "GiB": `12.5 MiB`."""
+    return f"{count / UNITS[unit]:,.{digits}f} {unit}"
+
+
+def markdown_table(header, rows):
+    """A Markdown table of texts: column titles and rows of as many cells."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def short_name(name):
+    """A name on one line: control characters escaped, the middle left out of a very long one."""
+    name = one_line(name)
+    return name if len(name) <= LONGEST_NAME else f"{name[:60]}...{name[-37:]}"
+
+
+def first_names(names, most=MOST_NAMES):
+    """The first of `names`, separated by commas, and dots where there are more."""
+    return ", ".join(map(short_name, names[:most])) + (", ..." if len(names) > most else "")
