@@ -28,9 +28,9 @@ def first_not_finite(state, name=""):
         return None if is_finite else name
     if isinstance(state, dict):
         for key, value in state.items():
-            found = first_not_finite(value, f"{name}.{key}" if name else str(key))
-            if found:
-                return found
+            place = first_not_finite(value, f"{name}.{key}" if name else str(key))
+            if place:
+                return place
     return None
 
 
@@ -45,9 +45,8 @@ def _tensors_misfit(own, stored):
         other = sorted(set(own) ^ set(stored))
         return f"{len(other)} tensors are on one side only, {other[0]} first"
     for key, tensor in own.items():
-        found = _text(stored[key])
-        if found != _text(tensor):
-            return f"{key} is {found}, not {_text(tensor)}"
+        if _text(stored[key]) != _text(tensor):
+            return f"{key} is {_text(stored[key])}, not {_text(tensor)}"
     return None
 
 

@@ -63,8 +63,8 @@ def _locked(path, folder):
 def _holder(file):
     file.seek(0)
     try:
-        told = json.loads(file.read())
-        return f"process {told['process']} on {told['host']}"
+        owner = json.loads(file.read())
+        return f"process {owner['process']} on {owner['host']}"
     except (ValueError, TypeError, KeyError):
         return "another process"
 

@@ -29,13 +29,16 @@ def measure(fake, real):
     if count < 2:
         return {}
     fake, real = fake[:count].float(), real[:count].float()
-    found = {"spread": _spread(fake) / _spread(real).clamp_min(1e-8)}
-    found["detail"] = _detail(fake) / _detail(real).clamp_min(1e-8)
+    metrics = {
+        "spread": _spread(fake) / _spread(real).clamp_min(1e-8),
+        "detail": _detail(fake) / _detail(real).clamp_min(1e-8),
+    }
     shift = fake.mean(dim=(0, 2, 3)) - real.mean(dim=(0, 2, 3))
     contrast = fake.std(dim=(0, 2, 3)) / real.std(dim=(0, 2, 3)).clamp_min(1e-8)
     for channel, name in enumerate(CHANNELS[: len(shift)]):
-        found[f"shift_{name}"], found[f"contrast_{name}"] = shift[channel], contrast[channel]
-    return found
+        metrics[f"shift_{name}"] = shift[channel]
+        metrics[f"contrast_{name}"] = contrast[channel]
+    return metrics
 
 
 def _spread(x):
@@ -91,9 +94,9 @@ def _extreme(prefix, neutral):
     """The colour that is farthest from `neutral`, and its value."""
 
     def value(row):
-        found = {c: row[f"{prefix}_{c}"] for c in CHANNELS if f"{prefix}_{c}" in row}
-        colour = max(found, key=lambda c: abs(found[c] - neutral), default=None)
-        return colour and (found[colour], colour)
+        values = {c: row[f"{prefix}_{c}"] for c in CHANNELS if f"{prefix}_{c}" in row}
+        colour = max(values, key=lambda c: abs(values[c] - neutral), default=None)
+        return colour and (values[colour], colour)
 
     return value
 
@@ -110,9 +113,9 @@ def _memory(row):
 
 def _dropped(row):
     """The network whose updates were dropped most often, and in which share of the steps."""
-    found = {key: row[key] for key in REMEDIES if row.get(key)}
-    name = max(found, key=found.get, default=None)
-    return name and (found[name], name)
+    shares = {key: row[key] for key in REMEDIES if row.get(key)}
+    name = max(shares, key=shares.get, default=None)
+    return name and (shares[name], name)
 
 
 SENTINELS = [
@@ -194,7 +197,7 @@ def concerns(row, settled):
     """
     if row["step"] <= settled:
         return {}
-    found = {}
+    warnings = {}
     for sentinel in SENTINELS:
         value = sentinel.value(row)
         value, of_what = value if isinstance(value, tuple) else (value, "")
@@ -203,5 +206,5 @@ def concerns(row, settled):
             sane = f"up to {sentinel.high:g}"
             if sentinel.low > float("-inf"):
                 sane = f"{sentinel.low:g} to {sentinel.high:g}"
-            found[sentinel.name] = f"{name} = {value:.3g} (sane: {sane}): {sentinel.remedy}"
-    return found
+            warnings[sentinel.name] = f"{name} = {value:.3g} (sane: {sane}): {sentinel.remedy}"
+    return warnings
