@@ -63,6 +63,11 @@ class Learner:
         return self.execution.run(self.joined, *inputs)
 
     @property
+    def drop_metric(self):
+        """Name of the metric that says whether its update was dropped."""
+        return f"{self.name}_skipped"
+
+    @property
     def ema(self):
         """The averaged module."""
         return self.average.module

@@ -189,7 +189,7 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
             seeds = [hashed_seed(options.seed, phase.name, step, place) for place in own]
             images = batch_of(step)
             metrics = phase.step(split(images, seeds), step)
-            window.add(metrics, len(images) * processes.count)
+            window.add(metrics, len(images) * processes.count, phase.drop_metrics)
             training.step = done = step + 1
             if done % options.max_skips == 0 and window.skips >= options.max_skips:
                 training.give_up()

@@ -44,6 +44,11 @@ class Phase:
         """Its average."""
         return self.learners[0].ema
 
+    @property
+    def drop_metrics(self):
+        """Names of the metrics that say whether an update was dropped."""
+        return [learner.drop_metric for learner in self.learners]
+
     def turns(self, step):
         """Yield the `Turn`s of a step, in their order; what stands after a `yield` is done after
         that turn was taken."""
@@ -68,8 +73,7 @@ class Phase:
 
     def step(self, micro_batches, step):
         """Take all turns of a step on a list of `MicroBatch`. Returns {name: scalar tensor on the
-        device}, means over micro-batches; those with "skipped" in their name say whether an update
-        was dropped."""
+        device}, means over micro-batches and turns."""
         for one in micro_batches:
             one.results.clear()
         taken = [take_turn(turn, micro_batches, step) for turn in self.turns(step)]
@@ -113,7 +117,7 @@ def take_turn(turn, micro_batches, step):
     norm, dropped = learner.update(step)
     return mean_metrics(rows) | {
         f"{learner.name}_grad_norm": norm,
-        f"{learner.name}_skipped": dropped,
+        learner.drop_metric: dropped,
     }
 
 

@@ -6,32 +6,34 @@ import torch
 class Window:
     """Sums of metrics over steps, kept on the device until `settle` reads them.
 
-    A step in which a network's update was dropped counts for the metrics with "skipped" in their
-    name alone: one value that is not finite would hide the others of the window.
+    A step in which a network's update was dropped counts for the metrics that count such drops
+    alone: one value that is not finite would hide the others of the window.
     """
 
     def __init__(self, sums=None, counts=None, images=0, seconds=0.0):
         self.sums, self.counts = sums or {}, counts or {}
         self.images, self.seconds = images, seconds
-        self.pending = {}  # keys of a kind of step -> (sums, counts, which say "skipped")
+        self.pending = {}  # keys of a kind of step -> (sums, counts, which of them count drops)
         self.skips = 0.0  # steps up to now, without a break, in which an update was dropped
 
-    def add(self, metrics, images):
-        """Take in {name: scalar tensor} of a step of so many images."""
+    def add(self, metrics, images, drop_metrics):
+        """Take in {name: scalar tensor} of a step of so many images; drop_metrics: the names that
+        say whether an update was dropped (1) or not (0)."""
         self.images += images
         values = torch.stack([value.float() for value in metrics.values()])
         keys = tuple(metrics)
         if keys not in self.pending:
-            asks = torch.tensor(["skipped" in key for key in keys], device=values.device)
+            is_drop = [key in drop_metrics for key in keys]
+            is_drop = torch.tensor(is_drop, device=values.device)
             # In double precision sums of so few are exact: a stop in between changes no mean.
             sums = torch.zeros_like(values, dtype=torch.float64)
-            self.pending[keys] = sums, torch.zeros_like(values), asks
-        sums, counts, asks = self.pending[keys]
-        skipped = ((values != 0) & asks).any()
-        counted = asks | ~skipped
+            self.pending[keys] = sums, torch.zeros_like(values), is_drop
+        sums, counts, is_drop = self.pending[keys]
+        dropped = ((values != 0) & is_drop).any()
+        counted = is_drop | ~dropped
         sums += torch.where(counted, values, 0.0)
         counts += counted
-        self.skips = (self.skips + 1.0) * skipped
+        self.skips = (self.skips + 1.0) * dropped
 
     def settle(self):
         """Wait for the device and bring its sums here."""

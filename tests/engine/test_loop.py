@@ -15,6 +15,7 @@ class CountingPhase(Phase):
     """Adds a random number each step; its state is the sum."""
 
     name, ema, remedies = "counting", torch.nn.Module(), {"skipped": "lower it"}
+    drop_metrics = ("skipped",)
 
     def __init__(self, total, broken_from=10**9, concerns=lambda row: {}):
         super().__init__([], total, {})

@@ -109,7 +109,7 @@ def exchanges(processes):
 class RankPhase(Phase):
     """A phase whose loss is its rank and whose average is `value`."""
 
-    name, ema = "ranks", None
+    name, ema, drop_metrics = "ranks", None, ("skipped",)
 
     def __init__(self, rank, value=0.0, signal_at=None, broken=False):
         super().__init__([], 60, {})

@@ -12,8 +12,8 @@ def row(loss, skipped=0.0, **more):
 
 def test_means_are_over_the_steps_that_have_a_key():
     window = Window()
-    window.add(row(1.0), 4)
-    window.add(row(3.0, penalty=5.0), 4)
+    window.add(row(1.0), 4, {"skipped"})
+    window.add(row(3.0, penalty=5.0), 4, {"skipped"})
     window.seconds = 2.0
     window.settle()
     assert window.close() == {
@@ -22,7 +22,7 @@ def test_means_are_over_the_steps_that_have_a_key():
         "penalty": 5.0,
         "images_per_second": 4.0,
     }
-    window.add(row(7.0), 4)
+    window.add(row(7.0), 4, {"skipped"})
     window.settle()
     assert window.close()["loss"] == 7.0
 
@@ -30,9 +30,9 @@ def test_means_are_over_the_steps_that_have_a_key():
 def test_a_dropped_step_counts_as_dropped_alone():
     window = Window()
     for loss, skipped in ((1.0, 0.0), (float("nan"), 1.0), (float("inf"), 1.0)):
-        window.add(row(loss, skipped), 1)
+        window.add(row(loss, skipped), 1, {"skipped"})
     assert float(window.skips) == 2
-    window.add(row(2.0), 1)
+    window.add(row(2.0), 1, {"skipped"})
     assert float(window.skips) == 0
     window.settle()
     closed = window.close()
@@ -41,7 +41,7 @@ def test_a_dropped_step_counts_as_dropped_alone():
 
 def test_a_window_of_dropped_steps_has_no_loss():
     window = Window()
-    window.add(row(float("nan"), 1.0), 1)
+    window.add(row(float("nan"), 1.0), 1, {"skipped"})
     window.settle()
     assert "loss" not in window.close()
 
@@ -49,11 +49,11 @@ def test_a_window_of_dropped_steps_has_no_loss():
 def test_a_saved_window_goes_on():
     whole, parted = Window(), Window()
     for value in (1.0, 2.0):
-        whole.add(row(value), 1)
-        parted.add(row(value), 1)
+        whole.add(row(value), 1, {"skipped"})
+        parted.add(row(value), 1, {"skipped"})
     parted.settle()
     parted = Window(**parted.state())
     for window in (whole, parted):
-        window.add(row(6.0), 1)
+        window.add(row(6.0), 1, {"skipped"})
         window.settle()
     assert whole.close()["loss"] == parted.close()["loss"] == 3.0
