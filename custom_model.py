@@ -18,8 +18,6 @@ from src.model_config import MODEL_DEFAULTS, NETWORKS, SAMPLERS, checked_levels,
 from src.network import UNet
 from src.samplers import draw_levels, few_step_states, noise_source, ode_plan, ode_states
 
-SMALLEST_SIDE = 8  # the U-Net halves its input three times
-
 
 class CustomScheduler(BaseScheduler):
     """Noise levels: how they are drawn, applied, spaced, and shown to the network."""
@@ -175,14 +173,15 @@ class CustomGenerativeModel(BaseGenerativeModel):
         verbose: progress bar. seeds: one int per image; its noise then depends on nothing else.
         sampler: use another one than the model's own. sigmas: levels for "few_step", largest first.
         Returns images in [-1, 1] `[B, 3, H, W]`, or the list of states. Raises `ValueError` for
-        fewer than one evaluation, and for sides that are no multiples of 8.
+        fewer than one evaluation, and for sides that the network cannot halve often enough.
         """
         nfe = int(num_inference_timesteps)
         if nfe < 1:
             raise ValueError(f"num_inference_timesteps {num_inference_timesteps}: at least 1")
         sides = tuple(shape)[2:]
-        if len(sides) != 2 or any(side < 1 or side % SMALLEST_SIDE for side in sides):
-            raise ValueError(f"shape {tuple(shape)}: (B, 3, H, W), sides multiples of 8")
+        smallest = self.network.smallest_side
+        if len(sides) != 2 or any(side < 1 or side % smallest for side in sides):
+            raise ValueError(f"shape {tuple(shape)}: (B, 3, H, W), sides multiples of {smallest}")
         sampler = sampler or self.sampler
         randn = noise_source(self.scheduler.draw_noise, shape, self.device, seeds)
         if sampler == "few_step":
