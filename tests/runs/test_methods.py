@@ -23,6 +23,7 @@ FLAGS = dict(
     batch_size=4,
     device="cpu",
     num_iterations=3,
+    start_share=0.5,
     student_iterations=3,
     warmup=1,
     disc_warmup=0,
