@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from custom_model import create_custom_model
-from fewstep.handin.recipe import changed_settings
+from fewstep.handin.writeup.records import changed_settings
 from fewstep.handin.rounding import comparison_lines, decode, encode
 from src.utils import UserError, file_digest, naming, reason_of, whole_file
 
