@@ -38,7 +38,7 @@ from src.utils import (
     write_json,
 )
 from tests.handin.records import SPACE, scores_of
-from tests.handin.student import CONFIG, ROOT, student
+from tests.handin.student import ROOT, TINY, student
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -51,7 +51,7 @@ def small_images():
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("student") / "final_model.pt"
-    save_model(student(), path, CONFIG)
+    save_model(student(), path, TINY)
     return path
 
 
@@ -88,7 +88,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def forge(folder, config=CONFIG, **tensors):
+def forge(folder, config=TINY, **tensors):
     """Other content, whose checksum the card knows; a tensor None is left out."""
     stored = safetensors.torch.load_file(folder / WEIGHTS) | tensors
     stored = {name: value for name, value in stored.items() if value is not None}
@@ -150,7 +150,7 @@ def test_only_large_tensors_are_rounded():
 def test_image_errors_are_those_of_the_samples():
     model = student()
     assert image_errors(model, student()) == {1: 0, 2: 0, 4: 0}
-    assert all(0 < e < 3 for e in image_errors(model, rounded(model, CONFIG, "int8")).values())
+    assert all(0 < e < 3 for e in image_errors(model, rounded(model, TINY, "int8")).values())
 
 
 def test_size_of_the_full_network():
@@ -170,7 +170,7 @@ def test_pack_and_unpack_give_a_normal_checkpoint(checkpoint, packed, tmp_path):
     target = tmp_path / "new" / "best_model.pt"
     assert unpack(packed, target) == 0
     assert sorted(contents(target.parent)) == ["best_model.pt", "model_config.json"]
-    assert read_json(target.with_name("model_config.json")) == CONFIG
+    assert read_json(target.with_name("model_config.json")) == TINY
     stored = torch.load(target, weights_only=True)
     assert set(stored) == {"state_dict"}
     before = load_model(checkpoint, create_custom_model).state_dict()
@@ -203,12 +203,12 @@ def test_the_card_has_data_recipe_and_hours():
     groups |= {"run": {"seed": 1}, "discriminator": {"disc": "patch", "penalty": "approx_r1"}}
     record = {"settings": groups, "preset": "tiny", "device": "Some GPU"}
     record |= {"teacher_seconds": 3600.0, "student_seconds": 1800.0}
-    card = model_card(CONFIG, 12345, record, ["- nothing changed"])
+    card = model_card(TINY, 12345, record, ["- nothing changed"])
     for text in ("Data: folder", "preset tiny --data folder --batch_size 64 --disc patch\n"):
         assert text in card
     assert "1.50 hours on Some GPU" in card and "nothing changed" in card
     assert "/home" not in card
-    assert "not recorded" in model_card(CONFIG, 1, {}, [])
+    assert "not recorded" in model_card(TINY, 1, {}, [])
 
 
 def test_unpack_never_replaces_other_weights_unasked(packed, tmp_path, capsys):
@@ -220,10 +220,10 @@ def test_unpack_never_replaces_other_weights_unasked(packed, tmp_path, capsys):
     assert "is there already" in capsys.readouterr().out and target.stat().st_mtime_ns == stamp
 
     config = target.with_name("model_config.json")
-    own = CONFIG | {"few_step_sigmas": {"1": [3.0]}}
-    save_model(student(1), target, CONFIG)
+    own = TINY | {"few_step_sigmas": {"1": [3.0]}}
+    save_model(student(1), target, TINY)
     others = [target.read_bytes(), b"no checkpoint"]
-    for content, settings in [(others[0], CONFIG), (others[1], CONFIG), (None, own)]:
+    for content, settings in [(others[0], TINY), (others[1], TINY), (None, own)]:
         target.unlink(missing_ok=True)
         if content:
             target.write_bytes(content)
@@ -235,24 +235,24 @@ def test_unpack_never_replaces_other_weights_unasked(packed, tmp_path, capsys):
     config.write_text(json.dumps(own))  # the same weights, with levels that were tuned here
     refused("--force", unpack, packed, target)
     assert unpack(packed, target, "--force") == 0
-    assert read_json(config) == CONFIG
+    assert read_json(config) == TINY
     for name in (tmp_path, config):
         refused("--ckpt_path", unpack, packed, name)
 
 
 def test_pack_never_replaces_a_student_unasked(checkpoint, copy, tmp_path):
     before = contents(copy)
-    save_model(student(1), tmp_path / "other.pt", CONFIG)
+    save_model(student(1), tmp_path / "other.pt", TINY)
     refused("is there already; --force", pack, tmp_path / "other.pt", copy)
     assert contents(copy) == before
     pack(tmp_path / "other.pt", copy, "--force")
-    expected = weights_digest(rounded(student(1), CONFIG, "int8"))
+    expected = weights_digest(rounded(student(1), TINY, "int8"))
     assert weights_digest(read_published(copy)[0]) == expected
 
 
 def test_a_full_disk_leaves_the_weights_that_were_there(checkpoint, copy, tmp_path, monkeypatch):
     before = contents(copy)
-    save_model(student(1), tmp_path / "other.pt", CONFIG)
+    save_model(student(1), tmp_path / "other.pt", TINY)
 
     def disk_full(*_):
         raise OSError(28, "No space left on device")
@@ -265,20 +265,20 @@ def test_a_full_disk_leaves_the_weights_that_were_there(checkpoint, copy, tmp_pa
 
 def test_only_students_with_finite_weights_are_packed(tmp_path):
     path, folder = tmp_path / "model.pt", tmp_path / "packed"
-    save_model(student(), path, CONFIG | {"sampler": "heun"})
+    save_model(student(), path, TINY | {"sampler": "heun"})
     refused("sampler is heun.*teacher", pack, path, folder)
     for value in (float("nan"), float("inf")):
         broken = student()
         with torch.no_grad():
             broken.network.head.bias[3] = value
-        save_model(broken, path, CONFIG)
+        save_model(broken, path, TINY)
         refused("model.pt: network.head.bias is not finite", pack, path, folder)
     with torch.no_grad():
         broken.network.head.bias[3] = 0
         broken.network.middleblocks[0].block1[2].weight[0] = 1e6
-    save_model(broken, path, CONFIG)
+    save_model(broken, path, TINY)
     refused("--dtype fp16: a weight is too large", pack, path, folder, "--dtype", "fp16")
-    save_model(student(), path, CONFIG | {"use_additional_condition": True})
+    save_model(student(), path, TINY | {"use_additional_condition": True})
     refused("do not fit", pack, path, folder)
     torch_save({"model": 1}, path)
     refused("not a saved model", pack, path, folder)
@@ -370,11 +370,11 @@ def test_a_folder_in_place_of_the_file_names_it(copy, tmp_path):
 
 LARGE = "network.middleblocks.0.block1.2.weight"
 MISFITS = {
-    "another network": ({"config": CONFIG | {"network": "huge"}}, "network 'huge'"),
-    "an unknown setting": ({"config": CONFIG | {"colour": 1}}, "unknown model setting 'colour'"),
-    "a setting of another kind": ({"config": CONFIG | {"sigma_data": "x"}}, "sigma_data"),
+    "another network": ({"config": TINY | {"network": "huge"}}, "network 'huge'"),
+    "an unknown setting": ({"config": TINY | {"colour": 1}}, "unknown model setting 'colour'"),
+    "a setting of another kind": ({"config": TINY | {"sigma_data": "x"}}, "sigma_data"),
     "no settings": ({"config": None}, "not a published student"),
-    "more of a network": ({"config": CONFIG | {"use_additional_condition": True}}, "do not fit"),
+    "more of a network": ({"config": TINY | {"use_additional_condition": True}}, "do not fit"),
     "another shape": ({"network.head.bias": torch.zeros(7)}, "do not fit"),
     "no scales": ({f"{LARGE}.scale": None}, "one scale a channel"),
     "too few scales": ({f"{LARGE}.scale": torch.ones(3)}, "one scale a channel"),

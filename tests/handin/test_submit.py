@@ -2,7 +2,9 @@
 
 import json
 import os
+import runpy
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from custom_model import MODEL_DEFAULTS, NETWORKS, create_custom_model
+from custom_model import NETWORKS, CustomScheduler
 from fewstep.handin import submit
 from fewstep.handin.archive import checks, trial
 from fewstep.handin.archive.archive import copy_part, unpack, write_archive
@@ -21,23 +23,18 @@ from fewstep.handin.archive.contents import (
     collect,
     module_files,
     reachable,
-    sampler_names,
 )
 from fewstep.handin.archive.environment import failure_of, grading_packages, run_restricted
 from src.utils import UserError, save_model
+from tests.handin.student import ROOT, TINY, student
 
-ROOT = Path(__file__).resolve().parents[2]
-LEVELS = {"1": [2.5], "2": [2.5, 1.0], "4": [2.5, 1.5, 1.0, 0.5]}
-SETTINGS = MODEL_DEFAULTS | {"sampler": "few_step", "few_step_sigmas": LEVELS}
-TINY = SETTINGS | {"network": "tiny"}
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("student") / "best_model.pt"
-    torch.manual_seed(0)
-    save_model(create_custom_model(**TINY), path, TINY)
+    save_model(student(), path, TINY)
     return path
 
 
@@ -75,32 +72,31 @@ def somewhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def run_here(folder, script, *arguments):
+    """`run_restricted` without a process of its own: all of this one can be imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        runpy.run_path(str(script), run_name="__main__")
+    return SimpleNamespace(returncode=0, stderr="")
+
+
 @pytest.fixture(scope="module")
-def model_shapes(checkpoint, tmp_path_factory):
+def graders_folder(checkpoint, tmp_path_factory):
+    """A folder with the checkpoint where an archive has it, for `run_here`."""
+    folder = tmp_path_factory.mktemp("graders")
+    (folder / "checkpoints").mkdir()
+    shutil.copy(checkpoint, folder / CHECKPOINT)
+    shutil.copy(checkpoint.with_name("model_config.json"), folder / CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model_shapes(graders_folder):
     """What `graders.py` reports of the submission that is not broken."""
-    work = tmp_path_factory.mktemp("built")
-    process, report = build(graders_folder(ROOT, checkpoint, work), work)
-    assert trial.check_model(process, report, work / "bare").ok
-    return report
-
-
-def build(folder, work):
-    return trial.run_graders(folder, work, 2, CPU, [])
-
-
-def graders_folder(root, checkpoint, work):
-    """What a grader's sampler has of the project in `root`."""
-    files = collect(root, checkpoint, checkpoint.with_name("model_config.json"))
-    write_archive(files, work / "graders.zip")
-    unpack(work / "graders.zip", work / "all")
-    copy_part(work / "all", sampler_names(work / "all"), work / "bare")
-    return work / "bare"
-
-
-def replace(path, old, new):
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "run_restricted", run_here)
+        return trial.run_graders(graders_folder, graders_folder, 2, CPU, [])[1]
 
 
 def main(checkpoint, *more, root=ROOT):
@@ -110,49 +106,28 @@ def main(checkpoint, *more, root=ROOT):
 # The whole command
 
 
-def test_a_tiny_network_fails_on_that_alone_and_an_older_archive_stays(
-    checkpoint, official, tmp_path, capsys
-):
-    output = tmp_path / "submission.zip"
-    output.write_text("an older one")
-    more = ("--official", official, "--output", output, "--num_samples", 2)
-    assert main(checkpoint, *more) == 1
-    lines = capsys.readouterr().out.splitlines()
-    failed = [line for line in lines if line.startswith("✗")]
-    assert failed == [
-        "✗ network: 395,971 parameters, 58,753,283 are fixed, and 563 tensors differ,"
-        " e.g. downblocks.0.block1.0.bias; train with --network full"
-    ]
-    passed = [line.partition(":")[0] for line in lines if line.startswith("✓")]
-    assert passed == [
-        f"✓ {name}"
-        for name in (
-            *("files", "size", "provided files", "checkpoint", "config", "model", "weights"),
-            *("sampler", "evaluations", "NFEs", "same seed", "other seed", "official sampling.py"),
-        )
-    ]
-    assert f"✓ provided files: 7 as in {official}, byte for byte" in lines
-    (model,) = [line for line in lines if line.startswith("✓ model:")]
-    assert model.startswith("✓ model: built from custom_model, src alone, by Python 3")
-    assert lines[-1] == (
-        f"nothing written to {output}: 1 of 14 checks failed; what is there is of an earlier run"
-    )
-    assert output.read_text() == "an older one" and os.listdir(tmp_path) == [output.name]
-
-
-def test_a_student_of_the_fixed_network_passes_and_the_archive_works(
-    checkpoint, tmp_path, capsys, monkeypatch
+def test_a_student_that_passes_is_packed_and_the_archive_is_whole(
+    checkpoint, official, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(checks, "NETWORK", NETWORKS["tiny"])  # the full one would take minutes
     monkeypatch.setattr(checks, "PARAMETERS", {False: 395_971})
     (tmp_path / "two_pages.pdf").write_bytes(b"%PDF-1.4\n")
     more = ("--writeup_pdf", "two_pages.pdf", "--output", "out/hand_in.zip", "--num_samples", 2)
-    code = main(checkpoint, *more)
+    code = main(checkpoint, "--official", official, *more)
     lines = capsys.readouterr().out.splitlines()
     assert code == 0, lines
-    assert sum(line.startswith("✓") for line in lines) == 13
+    assert [line.partition(":")[0] for line in lines if line[0] in "✓✗"] == [
+        f"✓ {name}"
+        for name in (
+            *("files", "size", "provided files", "checkpoint", "config", "model", "weights"),
+            *("network", "sampler", "evaluations", "NFEs", "same seed", "other seed"),
+            "official sampling.py",
+        )
+    ]
     assert "✓ network: the challenge's, 395,971 parameters" in lines
-    assert "✓ provided files: ours, not compared: give --official DIR" in lines
+    assert f"✓ provided files: 7 as in {official}, byte for byte" in lines
+    (model,) = [line for line in lines if line.startswith("✓ model:")]
+    assert model.startswith("✓ model: built from custom_model, src alone, by Python 3")
     assert lines[-1].startswith("written: out/hand_in.zip, ")
     assert os.listdir("out") == ["hand_in.zip"]
 
@@ -161,9 +136,37 @@ def test_a_student_of_the_fixed_network_passes_and_the_archive_works(
     code = {name for package in packages for name in module_files(package, ROOT)}
     scripts = {"custom_model.py", *PROVIDED, "train.py"}
     splits = {name for name in collect(ROOT, checkpoint, checkpoint) if name.startswith("data/")}
-    others = {"requirements.txt", CHECKPOINT, CONFIG, "writeup.pdf"}
+    others = {"requirements.txt", CHECKPOINT, CONFIG, "writeup.pdf", "data/train_split.txt"}
     assert set(names) == code | scripts | splits | others
     assert (tmp_path / "unpacked" / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
+
+
+def test_a_failed_check_leaves_an_older_archive_as_it_is(checkpoint, tmp_path, capsys, monkeypatch):
+    findings = [checks.Finding("size", True, "small"), checks.Finding("network", False, "tiny")]
+    monkeypatch.setattr(submit, "inspect", lambda *arguments: findings)
+    output = tmp_path / "submission.zip"
+    output.write_text("an older one")
+    assert main(checkpoint, "--output", output) == 1
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "✓ size: small",
+        "✗ network: tiny",
+        f"nothing written to {output}: 1 of 2 checks failed; what is there is of an earlier run",
+    ]
+    assert output.read_text() == "an older one" and os.listdir(tmp_path) == [output.name]
+
+
+MISTAKES = {
+    "--ckpt_path no.pt": "--ckpt_path no.pt: no such file; train first",
+    "--ckpt_path alone.pt": "--config_path model_config.json: no such file",
+    "--config_path no.json": "--config_path no.json: no such file",
+    "--official part": "--official part: lacks src/module.py, sampling.py; name a",
+    "--num_samples 1": "--num_samples 1: at least 2",
+    "--device tpu": "--device tpu: use",
+    "--output part": "--output part: is a folder",
+    "--writeup_pdf no.pdf": "--writeup_pdf no.pdf: no such file",
+    "--writeup_pdf note.txt": "--writeup_pdf note.txt: not a PDF",
+    "--batch_size 3": "unrecognized arguments",
+}
 
 
 def test_mistakes_are_named_before_any_work(checkpoint, official, tmp_path):
@@ -172,20 +175,9 @@ def test_mistakes_are_named_before_any_work(checkpoint, official, tmp_path):
     (tmp_path / "part" / "sampling.py").unlink()
     (tmp_path / "part" / "src" / "module.py").unlink()
     shutil.copy(checkpoint, tmp_path / "alone.pt")
-    for arguments, message in [
-        (["--ckpt_path", "no.pt"], "--ckpt_path no.pt: no such file"),
-        (["--ckpt_path", "alone.pt"], "--config_path model_config.json: no such file"),
-        (["--config_path", "no.json"], "--config_path no.json: no such file"),
-        (["--official", "part"], "--official part: lacks src/module.py, sampling.py; name a"),
-        (["--num_samples", "1"], "--num_samples 1: at least 2"),
-        (["--device", "tpu"], "--device tpu: use"),
-        (["--output", "part"], "--output part: is a folder"),
-        (["--writeup_pdf", "no.pdf"], "--writeup_pdf no.pdf: no such file"),
-        (["--writeup_pdf", "note.txt"], "--writeup_pdf note.txt: not a PDF"),
-        (["--batch_size", "3"], "unrecognized arguments"),
-    ]:
+    for flags, message in MISTAKES.items():
         with pytest.raises(UserError) as caught:
-            main(checkpoint, *arguments)
+            main(checkpoint, *flags.split())
         assert message in str(caught.value)
     assert not list(tmp_path.glob(".submit*"))
 
@@ -267,13 +259,16 @@ def test_files_that_are_missing_foreign_or_unknown(unpacked):
 def test_size():
     assert str(checks.check_size(2.4e8, 2.35e8)) == "✓ size: archive 240.0 MB, checkpoint 235.0 MB"
     assert str(checks.check_size(1.2e9, 1.1e9)) == (
-        "✗ size: archive 1200.0 MB, checkpoint 1100.0 MB; over 1000.0 MB: hand in the student alone"
-        " (final_model.pt of a run), not a checkpoint to resume from"
+        "✗ size: archive 1,200.0 MB, checkpoint 1,100.0 MB; over 1,000.0 MB: hand in the student"
+        " alone (final_model.pt of a run), not a checkpoint to resume from"
     )
 
 
 def test_provided_files_that_were_changed(unpacked, official):
     folder, _ = unpacked
+    assert str(checks.check_provided(folder)) == (
+        "✓ provided files: ours, not compared: give --official DIR"
+    )
     copy_part(official, [*PROVIDED, "data/train_split.txt"], folder)
     assert checks.check_provided(folder, official).ok
     (folder / "src/network.py").write_text("")
@@ -348,14 +343,13 @@ def of_another_width(state):
     [
         (
             with_discriminator,
-            "holds disc.0.weight, disc.1.weight, disc.2.weight, ... (4 in all), not the student's;"
-            " save the student alone",
+            "holds disc.0.weight, disc.1.weight, disc.2.weight, ..., not the student's; save the"
+            " student alone",
         ),
         (with_nan, "network.head.weight not finite; use an earlier checkpoint"),
         (
             in_half_precision,
-            "network.head.bias (float16), network.head.weight (float16) not float32; save the"
-            " student as float32",
+            "network.head.bias, network.head.weight not float32; save the student as float32",
         ),
         (
             without_bias,
@@ -384,6 +378,13 @@ def test_the_network_is_the_challenges():
     assert str(checks.check_network(state, full, True)) == (
         "✗ network: 59,934,996 parameters, 59,934,979 are fixed, and 1 tensors differ, e.g. extra;"
         " train with --network full"
+    )
+
+
+def test_a_network_of_another_size(state, model_shapes):
+    assert str(checks.check_network(state, model_shapes["full"], False)) == (
+        "✗ network: 395,971 parameters, 58,753,283 are fixed, and 563 tensors differ,"
+        " e.g. downblocks.0.block1.0.bias; train with --network full"
     )
 
 
@@ -449,12 +450,12 @@ NEEDED = (
 ENDED = SimpleNamespace(returncode=1, stderr="Traceback:\n  ...\nValueError: no such thing\n")
 
 
-def test_a_model_that_imports_what_is_not_there(project, checkpoint, tmp_path):
-    replace(project / "custom_model.py", "import math\n", "import math\nimport timm\n")
-    folder = graders_folder(project, checkpoint, tmp_path)
-    process, report = build(folder, tmp_path)
+def test_a_model_that_imports_what_is_not_there(tmp_path):
+    (tmp_path / "torch.py").write_text("")  # in place of the real one, which takes seconds
+    (tmp_path / "custom_model.py").write_text("import timm\n")
+    process, report = trial.run_graders(tmp_path, tmp_path, 2, CPU, [])
     assert report is None
-    assert str(trial.check_model(process, report, folder)) == (
+    assert str(trial.check_model(process, report, tmp_path)) == (
         "✗ model: custom_model.py cannot build it (exit code 1, ModuleNotFoundError: No module"
         f" named 'timm'){NEEDED}"
     )
@@ -491,14 +492,18 @@ OTHER_SEED = (
 )
 
 
-def test_a_sampler_with_a_seed_of_its_own(project, checkpoint, tmp_path):
-    noise = "        noise = torch.randn(shape, device=device, generator=generator)\n"
-    own = f"        generator = torch.Generator().manual_seed(0)\n{noise}"
-    replace(project / "custom_model.py", noise, own)
-    folder = graders_folder(project, checkpoint, tmp_path)
-    process, report = trial.run_graders(folder, tmp_path, 2, CPU, [trial.FIRST])
-    assert all(finding.ok for finding in trial.check_sampler(process, report, tmp_path, 2))
-    findings = list(trial.check_seeds(folder, tmp_path, 2, CPU))
+def test_a_sampler_with_a_seed_of_its_own(graders_folder, tmp_path, monkeypatch):
+    draw = CustomScheduler.draw_noise
+
+    def draw_the_same(self, shape, device="cpu", generator=None):
+        return draw(self, shape, device, torch.Generator().manual_seed(0))
+
+    monkeypatch.setattr(CustomScheduler, "draw_noise", draw_the_same)
+    monkeypatch.setattr(trial, "run_restricted", run_here)
+    process, report = trial.run_graders(graders_folder, tmp_path, 2, CPU, [trial.FIRST])
+    findings = trial.check_sampler(process, report, tmp_path, 2)
+    assert all(finding.ok for finding in findings)
+    findings = list(trial.check_seeds(graders_folder, tmp_path, 2, CPU))
     assert [finding.ok for finding in findings] == [True, False] and str(findings[1]) == OTHER_SEED
 
 
