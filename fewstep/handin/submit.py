@@ -124,10 +124,8 @@ def inspect(archive, work, official, num_samples, device):
         yield try_official(bare, work, num_samples, device)
 
 
-def main(argv=None, root=ROOT):
-    args = parse_arguments(argv)
-    device = pick_device(args.device)
-    files = collect(root, args.ckpt_path, args.config_path, args.official)
+def add_writeup(files, args):
+    """Add the write-up to `files`, made anew where that was asked for."""
     if args.writeup:
         # matplotlib, which the rest can do without
         from fewstep.handin.writeup.document import make_writeup
@@ -139,19 +137,29 @@ def main(argv=None, root=ROOT):
         print(text, flush=True)
     if args.writeup_pdf:
         files[WRITEUP] = Path(args.writeup_pdf)
-    output = Path(args.output)
+
+
+def pack(files, archive, output):
+    """Write the archive of `files`. Raises `UserError`, naming `output`, when it cannot."""
+    size = sum(path.stat().st_size for path in files.values())
+    print(f"packing {len(files)} files, {size_text(size, 'MB')} ...", flush=True)
+    try:
+        write_archive(files, archive)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error})") from error
+
+
+def main(argv=None, root=ROOT):
+    args = parse_arguments(argv)
+    device, output = pick_device(args.device), Path(args.output)
+    files = collect(root, args.ckpt_path, args.config_path, args.official)
+    add_writeup(files, args)
     output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output, so that the archive that was checked is moved there, not copied.
     with tempfile.TemporaryDirectory(prefix=".submit.", dir=output.parent) as work:
         work = Path(work).resolve()
-        size = sum(path.stat().st_size for path in files.values())
-        print(f"packing {len(files)} files, {size_text(size, 'MB')} ...", flush=True)
-        archive = work / "submission.zip"
-        try:
-            write_archive(files, archive)
-        except OSError as error:
-            raise UserError(f"--output {output}: cannot be written ({error})") from error
-        passed = []
+        archive, passed = work / "submission.zip", []
+        pack(files, archive, output)
         for finding in inspect(archive, work, args.official, args.num_samples, device):
             print(finding, flush=True)
             passed.append(finding.ok)

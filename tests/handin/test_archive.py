@@ -1,4 +1,4 @@
-"""Which files an archive holds, that it is the same each time, and what is said of its files."""
+"""Which files an archive holds, that it is the same each time, and the checks of its files."""
 
 import os
 import zipfile

@@ -1,4 +1,4 @@
-"""What is said of a submission's checkpoint, network and settings."""
+"""Checks of a submission's checkpoint, network and settings."""
 
 import json
 from pathlib import Path

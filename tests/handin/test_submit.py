@@ -1,4 +1,4 @@
-"""The whole command: what passes is written, what fails or is mistaken is said."""
+"""The whole command: what passes is written, what fails or is mistaken is named."""
 
 import os
 import shutil

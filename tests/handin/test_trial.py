@@ -1,4 +1,4 @@
-"""What is said of how a submission runs, and what it may import there."""
+"""Checks of how a submission runs, and what it may import there."""
 
 import os
 import shutil

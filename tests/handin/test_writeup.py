@@ -132,7 +132,7 @@ def test_the_absent_typesetter_is_one_line(run, tmp_path, monkeypatch):
         make_writeup(run, tmp_path / "writeup.pdf")
 
 
-def test_everything_missing_is_said_at_once(tmp_path):
+def test_everything_missing_is_named_at_once(tmp_path):
     with pytest.raises(UserError) as caught:
         make_writeup(tmp_path, tmp_path / "writeup.pdf")
     for name in ("settings", "early samples", "loss curves", "final samples", "scores"):

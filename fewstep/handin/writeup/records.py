@@ -1,4 +1,4 @@
-"""What a run folder holds for the write-up; all that is missing is said at once."""
+"""What a run folder holds for the write-up; all that is missing is named at once."""
 
 from pathlib import Path
 from typing import NamedTuple
