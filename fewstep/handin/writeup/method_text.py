@@ -10,7 +10,7 @@ from fewstep.handin.writeup.wording import listed, number
 from fewstep.methods.adversarial_settings import student_sigmas
 from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE, OWN_WEIGHTING
 from fewstep.methods.student_inputs import nfe_table
-from fewstep.runs.settings import flat
+from fewstep.runs.settings import flat, method_of
 
 TEXTS = Path(__file__).with_name("methods.yaml")
 
@@ -21,14 +21,16 @@ def describe(settings, taught, config, parameters):
     settings, taught: `Settings` of the run and of its teacher's; config: the student's
     `model_config.json`; parameters: how many the network has.
     """
-    texts = yaml.safe_load(TEXTS.read_text(encoding="utf-8"))[settings.run.method]
+    texts = yaml.safe_load(TEXTS.read_text(encoding="utf-8"))
+    texts = texts.get(settings.run.method, texts["else"])
     values = {f"teacher_{key}": value for key, value in flat(taught.as_dict()).items()}
     values |= flat(settings.as_dict()) | _derived(settings, config)
     values |= {"parameters": parameters, "sigma_data": config.get("sigma_data")}
+    values["summary"] = method_of(settings).summary
     (title,) = _chosen(texts["title"], values)
     words = {key: _word(value) for key, value in values.items()}
     sentences = [text.format_map(words) for text in _chosen(texts["text"], values)]
-    return title, [re.sub(" ([=~→]) ", "\u00a0\\1\u00a0", text) for text in sentences]
+    return title.format_map(words), [re.sub(" ([=~→]) ", "\u00a0\\1\u00a0", text) for text in sentences]
 
 
 def _derived(settings, config):
