@@ -33,9 +33,15 @@ from fewstep.handin.rounding import (
 from fewstep.runs.command_line import add_flag
 from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.weights import same_weights
-from fewstep.scores import Scorer, distance_name
-from fewstep.studies.evaluate.arguments import feature_spaces
-from fewstep.studies.evaluate.subjects import LEAST, data_fields, fingerprint, open_subjects
+from fewstep.scores.comparison import Comparison
+from fewstep.scores.frechet import distance_name
+from fewstep.studies.evaluate.subjects import (
+    LEAST,
+    data_fields,
+    feature_spaces,
+    fingerprint,
+    open_subjects,
+)
 from src.arguments import (
     MOST_EVALUATIONS,
     MOST_IMAGES,
@@ -184,7 +190,7 @@ def compare(args):
     images = open_subjects(None, args.ckpt_path, None, flags, device).images
     nfe_list, seeds = ([*dict.fromkeys(values)] for values in (args.nfe_list, args.seeds))
     copy = rounded(student, config, args.dtype)
-    scorer = Scorer(space, np.asarray(images.val.images), device)
+    scorer = Comparison([space], np.asarray(images.val.images), device=device)
     notes = {
         **fingerprint(args.ckpt_path),
         "what": distance_name(space.name, space.is_fid),

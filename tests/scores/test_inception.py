@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 import measure_fid
-from fewstep.scores import feature_distance, inception
+from fewstep.scores import inception
 from fewstep.scores.feature_cache import cached_features, files_digest
 from fewstep.scores.folders import image_files
+from fewstep.scores.frechet import feature_distance
 from src.suffixes import SCORED_SUFFIXES
 from src.utils import UserError, read_json
 from tests.stand_in import save_stand_in
@@ -93,7 +94,6 @@ def write_real(folder, first, last, side=None):
 
 
 def test_equals_cleanfid_on_real_images_odd_sizes_grey_and_alpha(weights, tmp_path):
-    """One comparison for all kinds: the matrix root of clean-fid takes ten seconds."""
     real = write_real(tmp_path / "real", 0, 30, side=64)
     mixed = write_mixed(tmp_path / "mixed")
     write_real(mixed / "originals", 50, 60)

@@ -15,7 +15,13 @@ from functools import partial
 from fewstep.engine.precision import prepare_backends
 from fewstep.studies.compare.cells import make_cells
 from fewstep.studies.compare.laboratory import Laboratory
-from fewstep.studies.compare.plan import RANGES, complete_plan, parse_pairs, read_plan
+from fewstep.studies.compare.plan import (
+    NUMBERS,
+    PLAN_DEFAULTS,
+    complete_plan,
+    parse_pairs,
+    read_plan,
+)
 from fewstep.studies.compare.report import write_report
 from src.arguments import (
     InRange,
@@ -27,16 +33,6 @@ from src.arguments import (
 )
 from src.utils import CommandParser, UserError
 
-# Keys of a plan that have a flag: (type, how many, help).
-NUMBERS = {
-    "seeds": (whole_number, "+", "of training"),
-    "steps": (whole_number, None, "of each cell"),
-    "images": (whole_number, None, "that each cell sees, in batches; or:"),
-    "minutes": (real_number, None, "training time of each cell"),
-    "nfe_list": (whole_number, "+", "network evaluations at which cells are scored"),
-    "num_samples": (whole_number, None, "images of each score"),
-}
-
 
 def main(arguments=None):
     args, plan = parse(arguments)
@@ -45,7 +41,6 @@ def main(arguments=None):
     prepare_backends(laboratory.device, laboratory.settings.speed.tf32)
     if laboratory.needs_teacher and not laboratory.trains_teacher:
         check_input_file("base teacher_ckpt", laboratory.teacher)
-    laboratory.check_folder()
     cells = make_cells(plan)
     refusals = {cell.folder: laboratory.refusal(cell) for cell in cells}
     if all(refusals.values()):
@@ -82,7 +77,9 @@ def list_cells(laboratory, cells, refusals):
     """What `--dry_run` prints; writes nothing."""
     total = 0.0
     for number, cell in enumerate(cells, 1):
-        outcome = refusals[cell.folder] or ("has a score" if laboratory.has_score(cell) else "")
+        outcome = refusals[cell.folder]
+        if not outcome and (laboratory.place(cell) / "score.json").exists():
+            outcome = "has a score"  # perhaps under other settings
         if not outcome:
             try:
                 steps, seconds = laboratory.estimate(cell)
@@ -102,9 +99,10 @@ def build_parser():
     add("--base", nargs="+", metavar="FLAG=VALUE", help="flags of every cell")
     add("--grid", nargs="+", metavar="FLAG=A,B", help="flags to vary, or method=A,B")
     add("--save_dir", default="results/compare", help="(%(default)s)")
-    for key, (kind, count, text) in NUMBERS.items():
-        low, high = RANGES[key]
+    for key, (low, high, text) in NUMBERS.items():
+        kind = real_number if key == "minutes" else whole_number
         limits = dict(type=kind, action=InRange, low=low, high=high)
+        count = "+" if isinstance(PLAN_DEFAULTS[key], list) else None
         parser.add_argument(f"--{key}", nargs=count, **limits, help=text)
     parser.add_argument("--dry_run", action="store_true", help="list cells and times, run nothing")
     return parser
