@@ -291,12 +291,11 @@ def test_why_a_training_ended():
     assert training.ending_of(["Killed"]) == "Killed" and training.ending_of([]) == "no output"
 
 
-def test_any_failure_of_a_cell_is_told_and_ends_no_other():
-    class Broken:
-        def run(self, cell):
-            raise RuntimeError("out of memory\nmore lines")
+def test_the_failure_of_a_cell_ends_no_other():
+    def broken(cell):
+        raise RuntimeError("out of memory\nmore lines")
 
-    assert attempt(Broken(), Cell({}, 0)) == (None, "RuntimeError: out of memory")
+    assert attempt(broken, Cell({}, 0)) == (None, "RuntimeError: out of memory")
 
 
 STUB = """

@@ -54,13 +54,9 @@ class Laboratory:
         self.trains_teacher = self.needs_teacher and not named
         self.teacher = Path(named) if named else own_teacher(self.folder / "teacher")
 
-    def refusal(self, cell):
-        """Why the flags of a cell cannot be, or None."""
-        try:
-            self._settings(cell, ANY_STEPS if self.plan["minutes"] else self.plan["steps"])
-        except UserError as error:
-            return str(error)
-        return None
+    def check(self, cell):
+        """Raise `UserError` if the flags of a cell cannot be."""
+        self._settings(cell, ANY_STEPS if self.plan["minutes"] else self.plan["steps"])
 
     def place(self, cell):
         """The folder of a cell."""

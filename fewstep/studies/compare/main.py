@@ -42,7 +42,7 @@ def main(arguments=None):
     if laboratory.needs_teacher and not laboratory.trains_teacher:
         check_input_file("base teacher_ckpt", laboratory.teacher)
     cells = make_cells(plan)
-    refusals = {cell.folder: laboratory.refusal(cell) for cell in cells}
+    refusals = {cell.folder: attempt(laboratory.check, cell)[1] for cell in cells}
     if all(refusals.values()):
         raise UserError(f"no cell can run; the first: {next(iter(refusals.values()))}")
     if args.dry_run:
@@ -54,7 +54,7 @@ def main(arguments=None):
         print(f"cell {number} of {len(cells)}: {cell.title} seed={cell.seed}", flush=True)
         score, failure = None, refusals[cell.folder]
         if not failure:
-            score, failure = attempt(laboratory, cell)
+            score, failure = attempt(laboratory.run, cell)
         if failure:
             print(f"  failed: {failure}", flush=True)
         results.append((cell, score, failure))
@@ -63,10 +63,11 @@ def main(arguments=None):
     return int(any(failure and not refusals[cell.folder] for cell, _, failure in results))
 
 
-def attempt(laboratory, cell):
-    """(score, None) of a cell, or (None, why it failed): one cell's failure ends no other's."""
+def attempt(work, cell):
+    """(what `work(cell)` returns, None) or (None, why it failed): one cell's failure ends no
+    other's."""
     try:
-        return laboratory.run(cell), None
+        return work(cell), None
     except UserError as error:
         return None, str(error)
     except Exception as error:  # e.g. a device out of memory
@@ -81,12 +82,10 @@ def list_cells(laboratory, cells, refusals):
         if not outcome and (laboratory.place(cell) / "score.json").exists():
             outcome = "has a score"  # perhaps under other settings
         if not outcome:
-            try:
-                steps, seconds = laboratory.estimate(cell)
-                total += seconds
-                outcome = f"{steps:,} steps, about {seconds / 60:.1f} min"
-            except UserError as error:
-                outcome = str(error)
+            estimate, outcome = attempt(laboratory.estimate, cell)
+            if estimate:
+                total += estimate[1]
+                outcome = f"{estimate[0]:,} steps, about {estimate[1] / 60:.1f} min"
         print(f"{number:3d} {cell.title} seed={cell.seed}: {outcome}", flush=True)
     print(f"about {total / 60:.0f} min of training in all; the teacher and scoring come on top")
     print("dry run: nothing was trained or written")

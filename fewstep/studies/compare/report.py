@@ -28,7 +28,7 @@ def write_report(laboratory, results):
     table = markdown(families, space, laboratory.baseline, notes(laboratory))
     write_text(folder / "compare.md", table)
     write_csv(families, folder / "compare.csv")
-    rows = [*laboratory.baseline, *(row for family in families for row in family["rows"])]
+    rows = sum((family["rows"] for family in families), laboratory.baseline)
     draw_distance_over_nfe(rows, space, plan["num_samples"], folder / "compare.png")
     save_picture(samples_sheet(laboratory, results), folder / "samples.png")
     return table
