@@ -11,17 +11,11 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from fewstep.scores import (
-    InceptionSpace,
-    distance_name,
-    download_weights,
-    feature_distance,
-    random_feature_space,
-    weights_path,
-)
 from fewstep.scores.feature_cache import cached_features, files_digest
 from fewstep.scores.folders import image_files, load_image
-from fewstep.scores.random_features import SMALLEST
+from fewstep.scores.frechet import distance_name, feature_distance
+from fewstep.scores.inception import InceptionSpace, download_weights, weights_path
+from fewstep.scores.random_features import SMALLEST, random_feature_space
 from src.arguments import (
     LARGEST_BATCH,
     InRange,

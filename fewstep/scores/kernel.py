@@ -1,7 +1,7 @@
 """The kernel distance between two sets of features, KID where the features are Inception's
 (Bińkowski et al. 2018, arXiv:1801.01401)."""
 
-from fewstep.scores.checks import checked_features
+from fewstep.scores.frechet import checked_features
 
 
 def kernel_distance(features_a, features_b, block=1000):

@@ -17,11 +17,6 @@ from src.formatting import first_names, markdown_table
 from src.utils import CommandParser, UserError
 
 
-def untouched(images, random):
-    """Return the images themselves: real against real."""
-    return images
-
-
 def upside_down(images, random):
     """Flip top and bottom."""
     return images[:, ::-1]
@@ -74,7 +69,7 @@ def few_modes(images, random, count):
 
 FLOOR = "real (the floor)"
 LADDER = {
-    FLOOR: untouched,
+    FLOOR: lambda images, random: images,
     "upside down": upside_down,
     "16-px patches shuffled": partial(shuffle_patches, size=16),
     "8-px patches shuffled": partial(shuffle_patches, size=8),
@@ -107,7 +102,7 @@ def measure_ladder(images, space, seed=0, classify=False):
     """
     order = np.random.RandomState(seed).permutation(len(images))
     half, other = images[order[::2]], images[order[1::2]]
-    comparison = Comparison([space], other, None, None, "cpu", classify=classify)
+    comparison = Comparison([space], other, classify=classify)
     rows = {}
     for name, corrupt in LADDER.items():
         corrupted = np.ascontiguousarray(corrupt(half, np.random.RandomState(seed)))
@@ -128,9 +123,9 @@ def ladder_table(rows):
     return markdown_table(header, lines)
 
 
-def find_set(data_root, split=None):
-    """Image files of a folder: all, or those whose relative paths without the suffix are
-    ids in the file `split`. Raises `UserError`."""
+def load_set(data_root, split=None):
+    """Images of a folder at 64x64, uint8 `[N, 64, 64, 3]`: all, or those whose relative paths
+    without the suffix are ids in the file `split`. Raises `UserError`."""
     files = image_files(data_root, "--data_root")
     where = f"--data_root {data_root}"
     if split is not None:
@@ -144,30 +139,17 @@ def find_set(data_root, split=None):
         files = [by_id[one] for one in ids]
     if len(files) < LEAST:
         raise UserError(f"{where}: {len(files)} images, at least {LEAST} are needed")
-    return files
-
-
-def load_set(data_root, split=None):
-    """The images of `find_set` at 64x64, uint8 `[N, 64, 64, 3]`."""
-    return load_images(find_set(data_root, split), size=(64, 64))
+    return load_images(files, size=(64, 64))
 
 
 def build_parser():
     parser = CommandParser(prog="-m fewstep ladder", description=__doc__)
-    parser.add_argument("--data_root", required=True, type=line, help="folder of images")
-    parser.add_argument(
-        "--split", type=line, help="file of image ids, one a line; without it all images"
-    )
-    parser.add_argument(
-        "--seed",
-        type=whole_number,
-        action=InRange,
-        low=0,
-        high=2**32 - 1,
-        default=0,
-        help="of the halves and corruptions",
-    )
-    parser.add_argument("--no_auc", action="store_true", help="skip the classifier's test")
+    add = parser.add_argument
+    add("--data_root", required=True, type=line, help="folder of images")
+    add("--split", type=line, help="file of image ids, one a line; without it all images")
+    number = dict(type=whole_number, action=InRange, low=0, high=2**32 - 1)
+    add("--seed", **number, default=0, help="of the halves and corruptions")
+    add("--no_auc", action="store_true", help="skip the classifier's test")
     return parser
 
 

@@ -30,7 +30,8 @@ def describe(settings, taught, config, parameters):
     (title,) = _chosen(texts["title"], values)
     words = {key: _word(value) for key, value in values.items()}
     sentences = [text.format_map(words) for text in _chosen(texts["text"], values)]
-    return title.format_map(words), [re.sub(" ([=~→]) ", "\u00a0\\1\u00a0", text) for text in sentences]
+    sentences = [re.sub(" ([=~→]) ", "\u00a0\\1\u00a0", text) for text in sentences]
+    return title.format_map(words), sentences
 
 
 def _derived(settings, config):

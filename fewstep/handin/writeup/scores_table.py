@@ -2,7 +2,7 @@
 
 from fewstep.handin.writeup.wording import listed
 from fewstep.scores.comparison import PIXELS
-from fewstep.studies.evaluate.tables import cell_text, without_folders
+from fewstep.studies.evaluate.tables import DISTANCE, Column, score_text, without_folders
 
 
 def score_table(scores):
@@ -13,11 +13,15 @@ def score_table(scores):
     """
     spaces = sorted(scores["spaces"], key=lambda space: not space["is_fid"])
     first = spaces[0]["name"]
-    columns = [(_distance(space), space["name"], "frechet", 1, 2) for space in spaces]
-    kernel = ("KID × 1000", 1000, 2) if spaces[0]["is_fid"] else ("Kernel distance", 1, 1)
-    columns[1:1] = [(kernel[0], first, "kid", *kernel[1:]), ("Coverage", first, "coverage", 1, 3)]
-    columns.append(("AUC, real or not", PIXELS, "auc", 1, 3))
-    columns = [column for column in columns if any(_scores(scores, *column[1:3]))]
+    columns = [
+        (DISTANCE._replace(title=_distance(space)), space["name"], "frechet") for space in spaces
+    ]
+    kernel = Column("Kernel distance", "", 1)
+    if spaces[0]["is_fid"]:
+        kernel = Column("KID × 1000", "", 2, 1000)
+    columns[1:1] = [(kernel, first, "kid"), (Column("Coverage", ""), first, "coverage")]
+    columns.append((Column("AUC, real or not", ""), PIXELS, "auc"))
+    columns = [column for column in columns if any(_scores(scores, *column[1:]))]
     # Levels that were given up by tuning are of no interest here.
     kept = [row for row in scores["rows"] if row["model"] != "untuned student"]
     rows = [
@@ -25,14 +29,14 @@ def score_table(scores):
             row["images"],
             f"{row['count']:,}",
             *(
-                cell_text(row["scores"].get(space, {}).get(key), factor, digits)
-                for _, space, key, factor, digits in columns
+                score_text(row["scores"].get(space, {}).get(key), column)
+                for column, space, key in columns
             ),
         ]
         for row in kept
     ]
     keys = [column[2] for column in columns]
-    head = ["Images", "n", *(column[0] for column in columns)]
+    head = ["Images", "n", *(column.title for column, _, _ in columns)]
     return head, rows, _caption(scores, spaces, keys)
 
 
