@@ -41,6 +41,7 @@ class UNet(nn.Module):
         tdim = 4 * ch
         last = len(ch_mult) - 1
         self.use_additional_condition = use_additional_condition
+        self.smallest_side = 2**last  # sides are multiples of it
         self.time_embedding = TimeEmbedding(tdim)
         if use_additional_condition:
             self.condition_embedding = TimeEmbedding(tdim)

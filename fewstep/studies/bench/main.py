@@ -20,7 +20,7 @@ import torch
 from fewstep.engine.hardware import hardware
 from fewstep.studies.bench import data, sample, train
 from fewstep.studies.bench.turns import is_out_of_memory
-from src.arguments import LARGEST_BATCH, InRange, check_output_file, line, shown, whole_number
+from src.arguments import LARGEST_BATCH, InRange, check_output_file, line, quoted, whole_number
 from src.utils import CommandParser, UserError, pick_device, write_json
 
 MEASUREMENTS = {"train": train, "sample": sample, "data": data}
@@ -50,7 +50,7 @@ def main(arguments=None):
         return 0 if arguments else 2
     name, *flags = arguments
     if name not in MEASUREMENTS:
-        raise UserError(f"bench {shown(name)}: use one of {', '.join(MEASUREMENTS)}")
+        raise UserError(f"bench {quoted(name)}: use one of {', '.join(MEASUREMENTS)}")
     args = build_parser(name).parse_args(flags)
     if args.json:
         check_output_file("--json", args.json)

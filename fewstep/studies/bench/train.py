@@ -26,7 +26,7 @@ from fewstep.runs.presets import PRESETS
 from fewstep.runs.settings import Speed
 from fewstep.studies.bench.data import WORKERS, decoded, loader_batches, write_faces
 from fewstep.studies.bench.turns import clear, compare, warm_up
-from src.arguments import MOST_STEPS, InRange, shown, whole_number
+from src.arguments import MOST_STEPS, InRange, quoted, whole_number
 
 ROUNDS, BATCH, LEAST = 8, 64, 2
 PHASES = ["teacher", "student"]
@@ -55,7 +55,7 @@ def lever(text):
     (name, equals, value), known = text.partition("="), vars(Speed())
     if not equals or name not in known:
         names = ", ".join(known)
-        raise ArgumentTypeError(f"{shown(text)}: write NAME=VALUE with a NAME of {names}")
+        raise ArgumentTypeError(f"{quoted(text)}: write NAME=VALUE with a NAME of {names}")
     if isinstance(known[name], bool):
         value = {"on": True, "off": False}.get(value, value)
     elif isinstance(known[name], int):

@@ -16,7 +16,7 @@ from fewstep.studies.compare.cells import (
     merged,
     method_of,
 )
-from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, MOST_STEPS, check_range, shown
+from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, MOST_STEPS, check_range, quoted
 from src.utils import UserError, did_you_mean, reason_of
 
 # Everything a plan may hold, with the value of what is left out.
@@ -86,7 +86,7 @@ def complete_plan(content, where):
     combinations = math.prod(len(values) for values in plan["grid"].values())
     count = (combinations + len(plan["cells"])) * len(plan["seeds"])
     if count > MOST_CELLS:
-        raise UserError(f"{where}: {shown(count)} cells; at most {MOST_CELLS:,} are allowed")
+        raise UserError(f"{where}: {quoted(count)} cells; at most {MOST_CELLS:,} are allowed")
     folders = set()
     for cell in make_cells(plan):
         if cell.folder in folders:
@@ -127,7 +127,7 @@ def _check_flags(plan, where):
     for flags in (plan["base"], plan["grid"], *plan["cells"]):
         for key, value in flags.items():
             if not _is_plain(value):
-                raise UserError(f"{where}: {key} {shown(value)}: texts and numbers are expected")
+                raise UserError(f"{where}: {key} {quoted(value)}: texts and numbers are expected")
             _known(key, {*DEFAULTS, "preset", "recipe", "method"}, f"{where}: unknown flag")
             if key in SET_BY_GRID and not (key == "teacher_ckpt" and flags is plan["base"]):
                 raise UserError(f"{where}: {key} is set by the comparison itself")
