@@ -10,13 +10,20 @@ velocity is in `src/flow.py`. Sampling needs this file and `src/` alone.
 import math
 
 import torch
-from tqdm import tqdm
 
 from src.base_model import BaseGenerativeModel, BaseScheduler
 from src.flow import FlowScheduler, RectifiedFlow
 from src.model_config import MODEL_DEFAULTS, NETWORKS, SAMPLERS, checked_levels, whole_config
 from src.network import UNet
-from src.samplers import draw_levels, few_step_states, noise_source, ode_plan, ode_states
+from src.samplers import (
+    check_request,
+    draw_levels,
+    few_step_states,
+    last_state,
+    noise_source,
+    ode_plan,
+    ode_states,
+)
 
 
 class CustomScheduler(BaseScheduler):
@@ -175,13 +182,8 @@ class CustomGenerativeModel(BaseGenerativeModel):
         Returns images in [-1, 1] `[B, 3, H, W]`, or the list of states. Raises `ValueError` for
         fewer than one evaluation, and for sides that the network cannot halve often enough.
         """
+        check_request(shape, num_inference_timesteps, self.network)
         nfe = int(num_inference_timesteps)
-        if nfe < 1:
-            raise ValueError(f"num_inference_timesteps {num_inference_timesteps}: at least 1")
-        sides = tuple(shape)[2:]
-        smallest = self.network.smallest_side
-        if len(sides) != 2 or any(side < 1 or side % smallest for side in sides):
-            raise ValueError(f"shape {tuple(shape)}: (B, 3, H, W), sides multiples of {smallest}")
         sampler = sampler or self.sampler
         randn = noise_source(self.scheduler.draw_noise, shape, self.device, seeds)
         if sampler == "few_step":
@@ -195,11 +197,7 @@ class CustomGenerativeModel(BaseGenerativeModel):
             levels = self.scheduler.ode_sigmas(len(plan))
             step = self.scheduler.reverse_process_step
             states, total = ode_states(self.denoise, step, levels, plan, randn), len(plan) + 1
-        trajectory = []
-        for state in tqdm(states, total=total, disable=not verbose, desc="sampling"):
-            trajectory = [*trajectory, state] if return_traj else [state]
-        trajectory[-1] = trajectory[-1].clamp(-1, 1)
-        return trajectory if return_traj else trajectory[-1]
+        return last_state(states, total, return_traj, verbose)
 
 
 def create_custom_model(device="cpu", **config):

@@ -28,14 +28,14 @@ NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 def whole_number(text):
     """An argparse type: `int`, but plain digits alone (no 1_000, no digits of other scripts)."""
     if not WHOLE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{shown(text)}: a whole number is needed")
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: a whole number is needed")
     return int(text)
 
 
 def real_number(text):
     """An argparse type: `float`, but plain digits alone. `InRange` refuses what is not finite."""
     if not (DECIMAL.fullmatch(text) or NOT_FINITE.fullmatch(text)):
-        raise argparse.ArgumentTypeError(f"{shown(text)}: a number is needed")
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: a number is needed")
     return float(text)
 
 
@@ -53,16 +53,16 @@ def line_or_empty(text):
     report could hold.
     """
     if len(text) > LONGEST_TEXT:
-        raise argparse.ArgumentTypeError(f"{shown(text)}: longer than {LONGEST_TEXT} characters")
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: longer than {LONGEST_TEXT} characters")
     for character in text:
         if ord(character) < 32 or ord(character) == 127 or "\ud800" <= character <= "\udfff":
             raise argparse.ArgumentTypeError(
-                f"{shown(text)}: {character!r} cannot be part of it; rename it"
+                f"{quoted(text)}: {character!r} cannot be part of it; rename it"
             )
     return text
 
 
-def shown(value):
+def quoted(value):
     """A user's value as it stands in a message: quoted, escaped, not too long."""
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
@@ -87,9 +87,9 @@ def check_range(flag, values, low, high):
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{flag} {value}: a finite number is needed")
         if low is not None and value < low:
-            raise UserError(f"{flag} {shown(value)}: at least {low} is needed")
+            raise UserError(f"{flag} {quoted(value)}: at least {low} is needed")
         if high is not None and value > high:
-            raise UserError(f"{flag} {shown(value)}: at most {high} is allowed")
+            raise UserError(f"{flag} {quoted(value)}: at most {high} is allowed")
 
 
 def check_output_folder(flag, folder):
@@ -138,13 +138,13 @@ def check_place(flag, path):
     naming `flag`, for a path that can be no file's."""
     path = Path(path)
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
-        raise UserError(f"{flag} {shown(str(path))}: a name in it is too long; give a shorter one")
+        raise UserError(f"{flag} {quoted(str(path))}: a name in it is too long; give a shorter one")
     for place in (path, *path.parents):
         try:
             os.lstat(place)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise UserError(f"{flag} {shown(str(path))}: {file_error(error)}") from error
+            raise UserError(f"{flag} {quoted(str(path))}: {file_error(error)}") from error
         return place
     return path  # not even the current folder is there any more

@@ -7,10 +7,9 @@ Here t runs from 0 (data) to 1 (noise); the network is told 1000 t, which its si
 
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from src.base_model import BaseGenerativeModel, BaseScheduler
-from src.samplers import noise_source
+from src.samplers import check_request, last_state, noise_source
 
 
 class FlowScheduler(BaseScheduler):
@@ -60,27 +59,23 @@ class RectifiedFlow(BaseGenerativeModel):
 
     @torch.no_grad()
     def sample(
-        self,
-        shape,
-        num_inference_timesteps=20,
-        return_traj=False,
-        verbose=False,
-        seeds=None,
+        self, shape, num_inference_timesteps=20, return_traj=False, verbose=False, seeds=None
     ):
         """Generate images `[B, 3, H, W]` in [-1, 1] with `num_inference_timesteps` Euler steps of
         equal length, one network evaluation each.
 
         return_traj: give the list of states, noise first. seeds: one int per image; its noise then
-        depends on nothing else. Raises `ValueError` for fewer than one step.
+        depends on nothing else. Raises `ValueError` for fewer than one step, and for sides that
+        the network cannot halve often enough.
         """
+        check_request(shape, num_inference_timesteps, self.network)
         nfe = int(num_inference_timesteps)
-        if nfe < 1:
-            raise ValueError(f"num_inference_timesteps {num_inference_timesteps}: at least 1")
-        x = noise_source(self.scheduler.draw_noise, shape, self.device, seeds)()
-        trajectory = [x]
-        for step in tqdm(range(nfe), disable=not verbose, desc="sampling"):
+        noise = noise_source(self.scheduler.draw_noise, shape, self.device, seeds)()
+        return last_state(self._states(noise, nfe), nfe + 1, return_traj, verbose)
+
+    def _states(self, x, nfe):
+        yield x
+        for step in range(nfe):
             t, t_next = 1 - step / nfe, 1 - (step + 1) / nfe
             x = self.scheduler.reverse_process_step(x, self.predict(x, t), t, t_next)
-            trajectory = [*trajectory, x] if return_traj else [x]
-        trajectory[-1] = trajectory[-1].clamp(-1, 1)
-        return trajectory if return_traj else trajectory[-1]
+            yield x

@@ -1,6 +1,7 @@
 """Samplers as free functions over any denoiser `D(x, sigma) -> x0`; each yields its states."""
 
 import torch
+from tqdm import tqdm
 
 from src.utils import UserError, image_seeds, to_uint8
 
@@ -48,6 +49,25 @@ def ode_states(denoise, euler_step, sigmas, plan, randn):
             x_next = x + (sigma_next - sigma) * (slope + slope_next) / 2
         x = x_next
         yield x
+
+
+def check_request(shape, nfe, network):
+    """Raise `ValueError` unless `nfe` evaluations of a network can make images of this shape."""
+    if int(nfe) < 1:
+        raise ValueError(f"num_inference_timesteps {nfe}: at least 1")
+    sides, smallest = tuple(shape)[2:], getattr(network, "smallest_side", 1)
+    if len(sides) != 2 or any(side < 1 or side % smallest for side in sides):
+        raise ValueError(f"shape {tuple(shape)}: (B, 3, H, W), sides multiples of {smallest}")
+
+
+def last_state(states, total, return_traj, verbose):
+    """The last of `total` states of images, cut to [-1, 1], or with `return_traj` the list of all;
+    verbose: with a progress bar."""
+    trajectory = []
+    for state in tqdm(states, total=total, disable=not verbose, desc="sampling"):
+        trajectory = [*trajectory, state] if return_traj else [state]
+    trajectory[-1] = trajectory[-1].clamp(-1, 1)
+    return trajectory if return_traj else trajectory[-1]
 
 
 def draw_levels(count, mean, std, device):

@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 from custom_model import create_custom_model
-from fewstep.handin.recipe import changed_settings
-from fewstep.handin.rounding import comparison_lines, decode, encode
+from fewstep.handin.rounding import decode, encode
+from fewstep.handin.writeup.records import changed_settings
+from fewstep.studies.evaluate.tables import markdown, without_folders
 from src.utils import UserError, file_digest, naming, reason_of, whole_file
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
@@ -72,29 +73,24 @@ def read_published(folder):
 def _student(state, config):
     """The model of `config` with a state dict. Raises `ValueError` where they do not fit."""
     model = create_custom_model(**config)
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    for name in sorted(shapes.keys() | state):
-        if name not in state:
-            raise ValueError(f"{name} is missing")
-        if name not in shapes:
-            raise ValueError(f"{name} is not in the network that its model_config describes")
-        if tuple(state[name].shape) != shapes[name]:
-            raise ValueError(f"{name} has shape {tuple(state[name].shape)}, not {shapes[name]}")
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError("its tensors do not fit the network of its model_config") from error
     return model.eval().requires_grad_(False)
 
 
-def model_card(config, parameters, record, rounding, notes):
+def model_card(config, parameters, record, rounding, scores=None):
     """The text of a model card, without its checksum.
 
     record: the run's training_config.json, {} where it is not known. rounding: lines on what it
-    changed. notes: the JSON object of --notes, {} without.
+    changed. scores: the content of a scores.json of the student before rounding.
     """
     seconds = sum(value for key, value in record.items() if key.endswith("_seconds"))
     groups = record.get("settings", {})
     recipe = " ".join(f"--{key} {value}" for key, value in changed_settings(groups).items())
-    scores = list(comparison_lines(notes)) if "nfe" in notes else []
-    others = {key: value for key, value in notes.items() if key != "nfe"}
+    if scores:
+        scores = markdown(scores | {"reference": without_folders(scores["reference"])})
     return f"""# A few-step generator of 64×64 images
 
 {parameters:,} parameters, network `{config.get("network", "full")}`, trained from random weights.
@@ -104,13 +100,13 @@ def model_card(config, parameters, record, rounding, notes):
 - Recipe: preset {record.get("preset", "not recorded")} {recipe}
 - Training: {seconds / 3600:.2f} hours on {record.get("device", "a machine that is not recorded")}
 
-## Scores and rounding
+## Rounding
 
-{chr(10).join([*scores, *rounding])}
+{chr(10).join(rounding)}
 
-```json
-{json.dumps(others, indent=1, ensure_ascii=False)}
-```
+## Scores before rounding
+
+{scores or "Not recorded."}
 
 ## Limits
 

@@ -9,7 +9,7 @@ from fewstep.studies.evaluate.pictures import sample_images
 LARGEST = 127  # -128 is not used
 SMALL = 4096  # values; smaller tensors stay as they are: the first and the last layer, that is
 NFE_LIST = (1, 2, 4)
-BATCH = 50  # of sampling
+IMAGES = 4  # of each NFE, to show the change
 
 
 def quantise(weight):
@@ -73,42 +73,16 @@ def rounded(model, config, dtype):
     return copy.eval().requires_grad_(False).to(model.device)
 
 
-def weight_errors(before, after):
-    """Two state dicts of the same names -> ({name: relative RMS change}, that of all)."""
-    norms = {}
-    for name, value in before.items():
-        value = value.double()
-        norms[name] = float((after[name].double() - value).norm()), float(value.norm())
-    change, size = np.linalg.norm(list(norms.values()), axis=0)
-    return {name: c / s if c else 0.0 for name, (c, s) in norms.items()}, float(change / size)
+def weight_error(before, after):
+    """The relative RMS change of all weights, of two state dicts with the same names."""
+    change = sum(float((after[k].double() - before[k].double()).square().sum()) for k in before)
+    return (change / sum(float(value.double().square().sum()) for value in before.values())) ** 0.5
 
 
-def image_errors(before, after, count):
-    """{NFE: RMS difference in grey levels of 255} of `count` images of two models, same noise."""
+def image_errors(before, after):
+    """{NFE: RMS difference in grey levels of 255} of images of two models from the same noise."""
     errors = {}
     for nfe in NFE_LIST:
-        a, b = (sample_images(m, nfe, count, BATCH, 0, f"NFE {nfe}") for m in (before, after))
+        a, b = (sample_images(m, nfe, IMAGES, IMAGES, 0, f"NFE {nfe}") for m in (before, after))
         errors[nfe] = float(np.sqrt(((a.astype(np.float32) - b) ** 2).mean()))
     return errors
-
-
-def compare_scores(student, copy, scorer, nfe_list, count, seeds):
-    """{NFE: {"before": distances, "after": distances}}, one a seed, of `count` images of a student
-    and its rounded copy to the reference images of `scorer`, from the same noise."""
-    rows = {}
-    for nfe in nfe_list:
-        row = rows[str(nfe)] = {"before": [], "after": []}
-        for seed in seeds:
-            for when, model in (("before", student), ("after", copy)):
-                title = f"{when}, NFE {nfe}, seed {seed}"
-                images = sample_images(model, nfe, count, BATCH, seed, title)
-                row[when].append(round(scorer.distance(images), 3))
-    return rows
-
-
-def comparison_lines(notes):
-    """The notes of `publish compare` as lines of text: means over the seeds."""
-    yield f"- {notes['what']}, {notes['num_samples']} images, mean over seeds {notes['seeds']}"
-    for nfe, row in notes["nfe"].items():
-        before, after = np.mean(row["before"]), np.mean(row["after"])
-        yield f"- NFE {nfe}: {before:.2f} before, {after:.2f} after ({after - before:+.2f})"

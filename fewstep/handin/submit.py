@@ -21,9 +21,8 @@ from fewstep.handin.archive.checks import (
     check_provided,
     check_size,
     check_weights,
-    megabytes,
 )
-from fewstep.handin.archive.contents import CHECKPOINT, collect, sampler_names
+from fewstep.handin.archive.contents import CHECKPOINT, WRITEUP, collect, sampler_names
 from fewstep.handin.archive.trial import (
     FIRST,
     check_model,
@@ -41,6 +40,7 @@ from src.arguments import (
     line_or_empty,
     whole_number,
 )
+from src.formatting import size_text
 from src.utils import CommandParser, UserError, file_digest, pick_device
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,15 +62,8 @@ def build_parser():
     )
     add("--writeup_pdf", help="or add a PDF of your own as writeup.pdf")
     add("--output", default="submission.zip", help="(%(default)s)")
-    parser.add_argument(
-        "--num_samples",
-        type=whole_number,
-        action=InRange,
-        low=2,  # the graders' sampler fails on one image
-        high=10_000,
-        default=4,
-        help="images a trial (%(default)s)",
-    )
+    counts = dict(type=whole_number, action=InRange, low=2, high=10_000)  # graders' fails on one
+    parser.add_argument("--num_samples", **counts, default=4, help="images a trial (%(default)s)")
     add("--device", default="cpu", help="cuda, cuda:N or cpu (%(default)s)")
     return parser
 
@@ -86,18 +79,19 @@ def parse_arguments(argv=None):
         raise UserError("--author and --teacher_dir are for the write-up: give --writeup too")
     if args.run_dir and (args.ckpt_path or args.config_path):
         raise UserError("--run_dir names the student; leave out --ckpt_path and --config_path")
+    student = f"{args.run_dir}/final_model.pt" if args.run_dir else "checkpoints/best_model.pt"
+    args.ckpt_path = Path(args.ckpt_path or student)
+    args.config_path = Path(args.config_path or args.ckpt_path.with_name("model_config.json"))
     check_output_file("--output", args.output)
     for flag in ("run_dir", "official", "teacher_dir"):
         if getattr(args, flag):
             check_input_folder(f"--{flag}", getattr(args, flag))
-    for flag in ("ckpt_path", "config_path", "writeup_pdf"):
-        if getattr(args, flag):
-            check_input_file(f"--{flag}", getattr(args, flag))
-    if args.ckpt_path is None:
-        student = f"{args.run_dir}/final_model.pt" if args.run_dir else "checkpoints/best_model.pt"
-        args.ckpt_path = student
-    if args.config_path is None:
-        args.config_path = Path(args.ckpt_path).with_name("model_config.json")
+    check_input_file("--ckpt_path", args.ckpt_path, "train first, or name one")
+    check_input_file("--config_path", args.config_path)
+    if args.writeup_pdf:
+        check_input_file("--writeup_pdf", args.writeup_pdf)
+        if not Path(args.writeup_pdf).read_bytes().startswith(b"%PDF-"):
+            raise UserError(f"--writeup_pdf {args.writeup_pdf}: not a PDF; name the write-up")
     return args
 
 
@@ -130,44 +124,53 @@ def inspect(archive, work, official, num_samples, device):
         yield try_official(bare, work, num_samples, device)
 
 
+def add_writeup(files, args):
+    """Add the write-up to `files`, made anew where that was asked for."""
+    if args.writeup:
+        # matplotlib, which the rest can do without
+        from fewstep.handin.writeup.document import make_writeup
+
+        args.writeup_pdf = Path(args.run_dir) / "writeup.pdf"
+        make_writeup(args.run_dir, args.writeup_pdf, args.author, args.teacher_dir)
+        unsigned = "" if args.author else "; it names no author (--author NAME)"
+        text = f"write-up: {args.writeup_pdf}, two pages and one of references{unsigned}"
+        print(text, flush=True)
+    if args.writeup_pdf:
+        files[WRITEUP] = Path(args.writeup_pdf)
+
+
+def pack(files, archive, output):
+    """Write the archive of `files`. Raises `UserError`, naming `output`, when it cannot."""
+    size = sum(path.stat().st_size for path in files.values())
+    print(f"packing {len(files)} files, {size_text(size, 'MB')} ...", flush=True)
+    try:
+        write_archive(files, archive)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error})") from error
+
+
 def main(argv=None, root=ROOT):
     args = parse_arguments(argv)
-    device = pick_device(args.device)
-    # Before the write-up: what is missing is said before anything is made.
-    collect(root, args.ckpt_path, args.config_path, args.official, args.writeup_pdf)
-    if args.writeup:
-        from fewstep.handin.writeup.document import (
-            make_writeup,  # matplotlib, which the rest can do without
-        )
-
-        pdf = Path(args.run_dir) / "writeup.pdf"
-        args.writeup_pdf = make_writeup(args.run_dir, pdf, args.author, args.teacher_dir)
-        anonymous = "" if args.author else "; it names no author (--author NAME)"
-        print(f"write-up: {pdf}, two pages and one of references{anonymous}", flush=True)
-    files = collect(root, args.ckpt_path, args.config_path, args.official, args.writeup_pdf)
-    output = Path(args.output)
+    device, output = pick_device(args.device), Path(args.output)
+    files = collect(root, args.ckpt_path, args.config_path, args.official)
+    add_writeup(files, args)
     output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output, so that the archive that was checked is moved there, not copied.
     with tempfile.TemporaryDirectory(prefix=".submit.", dir=output.parent) as work:
         work = Path(work).resolve()
-        size = sum(path.stat().st_size for path in files.values())
-        print(f"packing {len(files)} files, {megabytes(size)} ...", flush=True)
-        archive = work / "submission.zip"
-        try:
-            write_archive(files, archive)
-        except OSError as error:
-            raise UserError(f"--output {output}: cannot be written ({error})") from error
-        failed = total = 0
+        archive, passed = work / "submission.zip", []
+        pack(files, archive, output)
         for finding in inspect(archive, work, args.official, args.num_samples, device):
             print(finding, flush=True)
-            total, failed = total + 1, failed + (not finding.ok)
-        if failed:
+            passed.append(finding.ok)
+        if not all(passed):
             stale = "; what is there is of an earlier run" if output.exists() else ""
-            print(f"nothing written to {output}: {failed} of {total} checks failed{stale}")
+            failed = f"{passed.count(False)} of {len(passed)} checks failed"
+            print(f"nothing written to {output}: {failed}{stale}")
             return 1
         with open(archive, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(archive, output)
-    size = megabytes(output.stat().st_size)
+    size = size_text(output.stat().st_size, "MB")
     print(f"written: {output}, {size}, sha256 {file_digest(output).hex()}")
     return 0

@@ -11,8 +11,8 @@ from src.arguments import (
     check_range,
     line,
     line_or_empty,
+    quoted,
     real_number,
-    shown,
     whole_number,
 )
 from src.utils import CommandParser, UserError, did_you_mean
@@ -61,7 +61,7 @@ def parse_settings(arguments, prog="train.py"):
     if unknown:
         flags = [action.option_strings[0] for action in parser._actions]
         name = unknown[0].partition("=")[0]
-        parser.error(f"unknown argument {shown(name)}{did_you_mean(name, flags)}")
+        parser.error(f"unknown argument {quoted(name)}{did_you_mean(name, flags)}")
     given = vars(given)
     preset, recipe, dry_run = (given.pop(key) for key in ("preset", "recipe", "dry_run"))
     name = preset if recipe == "default" else f"{preset}+{recipe}"
@@ -108,9 +108,9 @@ def _check(item, value):
     default, choices, flag = _default(item), item.metadata["choices"], f"--{item.name}"
     if not _is_alike(value, default):
         kind = f"{len(default)} numbers" if isinstance(default, list) else KINDS[type(default)]
-        raise UserError(f"{flag} {shown(value)}: {kind} expected")
+        raise UserError(f"{flag} {quoted(value)}: {kind} expected")
     if choices and value not in choices:
-        raise UserError(f"{flag} {shown(value)}: use one of {', '.join(choices)}")
+        raise UserError(f"{flag} {quoted(value)}: use one of {', '.join(choices)}")
     if not isinstance(default, (bool, str)):
         check_range(flag, value, item.metadata["low"], item.metadata["high"])
 

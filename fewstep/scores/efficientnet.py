@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fewstep.scores.checks import checked_images
 from fewstep.scores.folders import load_images
+from fewstep.scores.pixels import checked_images
 from src.utils import UserError, file_digest
 
 NAME = "efficientnet-lite0"
@@ -106,6 +106,8 @@ def build_network(state):
     own = network.state_dict()
     shapes = [[tuple(tensor.shape) for tensor in tensors.values()] for tensors in (state, own)]
     if shapes[0] != shapes[1]:
-        raise UserError("this version of timm has another EfficientNet-Lite0; pip install timm==1.0.*")
+        raise UserError(
+            "this version of timm has another EfficientNet-Lite0; pip install timm==1.0.*"
+        )
     network.load_state_dict(dict(zip(own, state.values())))
     return network

@@ -3,7 +3,19 @@ arXiv:1706.08500, eq. 6): what turns features of two sets of images into one num
 
 import numpy as np
 
-from fewstep.scores.checks import checked_features
+
+def checked_features(features, least=1):
+    """`features` as a float64 array `[N, D]`.
+
+    Raises `ValueError` for another shape, fewer than `least` rows, or values that are not finite.
+    """
+    features = np.asarray(features, dtype=np.float64)
+    if features.ndim != 2 or len(features) < least:
+        raise ValueError(f"features {features.shape}: [N, D] with at least {least} rows is needed")
+    if not np.isfinite(features).all():
+        raise ValueError("features hold NaN or infinite values")
+    return features
+
 
 PROJECTED, PROJECTION_SEED = 256, 1
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of both sets, from which `unbiased_distance` extrapolates
@@ -91,23 +103,3 @@ def _positive_root(matrix):
 def distance_name(space_name, is_fid):
     """What a Fréchet distance in a feature space may be called: FID in that of FID alone."""
     return "FID" if is_fid else f"Fréchet distance in {space_name} (not FID)"
-
-
-class Scorer:
-    """Fréchet distances of several sets of images to one reference, whose features are taken once.
-
-    Images are uint8 `[N, H, W, 3]`; `space` has `embed(images, batch_size, device) -> [N, D]`.
-    The value depends on both sets' sizes: compare only numbers with equal sizes.
-    """
-
-    def __init__(self, space, reference, device="cpu", batch_size=256):
-        self.space, self.device, self.batch_size = space, device, batch_size
-        self.target = feature_statistics(self.embed(reference))
-
-    def embed(self, images):
-        """Features `[N, D]` of images."""
-        return self.space.embed(images, batch_size=self.batch_size, device=self.device)
-
-    def distance(self, images):
-        """The Fréchet distance of `images` to the reference."""
-        return frechet_distance(*feature_statistics(self.embed(images)), *self.target)

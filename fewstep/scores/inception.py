@@ -7,6 +7,7 @@ removed. The two distances agree to about seven digits.
 
 import os
 import platform
+import shutil
 import urllib.request
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,6 @@ from fewstep.scores.folders import load_image
 from src.utils import UserError, file_digest, reason_of, whole_file
 
 WEIGHTS_NAME = "inception-2015-12-05.pt"
-BLOCK = 2**20  # bytes read at a time
 
 
 def weights_path(given=None):
@@ -61,10 +61,8 @@ def download_weights(path, url=None):
         with whole_file(path) as temporary:
             with urllib.request.urlopen(url) as response, open(temporary, "wb") as file:
                 size = int(response.headers.get("Content-Length") or 0)
-                with tqdm(total=size, unit="B", unit_scale=True) as bar:
-                    while block := response.read(BLOCK):
-                        file.write(block)
-                        bar.update(len(block))
+                with tqdm.wrapattr(response, "read", total=size) as source:
+                    shutil.copyfileobj(source, file)
             if not _is_whole(temporary):
                 raise UserError(f"{url}: what came is not whole; try again")
     except OSError as error:

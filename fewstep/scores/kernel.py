@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from fewstep.scores.checks import checked_features
+from fewstep.scores.frechet import checked_features
 
 BLOCK = 1000  # rows compared at a time
 

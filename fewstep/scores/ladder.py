@@ -11,15 +11,10 @@ import numpy as np
 from fewstep.images import read_split
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.folders import image_files, load_images
-from fewstep.scores.random_features import random_feature_space
+from fewstep.scores.spaces import FEATURES, check_features, feature_space
 from src.arguments import InRange, check_input_file, line, whole_number
 from src.formatting import first_names, markdown_table
 from src.utils import CommandParser, UserError
-
-
-def untouched(images, random):
-    """Return the images themselves: real against real."""
-    return images
 
 
 def upside_down(images, random):
@@ -74,7 +69,7 @@ def few_modes(images, random, count):
 
 FLOOR = "real (the floor)"
 LADDER = {
-    FLOOR: untouched,
+    FLOOR: lambda images, random: images,
     "upside down": upside_down,
     "16-px patches shuffled": partial(shuffle_patches, size=16),
     "8-px patches shuffled": partial(shuffle_patches, size=8),
@@ -107,7 +102,7 @@ def measure_ladder(images, space, seed=0, classify=False):
     """
     order = np.random.RandomState(seed).permutation(len(images))
     half, other = images[order[::2]], images[order[1::2]]
-    comparison = Comparison([space], other, None, None, "cpu", classify=classify)
+    comparison = Comparison([space], other, classify=classify)
     rows = {}
     for name, corrupt in LADDER.items():
         corrupted = np.ascontiguousarray(corrupt(half, np.random.RandomState(seed)))
@@ -128,9 +123,9 @@ def ladder_table(rows):
     return markdown_table(header, lines)
 
 
-def find_set(data_root, split=None):
-    """Image files of a folder: all, or those whose relative paths without the suffix are
-    ids in the file `split`. Raises `UserError`."""
+def load_set(data_root, split=None):
+    """Images of a folder at 64x64, uint8 `[N, 64, 64, 3]`: all, or those whose relative paths
+    without the suffix are ids in the file `split`. Raises `UserError`."""
     files = image_files(data_root, "--data_root")
     where = f"--data_root {data_root}"
     if split is not None:
@@ -144,35 +139,26 @@ def find_set(data_root, split=None):
         files = [by_id[one] for one in ids]
     if len(files) < LEAST:
         raise UserError(f"{where}: {len(files)} images, at least {LEAST} are needed")
-    return files
-
-
-def load_set(data_root, split=None):
-    """The images of `find_set` at 64x64, uint8 `[N, 64, 64, 3]`."""
-    return load_images(find_set(data_root, split), size=(64, 64))
+    return load_images(files, size=(64, 64))
 
 
 def build_parser():
     parser = CommandParser(prog="-m fewstep ladder", description=__doc__)
-    parser.add_argument("--data_root", required=True, type=line, help="folder of images")
-    parser.add_argument(
-        "--split", type=line, help="file of image ids, one a line; without it all images"
-    )
-    parser.add_argument(
-        "--seed",
-        type=whole_number,
-        action=InRange,
-        low=0,
-        high=2**32 - 1,
-        default=0,
-        help="of the halves and corruptions",
-    )
-    parser.add_argument("--no_auc", action="store_true", help="skip the classifier's test")
+    add = parser.add_argument
+    add("--data_root", required=True, type=line, help="folder of images")
+    add("--split", type=line, help="file of image ids, one a line; without it all images")
+    number = dict(type=whole_number, action=InRange, low=0, high=2**32 - 1)
+    add("--seed", **number, default=0, help="of the halves and corruptions")
+    add("--features", choices=FEATURES, default="random", help="the space (%(default)s)")
+    add("--fid_weights", type=line, help="Inception's weights")
+    add("--no_auc", action="store_true", help="skip the classifier's test")
     return parser
 
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    images, space = load_set(args.data_root, args.split), random_feature_space()
+    check_features([args.features], args.fid_weights, False)
+    images = load_set(args.data_root, args.split)
+    space = feature_space(args.features, args.fid_weights)
     print(f"{space.name} (sha256 {space.digest[:12]}), {len(images)} images, halves compared\n")
     print(ladder_table(measure_ladder(images, space, args.seed, not args.no_auc)))

@@ -8,7 +8,7 @@ Features are `[N, D]`. Distances are taken in blocks of rows: no matrix of all p
 import numpy as np
 import torch
 
-from fewstep.scores.checks import checked_features
+from fewstep.scores.frechet import checked_features
 
 CHUNK = 256
 # A matrix product finds neighbours four times faster but puts equal rows up to 1e-5 apart; so it

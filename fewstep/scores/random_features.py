@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fewstep.scores.checks import checked_images
 from fewstep.scores.folders import load_images
+from fewstep.scores.pixels import checked_images
 
 NAME = "random-conv-v1"
 # Names this exact space: over the name, all weights and all scales. Tested.

@@ -4,7 +4,7 @@ Rabin et al. 2011): do local details and colours have the right distribution, at
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fewstep.scores.checks import checked_images
+from fewstep.scores.pixels import checked_images
 
 PATCH = 7
 SMALLEST = 16  # pixels of the pyramid's last level
@@ -36,23 +36,12 @@ def sliced_wasserstein(a, b, directions):
 def halve(images):
     """`[N, H, W, C]` -> `[N, H/2, W/2, C]`: filter (1, 4, 6, 4, 1)/16 along each axis, then every
     second pixel (Burt & Adelson 1983). Borders are repeated."""
-    taps = {-2: 1 / 16, -1: 4 / 16, 0: 6 / 16, 1: 4 / 16, 2: 1 / 16}
-    height, width = images.shape[1:3]
-    rows = [_weights(height, {2 * i + k: w for k, w in taps.items()}) for i in range(height // 2)]
-    columns = [_weights(width, {2 * i + k: w for k, w in taps.items()}) for i in range(width // 2)]
-    return _resample(images, rows, columns)
+    return _resample(images, _halving)
 
 
 def double(images):
     """`[N, H, W, C]` -> `[N, 2H, 2W, C]` with the filter of `halve`. Borders are repeated."""
-    matrices = []
-    for size in images.shape[1:3]:
-        matrix = []
-        for i in range(size):
-            matrix.append(_weights(size, {i - 1: 1 / 8, i: 6 / 8, i + 1: 1 / 8}))
-            matrix.append(_weights(size, {i: 1 / 2, i + 1: 1 / 2}))
-        matrices.append(matrix)
-    return _resample(images, *matrices)
+    return _resample(images, _doubling)
 
 
 def laplacian_pyramid(images, levels):
@@ -120,16 +109,22 @@ def _patches_at(images, places):
     return chosen.reshape(-1, 3, PATCH * PATCH)
 
 
-def _weights(size, taps):
-    """Taps {position: weight} -> a row `[size]`; what lies outside falls to the border pixel."""
-    row = np.zeros(size, dtype=np.float32)
-    for position, weight in taps.items():
-        row[min(max(position, 0), size - 1)] += weight
-    return row
+def _halving(size):
+    """The matrix `[size/2, size]` of `halve` along one axis."""
+    pixels = np.pad(np.eye(size, dtype=np.float32), ((2, 2), (0, 0)), mode="edge")
+    return sum(w * pixels[k : k + size // 2 * 2 : 2] for k, w in enumerate((1, 4, 6, 4, 1))) / 16
 
 
-def _resample(images, rows, columns):
-    """Filter matrices `[H', H]` and `[W', W]` on images `[N, H, W, C]` -> `[N, H', W', C]`."""
+def _doubling(size):
+    """The matrix `[2 size, size]` of `double` along one axis."""
+    pixels = np.pad(np.eye(size, dtype=np.float32), ((1, 1), (0, 0)), mode="edge")
+    before, here, after = pixels[:-2], pixels[1:-1], pixels[2:]
+    even, odd = (before + 6 * here + after) / 8, (here + after) / 2
+    return np.stack([even, odd], axis=1).reshape(2 * size, size)
+
+
+def _resample(images, matrix):
+    """Images `[N, H, W, C]`, filtered along both axes by `matrix(size)`."""
     # as products of contiguous matrices, which is several times faster than sums of slices
     planes = np.ascontiguousarray(np.moveaxis(images, 3, 1))
-    return np.moveaxis(np.stack(rows) @ planes @ np.stack(columns).T, 1, 3)
+    return np.moveaxis(matrix(images.shape[1]) @ planes @ matrix(images.shape[2]).T, 1, 3)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import nn
 
-from fewstep.scores.checks import checked_images
+from fewstep.scores.pixels import checked_images
 
 STEPS, LEAST_STEPS = 150, 20
 PASSES = 20  # over a half of the images: more would only be learnt by heart

@@ -79,8 +79,7 @@ PROGRAMS = {
             "--ckpt_path model/best_model.pt --device cpu --features random --data synthetic",
             [
                 "fewstep.studies.evaluate.main.score_series",
-                "fewstep.studies.evaluate.main.tune",
-                "fewstep.studies.evaluate.arguments.Comparison",
+                "fewstep.studies.evaluate.subjects.Comparison",
             ]
             + OPENING
             + FETCHING,
@@ -90,7 +89,7 @@ PROGRAMS = {
             tune.main,
             tune.build_parser,
             "--ckpt_path model/best_model.pt --device cpu --features random --data synthetic",
-            ["fewstep.studies.evaluate.arguments.Comparison", *OPENING, *FETCHING],
+            ["fewstep.studies.evaluate.subjects.Comparison", *OPENING, *FETCHING],
             least=20,
         ),
         Program(

@@ -189,7 +189,6 @@ evaluate | --run_dir pictures | --run_dir
 evaluate | --teacher | --teacher
 evaluate | --teacher a_file | a_file
 evaluate | --teacher_nfe_list 3 | --teacher_nfe_list
-evaluate | --tune_samples 100 | --tune_samples
 evaluate | --fid_weights a_file | --fid_weights
 evaluate | --features inception --ckpt_path absent --download_weights | --ckpt_path absent
 evaluate | --features inception --fid_weights model --download_weights | --fid_weights model

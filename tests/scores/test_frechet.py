@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from fewstep.scores import feature_statistics, frechet_distance
+from fewstep.scores.frechet import feature_statistics, frechet_distance
 
 
 def random_covariance(random, dimension, rank=None):

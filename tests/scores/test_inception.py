@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 
 import measure_fid
-from fewstep.scores import feature_distance, inception
+from fewstep.scores import inception
 from fewstep.scores.feature_cache import cached_features, files_digest
 from fewstep.scores.folders import image_files
+from fewstep.scores.frechet import feature_distance
 from src.suffixes import SCORED_SUFFIXES
 from src.utils import UserError, read_json
-from tests.stand_in import save_stand_in
+from tests.stand_in import CLEANFIDS_GRID, save_stand_in
 
 cleanfid_fid = pytest.importorskip("cleanfid.fid")
 
@@ -29,7 +30,7 @@ def weights(tmp_path, monkeypatch):
     """The stand-in lies where both clean-fid and we look by default."""
     from cleanfid import features as cleanfid_features
 
-    path = save_stand_in(tmp_path / inception.WEIGHTS_NAME)
+    path = save_stand_in(tmp_path / inception.WEIGHTS_NAME, grid=CLEANFIDS_GRID)
     # On "Windows" clean-fid looks in the working folder; a real file in /tmp stays untouched.
     windows = SimpleNamespace(system=lambda: "Windows")
     monkeypatch.setattr(cleanfid_features, "platform", windows)
@@ -93,7 +94,6 @@ def write_real(folder, first, last, side=None):
 
 
 def test_equals_cleanfid_on_real_images_odd_sizes_grey_and_alpha(weights, tmp_path):
-    """One comparison for all kinds: the matrix root of clean-fid takes ten seconds."""
     real = write_real(tmp_path / "real", 0, 30, side=64)
     mixed = write_mixed(tmp_path / "mixed")
     write_real(mixed / "originals", 50, 60)
@@ -168,7 +168,7 @@ def test_the_reference_is_embedded_once(weights, tmp_path, monkeypatch):
     np.testing.assert_array_equal(features(tmp_path / "elsewhere"), first)
     assert embedded == ["reference"]
     # other weights are another space, and another content is another reference
-    save_stand_in(weights, seed=1)
+    save_stand_in(weights, seed=1, grid=CLEANFIDS_GRID)
     assert not np.array_equal(features(tmp_path / "elsewhere"), first)
     Image.new("RGB", (64, 64)).save(next((tmp_path / "elsewhere").iterdir()))
     features(tmp_path / "elsewhere")

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 import measure_fid
-from fewstep.scores import InceptionSpace, Scorer, random_feature_space
+from fewstep.scores.comparison import Comparison
 from fewstep.scores.folders import load_image
-from fewstep.scores.random_features import RandomFeatureSpace
+from fewstep.scores.inception import InceptionSpace
+from fewstep.scores.random_features import RandomFeatureSpace, random_feature_space
 from src.utils import UserError
 from tests.stand_in import save_stand_in
 
@@ -69,7 +70,7 @@ def test_random_features_are_never_called_fid(folders, capsys):
     space = random_feature_space()
     assert result == {
         "frechet_distance": pytest.approx(
-            Scorer(space, folders.reference).distance(folders.generated), rel=1e-4
+            Comparison([space], folders.reference).distance(folders.generated), rel=1e-4
         ),
         "feature_space": space.name,
         "feature_space_sha256": space.digest,
@@ -87,7 +88,7 @@ def test_inception_result(folders, tmp_path):
     result = run(folders.path, "--fid_weights", str(weights))
     space = InceptionSpace(weights)
     assert result.pop("fid_score") == pytest.approx(
-        Scorer(space, folders.reference).distance(folders.generated), rel=1e-6
+        Comparison([space], folders.reference).distance(folders.generated), rel=1e-6
     )
     assert result == {
         "feature_space": "Inception",
@@ -174,9 +175,9 @@ def test_mistakes_are_named(folders, tmp_path):
 
 def test_mistakes_with_random_features(folders, tmp_path):
     write_pictures(tmp_path / "tiny", 3, seed=0, size=8)
-    with pytest.raises(UserError, match="8x8; random features need 16"):
+    with pytest.raises(UserError, match="8x8; sides of 16 pixels"):
         run(folders.path, "--features", "random", "--generated_dir", str(tmp_path / "tiny"))
-    with pytest.raises(UserError, match="needs no weights"):
+    with pytest.raises(UserError, match="needs no such weights"):
         run(folders.path, "--features", "random", "--fid_weights", "a.pt")
 
 

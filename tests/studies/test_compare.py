@@ -3,28 +3,31 @@
 import csv
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from custom_model import MODEL_DEFAULTS, create_custom_model
 from fewstep.runs.presets import PRESETS
 from fewstep.studies import training
-from fewstep.studies.compare import laboratory, lengths
-from fewstep.studies.compare.cells import Cell, as_arguments, make_cells, merged, training_flags
+from fewstep.studies.compare import cells as compare_cells
+from fewstep.studies.compare import laboratory
+from fewstep.studies.compare.cells import (
+    Cell,
+    as_arguments,
+    cell_steps,
+    make_cells,
+    merged,
+    training_flags,
+)
 from fewstep.studies.compare.laboratory import Laboratory
 from fewstep.studies.compare.main import attempt, main, parse
 from fewstep.studies.compare.plan import complete_plan, parse_pairs, read_plan
 from fewstep.studies.compare.report import markdown, summarise
-from fewstep.studies.evaluate.series import score_row
-from src.utils import UserError, save_model, write_json
+from fewstep.studies.evaluate.tables import score_row
+from src.utils import UserError, write_json
 from tests.studies.programs import train_in_process
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_grid_is_every_combination_with_every_seed():
@@ -109,8 +112,7 @@ def test_yaml_and_flags_make_one_plan(tmp_path):
         ({"base": {"student_iterations": 9}, "minutes": 1}, "leave out one"),
         ({"cells": [{"student_iterations": 9}], "images": 1}, "leave out one"),
         ({"steps": 4, "minutes": 1}, "steps and minutes both say how long"),
-        ({"steps": 1.5}, "steps should be a number"),
-        ({"count_teacher": 1}, "count_teacher should be a true or false"),
+        ({"steps": 1.5}, "steps should be a whole number"),
         ({"grid": {"method": ["adversarial", "rectified_flo"]}}, "did you mean rectified_flow"),
         ({"cells": [{"method": "rectified_flow", "num_iterations": 9}], "steps": 3}, "both say"),
         ({"cells": [{"method": "rectified_flow", "data_seed": 9}]}, "is the same for all cells"),
@@ -155,17 +157,18 @@ def test_the_table_has_mean_and_sd_and_best_first():
         if cell.flags["disc"] == "none":
             results.append((cell, None, "it fell over"))
             continue
-        scores = [{"space": {"frechet": values[cell.flags["disc"]][cell.seed]}}]
-        score = dict(steps=100, minutes=1.5, spread=0.9, detail=None)
-        score["rows"] = [score_row(f"{cell.title}, NFE 1", cell.title, 1, 9, scores)]
+        scores = {"frechet": values[cell.flags["disc"]][cell.seed], "spread": 0.9, "detail": 1.1}
+        score = dict(steps=100, minutes=1.5)
+        score["rows"] = [score_row(cell.title, cell.title, 1, 9, [{"space": scores}])]
         results.append((cell, score, None))
-    families = summarise(results, "space", 1)
     floor = score_row("real", "real", None, 9, [{"space": {"frechet": 1.0}}])
     space = {"name": "space", "is_fid": False}
-    table = markdown(families, [1], space, [floor], ["77 held-out images"])
+    families = summarise(results, space, [1])
+    table = markdown(families, space, [floor], ["77 held-out images"])
     lines = [line for line in table.splitlines() if line.startswith("| `")]
     assert [line.split("`")[1] for line in lines] == ["unet", "patch", "none"]
     assert "11.00 ± 1.41" in lines[0] and "32.00 ± 2.83" in lines[1] and "failed" in lines[2]
+    assert all("| 0.90 | 1.10 | 100 | 1.5 | 2 |" in line for line in lines[:2])
     assert "none failed: it fell over" in table and "(the floor, n = 9): 1.00" in table
     assert "not FID" in table and "77 held-out" in table
 
@@ -185,7 +188,9 @@ base:
   device: cpu
   cache_dir: {cache}
 grid:
-  disc: [patch, none, "timm:nothing"]
+  disc: [patch, "timm:nothing"]
+cells:
+  - {{method: rectified_flow}}
 seeds: [0]
 nfe_list: [1, 2]
 num_samples: 6
@@ -196,8 +201,11 @@ def compare(tmp_path, *flags):
     return main([str(tmp_path / "plan.yaml"), "--save_dir", str(tmp_path / "out"), *flags])
 
 
-def test_a_comparison_from_end_to_end(tmp_path, monkeypatch, capsys):
+def test_two_methods_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(laboratory, "run_training", train_in_process)
+    for name, quick in {"PLACES": 1, "STEPS": 1}.items():
+        monkeypatch.setattr(f"fewstep.runs.estimate.{name}", quick)
+    monkeypatch.setattr("fewstep.engine.loop.draw_curves", lambda *_: None)
     (tmp_path / "plan.yaml").write_text(PLAN.format(cache=tmp_path / "cache"))
     assert compare(tmp_path, "--dry_run") == 0
     listed = capsys.readouterr().out
@@ -207,12 +215,17 @@ def test_a_comparison_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert compare(tmp_path) == 1  # one cell fails
     out = tmp_path / "out"
     table = (out / "compare.md").read_text()
-    assert "`patch`" in table and "(the floor, n = 6)" in table and "teacher, NFE 2: " in table
+    assert "(the floor, n = 6)" in table and "teacher, NFE 2: " in table
+    assert "| `patch` |  |" in table and "|  | `rectified_flow` |" in table
+    assert "those of the shared teacher (" in table
     assert "disc=timm:nothing failed: exit code 2: error: --disc timm:nothing" in table
     rows = list(csv.DictReader((out / "compare.csv").open()))
     done = [row for row in rows if row["seeds"] == "1"]
-    assert {row["disc"] for row in done} == {"patch", "none"} and len(rows) == 3
-    assert all(float(row["nfe1_mean"]) > 0 and row["steps"] == "3" for row in done)
+    kinds = {(row["disc"], row["method"]) for row in done}
+    assert kinds == {("patch", ""), ("", "rectified_flow")} and len(rows) == 3
+    assert all(row["steps"] == "3" and float(row["minutes"]) > 0 for row in done)
+    for key in ("nfe1_mean", "nfe2_mean", "spread", "detail"):
+        assert all(float(row[key]) > 0 for row in done), "every method is scored alike"
     assert (out / "compare.png").stat().st_size > 5000
     assert Image.open(out / "samples.png").height > 3 * 128  # the teacher and two cells
 
@@ -249,15 +262,14 @@ def test_a_method_without_a_teacher_is_given_its_minutes_too(tmp_path, monkeypat
     lab = Laboratory(plan, tmp_path)
     assert lab.is_mixed and lab.trains_teacher
     write_json(tmp_path / "teacher" / "training_config.json", {"teacher_seconds": 90.0})
-    assert lab.teacher_seconds() == 90
-    assert Laboratory(plan | {"count_teacher": False}, tmp_path).teacher_seconds() == 0
-    assert Laboratory(plan | {"minutes": 0, "steps": 2}, tmp_path).teacher_seconds() == 0
-    assert Laboratory(plan | {"grid": {"disc": ["none"]}}, tmp_path).teacher_seconds() == 0
-    monkeypatch.setattr(lengths, "steps_that_fit", lambda settings, seconds, device: seconds)
-    assert lengths.cell_steps(plan, lab.settings, None, lab.device, 90) == 210
+    assert lab.added_seconds() == 90
+    assert Laboratory(plan | {"minutes": 0, "steps": 2}, tmp_path).added_seconds() == 0
+    assert Laboratory(plan | {"grid": {"disc": ["none"]}}, tmp_path).added_seconds() == 0
+    monkeypatch.setattr(compare_cells, "steps_that_fit", lambda settings, seconds, device: seconds)
+    assert cell_steps(plan, lab.settings, None, lab.device, 90) == 210
     named = plan | {"base": plan["base"] | {"teacher_ckpt": str(tmp_path / "x" / "y" / "t.pt")}}
-    with pytest.raises(UserError, match="count_teacher: .* set it to false"):
-        Laboratory(named, tmp_path).teacher_seconds()
+    with pytest.raises(UserError, match="no teacher_seconds; compare equal steps"):
+        Laboratory(named, tmp_path).added_seconds()
     alone = complete_plan({"cells": [{"method": "rectified_flow"}]}, "")
     assert not Laboratory(alone, tmp_path).needs_teacher
 
@@ -266,23 +278,7 @@ def test_images_become_steps_by_the_batch():
     plan = complete_plan({"base": {"preset": "tiny", "data": "synthetic"}, "cells": [{}]}, "")
     lab = Laboratory(plan | {"images": 100}, "nowhere")
     batch = PRESETS["tiny"]["batch_size"]
-    assert lengths.cell_steps(lab.plan, lab.settings, None, None) == 100 // batch
-
-
-def test_another_base_in_the_same_folder_is_refused(tmp_path):
-    def made(**changes):
-        plan = {"base": {"preset": "tiny", "num_iterations": 9}, "cells": [{}]} | changes
-        return Laboratory(complete_plan(plan, ""), tmp_path)
-
-    write_json(tmp_path / "base.json", made().check_folder())
-    made(seeds=[7], nfe_list=1).check_folder()
-    made(
-        base={"preset": "tiny", "num_iterations": "9"}
-    ).check_folder()  # as the command line has it
-    with pytest.raises(UserError, match="num_iterations = 9, not 8"):
-        made(base={"preset": "tiny", "num_iterations": 8}).check_folder()
-    with pytest.raises(UserError, match="minutes = 0, not 3"):
-        made(minutes=3).check_folder()
+    assert cell_steps(lab.plan, lab.settings, None, None) == 100 // batch
 
 
 def test_why_a_training_ended():
@@ -295,37 +291,47 @@ def test_why_a_training_ended():
     assert training.ending_of(["Killed"]) == "Killed" and training.ending_of([]) == "no output"
 
 
-def test_any_failure_of_a_cell_is_told_and_ends_no_other():
-    class Broken:
-        def run(self, cell):
-            raise RuntimeError("out of memory\nmore lines")
+def test_the_failure_of_a_cell_ends_no_other():
+    def broken(cell):
+        raise RuntimeError("out of memory\nmore lines")
 
-    assert attempt(Broken(), Cell({}, 0)) == (None, "RuntimeError: out of memory")
+    assert attempt(broken, Cell({}, 0)) == (None, "RuntimeError: out of memory")
 
 
-def test_a_stopped_comparison_lets_its_training_save(tmp_path):
-    """SIGTERM to fewstep compare alone: train.py is told, saves, and a rerun goes on."""
-    plan = PLAN.replace("student_iterations: 3", "student_iterations: 400")
-    plan = plan.replace('[patch, none, "timm:nothing"]', "[none]").format(cache=tmp_path / "cache")
-    plan = plan.replace("base:", f"base:\n  teacher_ckpt: {tmp_path / 'teacher' / 'model.pt'}")
-    config = MODEL_DEFAULTS | {"network": "tiny"}
-    config |= {key: PRESETS["tiny"][key] for key in ("p_mean", "p_std", "noise_offset")}
-    save_model(create_custom_model(**config), tmp_path / "teacher" / "model.pt", config)
-    (tmp_path / "plan.yaml").write_text(plan)
-    command = [sys.executable, "-m", "fewstep", "compare", str(tmp_path / "plan.yaml")]
-    command += ["--save_dir", str(tmp_path / "out")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    samples = "cells/*/seed_0/run/samples/student_0000010.png"
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "out").glob(samples)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 130
-    saved = list((tmp_path / "out").glob("cells/*/seed_0/run/student/checkpoint_iter_*.pt"))
-    assert len(saved) == 1
+STUB = """
+import signal, sys, time
+def save(*_):
+    print("saved")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+print("training", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_stopped_comparison_lets_its_training_save(tmp_path, monkeypatch):
+    """SIGTERM to the comparison alone: the training is told, and waited for."""
+    (tmp_path / "train.py").write_text(STUB)
+    monkeypatch.setattr(training, "TRAIN", tmp_path / "train.py")
+    (tmp_path / "plan.yaml").write_text(PLAN.format(cache=tmp_path / "cache"))
+    output = tmp_path / "out" / "teacher" / "output.txt"
+
+    def stop():
+        deadline = time.monotonic() + 60
+        while not (output.exists() and output.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before, watching = signal.getsignal(signal.SIGTERM), threading.Thread(target=stop)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as `main` does, if it gets there
+    try:
+        watching.start()
+        with pytest.raises(KeyboardInterrupt):
+            compare(tmp_path)
+    finally:
+        watching.join()
+        signal.signal(signal.SIGTERM, before)
+    assert output.read_text().split() == ["training", "saved"]
 
 
 def test_the_budget_in_minutes_sets_the_steps(monkeypatch):
@@ -336,7 +342,7 @@ def test_the_budget_in_minutes_sets_the_steps(monkeypatch):
         "steps_that_fit": lambda settings, seconds, device: int(2 * seconds),
         "training_seconds": lambda settings, device: settings.student.student_iterations / 2,
     }.items():
-        monkeypatch.setattr(lengths, name, fake, raising=False)
+        monkeypatch.setattr(compare_cells, name, fake, raising=False)
         monkeypatch.setattr(laboratory, name, fake, raising=False)
     lab = Laboratory(plan, "nowhere")
     assert lab.estimate(usual) == (240, 120)

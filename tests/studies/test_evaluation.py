@@ -12,12 +12,12 @@ import sampling
 from custom_model import MODEL_DEFAULTS, create_custom_model
 from fewstep.images.synthetic import draw_face
 from fewstep.runs.settings import Run, Settings
-from fewstep.scores import Scorer, random_feature_space
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.inception import InceptionSpace
+from fewstep.scores.random_features import random_feature_space
 from fewstep.studies.evaluate.pictures import sample_images
-from fewstep.studies.evaluate.series import Series, over_seeds, score_series
-from fewstep.studies.evaluate.tables import distance_title, markdown, tables
+from fewstep.studies.evaluate.series import Series, score_series
+from fewstep.studies.evaluate.tables import distance_title, markdown, merge_rows, score_row, tables
 from fewstep.studies.evaluate.tune import tune
 from src.utils import UserError, read_json, save_model
 from tests.stand_in import save_stand_in
@@ -67,7 +67,7 @@ def test_scores_in_memory_equal_those_of_pngs(student, tmp_path, features, monke
 
     space = InceptionSpace(weights) if features == "inception" else random_feature_space()
     images = sample_images(student, 1, 10, 4, 7, "student")
-    assert Scorer(space, faces(9)).distance(images) == pytest.approx(from_pngs, rel=1e-6)
+    assert Comparison([space], faces(9)).distance(images) == pytest.approx(from_pngs, rel=1e-6)
 
 
 def test_samples_depend_on_seed_and_index_alone(student):
@@ -126,9 +126,13 @@ def test_the_classifier_is_asked_unless_told_not_to(tmp_path):
 
 def test_means_over_seeds():
     scores = [{"space": {"frechet": 1.0}}, {"space": {"frechet": 3.0}}]
-    (score,) = over_seeds(scores)["space"].values()
-    assert score == {"mean": 2.0, "sd": pytest.approx(2**0.5), "values": [1.0, 3.0]}
-    assert over_seeds(scores[:1])["space"]["frechet"]["sd"] is None
+    row = score_row("student, NFE 1", "student", 1, 9, scores)
+    assert row["scores"]["space"] == {
+        "frechet": {"mean": 2.0, "sd": pytest.approx(2**0.5), "values": [1.0, 3.0]}
+    }
+    alone = score_row("student, NFE 1", "student", 1, 9, scores[:1])
+    assert alone["scores"]["space"]["frechet"]["sd"] is None
+    assert merge_rows([alone, row])["scores"]["space"]["frechet"]["values"] == [1.0, 2.0]
 
 
 @pytest.fixture
@@ -138,7 +142,7 @@ def content(comparison):
 
     series = [Series("real training images", "real", None, sample)]
     series += [Series(f"student, NFE {nfe}", "student", nfe, sample) for nfe in (1, 2)]
-    rows, first_images = score_series(series, comparison, [0, 1])
+    rows, first_images = score_series(series, comparison.spaces, comparison.scores, [0, 1])
     assert np.array_equal(first_images["student, NFE 2"], faces(20, 10))
     space = comparison.spaces[0]
     return {
@@ -181,11 +185,12 @@ def test_tuning_looks_at_training_images_and_writes_the_levels(
     asked = []
     monkeypatch.setattr(comparison, "heldout", None)
 
-    def distance_to_training(images):
+    def distance(images, set_name):
+        assert set_name == "training"
         asked.append(True)
         return float(np.abs(images.mean() - 90))
 
-    monkeypatch.setattr(comparison, "distance_to_training", distance_to_training)
+    monkeypatch.setattr(comparison, "distance", distance)
     results = tune(subjects, comparison, [2, 1], 4, tmp_path / "out")
     assert all(asked) and len(asked) == sum(len(results[nfe]["tried"]) for nfe in (1, 2))
     tuning = read_json(tmp_path / "out" / "tuning.json")

@@ -2,7 +2,7 @@
 
 import math
 
-from fewstep.studies.evaluate.level_search import search_levels
+from fewstep.studies.evaluate.tune import search_levels
 
 
 def distance_to(target):

@@ -13,6 +13,7 @@ from fewstep.handin.archive.environment import (
     import_names,
     required_distributions,
 )
+from src.formatting import first_names, size_text
 from src.utils import UserError, read_json, torch_load
 
 SIZE_LIMIT = 1e9  # bytes, our own limit; the student alone has 235 MB
@@ -39,16 +40,9 @@ def verdict(name, problems, fine):
     return Finding(name, not problems, "; ".join(problems) or fine)
 
 
-def some(names, most=3):
-    """The first few of `names` in order, and how many there are if not all are shown."""
-    names = sorted(names)
-    rest = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
-
-
-def megabytes(size):
-    """A size in bytes as text, in MB of 10^6 bytes."""
-    return f"{size / 1e6:.1f} MB"
+def some(names):
+    """The first few of `names` in order."""
+    return first_names(sorted(names), 3)
 
 
 def check_files(folder, names):
@@ -80,11 +74,12 @@ def check_files(folder, names):
 
 def check_size(archive_size, checkpoint_size):
     """Whether the archive (sizes in bytes) is one that can be handed in."""
-    detail = f"archive {megabytes(archive_size)}, checkpoint {megabytes(checkpoint_size)}"
+    sizes = size_text(archive_size, "MB"), size_text(checkpoint_size, "MB")
+    detail = f"archive {sizes[0]}, checkpoint {sizes[1]}"
     if archive_size > SIZE_LIMIT:
         detail += (
-            f"; over {megabytes(SIZE_LIMIT)}: hand in the student alone (final_model.pt of a run),"
-            " not a checkpoint to resume from"
+            f"; over {size_text(SIZE_LIMIT, 'MB')}: hand in the student alone (final_model.pt of a"
+            " run), not a checkpoint to resume from"
         )
     return Finding("size", archive_size <= SIZE_LIMIT, detail)
 
@@ -138,19 +133,13 @@ def check_weights(state, model_shapes):
     misfits = [key for key in shared if list(state[key].shape) != model_shapes[key]]
     if misfits:
         problems.append(f"shape of {some(misfits)} not that of {CONFIG}; use the two of one run")
-    other = [
-        f"{key} ({_type_of(state[key])})" for key in state if state[key].dtype != torch.float32
-    ]
+    other = [key for key, value in state.items() if value.dtype != torch.float32]
     if other:
         problems.append(f"{some(other)} not float32; save the student as float32")
     broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if broken:
         problems.append(f"{some(broken)} not finite; use an earlier checkpoint")
     return verdict("weights", problems, "the student's alone, all finite, float32")
-
-
-def _type_of(tensor):
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def check_network(state, full_shapes, condition):
@@ -188,13 +177,11 @@ def check_config(folder):
         return Finding("config", False, f"{detail} with its model_config.json"), config
     levels = config.get("few_step_sigmas")
     absent = [nfe for nfe in "124" if not isinstance(levels, dict) or nfe not in levels]
-    problems = []
-    if absent:
-        problems.append(
-            f"few_step_sigmas has no levels for NFE {', '.join(absent)}; take the"
-            " model_config.json that lies beside the student"
-        )
-    return verdict("config", problems, "few_step sampler with levels for NFE 1, 2, 4"), config
+    if not absent:
+        return Finding("config", True, "few_step sampler with levels for NFE 1, 2, 4"), config
+    detail = f"few_step_sigmas has no levels for NFE {', '.join(absent)}"
+    detail += "; take the model_config.json that lies beside the student"
+    return Finding("config", False, detail), config
 
 
 def _without(folder, error):

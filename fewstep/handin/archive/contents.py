@@ -25,20 +25,13 @@ TRAINING_SIDE = {"fewstep", "discriminator", "train", "dataset", "measure_fid"}
 GRADERS_PYTHON = (3, 10)  # newer syntax is refused, as far as Python's parser can tell
 
 
-def collect(root, checkpoint, config, official=None, writeup=None):
-    """The archive as {posix name: path of the file}.
+def collect(root, checkpoint, config, official=None):
+    """The archive, save the write-up, as {posix name: path of the file}.
 
     root: the project. official: a checkout of the challenge, whose provided files are taken in
     place of ours. Raises `UserError` when a file is missing, naming all that are.
     """
     root = Path(root)
-    for flag, path in (("ckpt_path", checkpoint), ("config_path", config)):
-        if not Path(path).is_file():
-            raise UserError(f"--{flag} {path}: no such file; train first, or name one")
-    if writeup and not Path(writeup).is_file():
-        raise UserError(f"--writeup_pdf {writeup}: no such file")
-    if writeup and not Path(writeup).read_bytes().startswith(b"%PDF-"):
-        raise UserError(f"--writeup_pdf {writeup}: not a PDF; name the write-up")
     replaced = official_files(official) if official else {}
     ours = [name for name in (*ENTRIES, REQUIREMENTS, *PROVIDED) if name not in replaced]
     missing = [name for name in dict.fromkeys(ours) if not (root / name).is_file()]
@@ -47,8 +40,7 @@ def collect(root, checkpoint, config, official=None, writeup=None):
     names = reachable(ENTRIES, root, replaced) | {*module_files("src", root), REQUIREMENTS}
     names |= {name for name in SPLITS if (root / name).is_file()}
     files = {name: root / name for name in names} | replaced
-    files |= {CHECKPOINT: Path(checkpoint), CONFIG: Path(config)}
-    return files | ({WRITEUP: Path(writeup)} if writeup else {})
+    return files | {CHECKPOINT: Path(checkpoint), CONFIG: Path(config)}
 
 
 def official_files(official):

@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 
 from custom_model import create_custom_model
-from fewstep.handin.recipe import changed_settings
 from fewstep.handin.writeup.curves import draw_curves
-from fewstep.handin.writeup.method_text import SENTENCES
-from fewstep.handin.writeup.records import first_row, read_records
+from fewstep.handin.writeup.method_text import describe
+from fewstep.handin.writeup.records import changed_settings, first_row, read_records
 from fewstep.handin.writeup.scores_table import score_table
-from fewstep.handin.writeup.wording import duration, listed, plural
+from fewstep.handin.writeup.wording import duration, listed
 from src.utils import UserError, write_json
 
 HERE = Path(__file__).resolve().parent
@@ -63,9 +62,12 @@ def import_typst():
 def contents(records, folder):
     """What `writeup.typ` reads: texts, tables, and the names of pictures, written to `folder`."""
     last = records.phases[-1]
-    title, sentences = SENTENCES[records.method](
+    title, sentences = describe(
         last.settings, records.phases[0].settings, records.config, _parameters(records.config)
     )
+    changed = changed_settings(last.facts["settings"])
+    flags = ", ".join(f"{key} {value}" for key, value in changed.items()) or "none"
+    sentences.append(f"Settings of this run that differ from train.py's defaults: {flags}.")
     head, rows, caption = score_table(records.scores)
     early, final = [], []
     for phase in records.phases:
@@ -78,19 +80,13 @@ def contents(records, folder):
     return {
         "title": title,
         "date": records.scores["date"],
-        "technical": " ".join([*sentences, _changed(last.facts["settings"])]),
+        "technical": " ".join(sentences),
         "training": training_text(records),
         "early": early,
         "early_caption": _early_caption(records),
         "final": final,
         "table": {"head": head, "rows": rows, "caption": caption},
     }
-
-
-def _changed(groups):
-    flags = [f"{key} {value}" for key, value in changed_settings(groups).items()]
-    flags = ", ".join(flags) or "none"
-    return f"Settings of this run that differ from train.py's defaults: {flags}."
 
 
 def training_text(records):
@@ -104,11 +100,11 @@ def training_text(records):
     }
     others = [f"{name}: {m}" for name, m in machines.items() if m != machines[last.name]]
     others = f" ({', '.join(others)})" if others else ""
-    images = plural(records.scores["training_count"], "training image")
+    images = f"{records.scores['training_count']:,} training images"
     return (
         f"Total training time: {duration(sum(seconds.values()))}{parts}."
         f" Hardware: {machines[last.name]}{others}. Data: {images} of 64×64"
-        f" pixels{DATA.get(last.settings.data, '')}; seed {last.settings.seed}."
+        f" pixels{DATA.get(last.settings.data.data, '')}; seed {last.settings.run.seed}."
     )
 
 

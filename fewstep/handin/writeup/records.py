@@ -1,15 +1,15 @@
-"""What a run folder holds for the write-up; all that is missing is said at once."""
+"""What a run folder holds for the write-up; all that is missing is named at once."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 from PIL import Image
 
 from fewstep.engine.log import read_rows
+from fewstep.methods.adversarial_settings import alone_steps
 from fewstep.runs.command_line import settings_from_json
 from fewstep.runs.run_folder import CONFIG_NAME
-from fewstep.runs.settings import flat
+from fewstep.runs.settings import NOT_IDENTITY, Settings, flat, method_of
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.utils import UserError, read_json
 
@@ -20,9 +20,7 @@ IMAGE_SIZE, GAP = 64, 2  # of `picture_sheet`
 SCORES = {"spaces", "rows", "seeds", "num_samples", "reference", "date", "weights_sha256"}
 ROW = {"images", "model", "nfe", "count", "scores"}
 
-# model_type of model_config.json -> (method, its phases); others are this project's denoisers
-METHODS = {"rectified_flow": ("rectified_flow", ("flow",))}
-DISTILLED = ("adversarial", ("teacher", "student"))
+LEFT_OUT = ("run", "speed")  # groups of settings that say where and how fast
 
 
 class Phase(NamedTuple):
@@ -30,7 +28,7 @@ class Phase(NamedTuple):
 
     name: str
     facts: dict  # of training_config.json
-    settings: SimpleNamespace  # by the names of their flags
+    settings: Settings | None
     rows: list  # of log.jsonl
     sheet: Path | None  # of early samples
     sheet_step: int
@@ -39,7 +37,6 @@ class Phase(NamedTuple):
 class Records(NamedTuple):
     """Everything that the write-up is made of."""
 
-    method: str
     phases: list  # `Phase`s in the order of the training
     config: dict  # model_config.json
     scores: dict  # evaluation/scores.json
@@ -59,17 +56,19 @@ def read_records(run_dir, teacher_dir=None):
         lacks.append(f"the end of the training ({CONFIG_NAME}: the run is not finished)")
     if teacher_dir is None and "teacher_file" in facts:
         teacher_dir = Path(facts["teacher_file"]).parent.parent
-    method, names = METHODS.get(config.get("model_type"), DISTILLED)
+    names = method_of(settings_from_json(facts) if facts else Settings()).phases
     folders = {name: run_dir for name in names} | {"teacher": Path(teacher_dir or run_dir)}
     phases = [_phase(folders[name], name, lacks) for name in names]
     scores = _scores(run_dir, lacks)
     finals = {nfe: run_dir / "evaluation" / f"student_nfe={nfe}.png" for nfe in NFE}
-    remedy = f"run python -m fewstep evaluate --run_dir {run_dir}"
     if not all(path.is_file() for path in finals.values()):
-        lacks.append(f"final samples (evaluation/student_nfe=K.png: {remedy})")
+        lacks.append("final samples (evaluation/student_nfe=K.png)")
     if lacks:
-        raise UserError(f"{run_dir}: the write-up lacks: {'; '.join(dict.fromkeys(lacks))}")
-    return Records(method, phases, config, scores, finals)
+        raise UserError(
+            f"{run_dir}: the write-up lacks: {'; '.join(dict.fromkeys(lacks))}. Scores and final"
+            f" samples come from python -m fewstep evaluate --run_dir {run_dir}"
+        )
+    return Records(phases, config, scores, finals)
 
 
 def first_row(path, rows=1):
@@ -104,8 +103,8 @@ def _phase(folder, name, lacks):
     rows = [row for row in read_rows(folder / "log.jsonl") if row.get("phase") == name]
     if not rows:
         lacks.append(f"the {name}'s loss curves ({folder.name}/log.jsonl)")
-    settings = SimpleNamespace(**flat(settings_from_json(facts).as_dict())) if facts else None
-    alone = settings.disc_warmup if name == "student" and settings else 0
+    settings = settings_from_json(facts) if facts else None
+    alone = alone_steps(settings) if name == "student" and settings else 0
     last = rows[-1]["step"] if rows else 0
     # Of a short run the first quarter is early.
     early = max(min(EARLY_STEP, last // 4), alone + min(LEARNT, last // 4))
@@ -119,24 +118,45 @@ def _phase(folder, name, lacks):
 
 def _scores(run_dir, lacks):
     path, student = run_dir / "evaluation" / "scores.json", run_dir / "final_model.pt"
-    remedy = f"run python -m fewstep evaluate --run_dir {run_dir}"
-    if not path.is_file():
-        lacks.append(f"scores (evaluation/scores.json: {remedy})")
+    for file, what in ((path, "scores"), (student, "the student")):
+        if not file.is_file():
+            lacks.append(f"{what} ({file.relative_to(run_dir)})")
+    if not (path.is_file() and student.is_file() and (run_dir / "model_config.json").is_file()):
         return {}
+    try:
+        scores = read_scores(path, student)
+    except UserError as error:
+        lacks.append(str(error))
+        return {}
+    scored = {row["nfe"] for row in scores["rows"] if row["model"] == "student"}
+    if absent := [str(nfe) for nfe in NFE if nfe not in scored]:
+        lacks.append(f"scores of the student at NFE {', '.join(absent)}")
+    return scores
+
+
+def read_scores(path, checkpoint):
+    """The content of the `scores.json` of `fewstep evaluate` at `path`. Raises `UserError` where it
+    is of another form, or not of the weights and noise levels of `checkpoint`."""
     scores = read_json(path)
     rows = scores.get("rows")
     rows = rows if isinstance(rows, list) else [None]
     well_formed = all(isinstance(row, dict) and row.keys() >= ROW for row in rows)
     if not well_formed or not scores.keys() >= SCORES:
-        lacks.append(f"scores (evaluation/scores.json is of another form: {remedy})")
-        return {}
-    if not student.is_file():
-        lacks.append("the student (final_model.pt)")
-    elif (run_dir / "model_config.json").is_file() and any(
-        scores.get(key) != now for key, now in fingerprint(student).items()
-    ):
-        lacks.append(f"this student's scores (there are of other weights or levels; {remedy})")
-    scored = {row["nfe"] for row in rows if row["model"] == "student"}
-    if absent := [str(nfe) for nfe in NFE if nfe not in scored]:
-        lacks.append(f"scores of the student at NFE {', '.join(absent)} ({remedy})")
+        raise UserError(f"{path}: not what fewstep evaluate writes; run it again")
+    if any(scores.get(key) != now for key, now in fingerprint(checkpoint).items()):
+        raise UserError(f"{path}: of other weights or noise levels; run fewstep evaluate again")
     return scores
+
+
+def changed_settings(groups):
+    """{flag: value} of what differs from the defaults and matters to the result.
+
+    groups: the `settings` of a training_config.json, {} where there are none.
+    """
+    values = flat({name: group for name, group in groups.items() if name not in LEFT_OUT})
+    defaults = flat(Settings().as_dict())
+    return {
+        key: value
+        for key, value in values.items()
+        if key not in NOT_IDENTITY and value != defaults.get(key, value)
+    }

@@ -4,26 +4,16 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value):
-    """12000 -> 12,000; 0.0005 -> 5×10⁻⁴; 0.05 -> 0.05."""
+    """1200 -> 1,200; 0.0005 -> 5×10⁻⁴; 0.05 -> 0.05."""
     size = abs(value)
-    if size >= 1e4:
+    if size >= 1e4 or float(value).is_integer():
         text = f"{value:,.0f}"
-    elif value == 0 or size >= 1e-3:
+    elif size >= 1e-3:
         text = f"{value:.4g}"
     else:
         mantissa, exponent = f"{value:.3e}".split("e")
         text = f"{float(mantissa):g}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"
     return text.replace("-", "−")
-
-
-def normal(mean, std):
-    """The distribution of ln sigma: N(−1.2, 1.2²), whole in one line."""
-    return f"N({number(mean)},\u00a0{number(std)}²)"
-
-
-def percent(share):
-    """0.05 -> 5 %."""
-    return f"{number(100 * share)}\u00a0%"
 
 
 def listed(parts):
@@ -40,8 +30,3 @@ def duration(seconds):
         return f"{whole // 60}\u00a0min {whole % 60}\u00a0s"
     minutes = round(seconds / 60)
     return f"{minutes // 60}\u00a0h {minutes % 60}\u00a0min"
-
-
-def plural(count, noun):
-    """1 -> 1 step; 1200 -> 1,200 steps."""
-    return f"{count:,}\u00a0{noun}{'' if count == 1 else 's'}"

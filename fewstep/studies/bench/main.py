@@ -12,6 +12,7 @@ TORCHINDUCTOR_CACHE_DIR keeps it.
 import sys
 import tempfile
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,10 +20,11 @@ import torch
 from fewstep.engine.hardware import hardware
 from fewstep.studies.bench import data, sample, train
 from fewstep.studies.bench.turns import is_out_of_memory
-from src.arguments import InRange, check_output_file, line, shown, whole_number
+from src.arguments import LARGEST_BATCH, InRange, check_output_file, line, quoted, whole_number
 from src.utils import CommandParser, UserError, pick_device, write_json
 
 MEASUREMENTS = {"train": train, "sample": sample, "data": data}
+MOST_ROUNDS = 10**6
 
 
 def build_parser(name):
@@ -30,12 +32,13 @@ def build_parser(name):
     measurement = MEASUREMENTS[name]
     parser = CommandParser(prog=f"-m fewstep bench {name}", description=measurement.__doc__)
     measurement.add_flags(parser)
-    add = parser.add_argument
-    add("--device", type=line, default="cuda", help="cuda, cuda:N or cpu (cuda)")
-    rounds = dict(type=whole_number, action=InRange, low=1, high=10**6)
+    number = partial(parser.add_argument, type=whole_number, action=InRange)
+    sizes = dict(low=measurement.LEAST, high=LARGEST_BATCH, nargs="+", default=[measurement.BATCH])
+    number("--batch_size", **sizes, help=f"one or several, in images ({measurement.BATCH})")
     text = "pairs of turns of a comparison, best an even number (%(default)s)"
-    add("--rounds", **rounds, default=measurement.ROUNDS, help=text)
-    add("--json", type=line, help="write all results to this file")
+    number("--rounds", low=1, high=MOST_ROUNDS, default=measurement.ROUNDS, help=text)
+    parser.add_argument("--device", type=line, default="cuda", help="cuda, cuda:N or cpu (cuda)")
+    parser.add_argument("--json", type=line, help="write all results to this file")
     return parser
 
 
@@ -47,7 +50,7 @@ def main(arguments=None):
         return 0 if arguments else 2
     name, *flags = arguments
     if name not in MEASUREMENTS:
-        raise UserError(f"bench {shown(name)}: use one of {', '.join(MEASUREMENTS)}")
+        raise UserError(f"bench {quoted(name)}: use one of {', '.join(MEASUREMENTS)}")
     args = build_parser(name).parse_args(flags)
     if args.json:
         check_output_file("--json", args.json)

@@ -1,11 +1,12 @@
 """What `model.sample` costs beside the evaluations of its bare network, with random weights.
 
-    python -m fewstep bench sample --preset tiny --device cpu --sweep 1 8 32
+    python -m fewstep bench sample --preset tiny --device cpu --batch_size 1 8 32
     python -m fewstep bench sample --fast
 
 --fast: as `sampling.py --fast` samples.
 """
 
+import itertools
 from contextlib import nullcontext
 from functools import partial
 
@@ -15,42 +16,37 @@ from custom_model import create_custom_model
 from fewstep.engine.fast_sampling import make_fast
 from fewstep.runs.presets import PRESETS
 from fewstep.runs.settings import Network
-from fewstep.studies.bench.turns import compare, sweep
-from src.arguments import LARGEST_BATCH, MOST_EVALUATIONS, InRange, whole_number
+from fewstep.studies.bench.turns import compare
+from src.arguments import MOST_EVALUATIONS, InRange, whole_number
 from src.samplers import IMAGE_SHAPE
 
-ROUNDS = 20
+ROUNDS, BATCH, LEAST = 20, 32, 1
 
 
 def add_flags(parser):
-    parser.add_argument("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
-    parser.add_argument("--fast", action="store_true", help="with everything that makes it faster")
-    add = partial(parser.add_argument, type=whole_number, action=InRange, low=1)
-    add("--batch_size", high=LARGEST_BATCH, default=32, help="(%(default)s)")
-    add("--nfe_list", high=MOST_EVALUATIONS, nargs="+", default=[1, 2, 4], help="(1 2 4)")
-    text = "batch sizes to time as well, at the first of --nfe_list"
-    add("--sweep", high=LARGEST_BATCH, nargs="+", default=[], help=text)
+    add = parser.add_argument
+    add("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
+    add("--fast", action="store_true", help="with everything that makes it faster")
+    number = dict(type=whole_number, action=InRange, low=1, high=MOST_EVALUATIONS)
+    add("--nfe_list", **number, nargs="+", default=[1, 2, 4], help="(1 2 4)")
 
 
 def measure(args, device, folder):
-    """Compare sampling with the bare network at each NFE, and time batch sizes; a dict."""
+    """Compare sampling with the bare network at each NFE and batch size; a dict."""
     torch.manual_seed(0)
     network = PRESETS[args.preset].get("network", Network().network)
     model = create_custom_model(device, network=network, sampler="few_step").eval()
     context = make_fast(model, device, folder / "compiled") if args.fast else nullcontext
-    results = {"comparisons": []}
+    comparisons = []
     with context():
-        for nfe in dict.fromkeys(args.nfe_list):
+        for nfe, size in itertools.product(dict.fromkeys(args.nfe_list), args.batch_size):
             ways = {
-                "bare network": partial(network_calls, model, nfe, args.batch_size),
-                "sample": partial(samples, model, nfe, args.batch_size),
+                "bare network": partial(network_calls, model, nfe, size),
+                "sample": partial(samples, model, nfe, size),
             }
-            row = compare(f"NFE {nfe}", ways, args.batch_size, args.rounds, device)
-            results["comparisons"].append({"nfe": nfe} | row)
-        nfe = args.nfe_list[0]
-        build = partial(samples, model, nfe)
-        results["sweep"] = sweep(f"NFE {nfe}", args.sweep, build, args.rounds, device)
-    return results
+            row = compare(f"NFE {nfe}, batches of {size}", ways, size, args.rounds, device)
+            comparisons.append({"nfe": nfe, "batch_size": size} | row)
+    return {"comparisons": comparisons}
 
 
 def samples(model, nfe, batch_size):

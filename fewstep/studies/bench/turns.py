@@ -1,14 +1,14 @@
-"""Two ways timed in turn, so that a machine's slow minutes fall on both; one way over sizes."""
+"""Two ways timed in turn, so that a machine's slow minutes fall on both."""
 
 import gc
 import time
-from functools import partial
 from statistics import median
 from typing import NamedTuple
 
 import torch
 
 from fewstep.engine.hardware import wait_for
+from src.formatting import size_text
 
 
 class Way(NamedTuple):
@@ -58,46 +58,20 @@ def compare(title, ways, images, rounds, device):
     ways: {name: build} of two. The ratio is the second's time over the first's, pair by pair: how
     many times as fast the first is.
     """
-    first, second = (warm_up(build, device) for build in ways.values())
-    seconds = in_turns(first.run, second.run, rounds, device)
+    clear(device)
+    warm = [warm_up(build, device) for build in ways.values()]
+    seconds = in_turns(*(way.run for way in warm), rounds, device)
     ratios = [slow / fast for fast, slow in zip(*seconds, strict=True)]
     name = f"{title}, {' over '.join(reversed(ways))}"
     spread = f"min {min(ratios):.3f}, max {max(ratios):.3f}, {rounds} pairs"
     print(f"{name}: ratio {median(ratios):.3f} ({spread})")
-    rows = {
-        which: report(which, way, images, median(times))
-        for which, way, times in zip(ways, (first, second), seconds)
-    }
+    rows = {}
+    for which, way, times in zip(ways, warm, seconds):
+        rate, peak = images / median(times), way.peak
+        memory = "" if peak is None else f", peak memory {size_text(peak, 'GiB', 2)}"
+        print(f"  {which}: {rate:.1f} images/s, first turn {way.warmup:.1f} s{memory}", flush=True)
+        rows[which] = {"images_per_second": rate, "warmup_seconds": way.warmup, "peak_bytes": peak}
     return {"name": name, "ratios": ratios, "ways": rows}
-
-
-def report(name, way, images, seconds):
-    """Print a line about one way that takes so many images in so many seconds; the same as a
-    dict."""
-    memory = "" if way.peak is None else f", peak memory {way.peak / 2**30:.2f} GiB"
-    rate = images / seconds
-    print(f"  {name}: {rate:.1f} images/s, first turn {way.warmup:.1f} s{memory}", flush=True)
-    return {"images_per_second": rate, "warmup_seconds": way.warmup, "peak_bytes": way.peak}
-
-
-def sweep(title, sizes, build, rounds, device, steps=1):
-    """Time the function that `build(size)` gives, which takes `steps` batches of that size, for
-    each size until memory is full; a list of dicts."""
-    rows = []
-    for size in sizes:
-        clear(device)
-        try:
-            way = warm_up(partial(build, size), device)
-            seconds = median(seconds_of(way.run, device) for _ in range(rounds))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            print(f"  {title}, batches of {size}: out of memory; larger ones are left out")
-            break
-        row = report(f"{title}, batches of {size}", way, steps * size, seconds)
-        rows.append({"batch_size": size} | row)
-        del way  # the next size needs its memory
-    return rows
 
 
 def clear(device):

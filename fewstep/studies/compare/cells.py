@@ -1,4 +1,4 @@
-"""Cells of a plan: the flags and seed of one training each, and what train.py is told."""
+"""Cells of a plan: the flags, the seed and the length of one training each."""
 
 import hashlib
 import itertools
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fewstep.methods import METHODS
+from fewstep.runs.estimate import steps_that_fit
 from fewstep.runs.presets import RECIPES
 from fewstep.runs.settings import Settings, flat, unused_settings
 
+LENGTHS = ("steps", "images", "minutes")  # keys of a plan, at most one of them above 0
 LONGEST_NAME = 80  # of a folder, before its hash
 DEFAULTS = flat(Settings().as_dict())
 DEFAULT_METHOD = DEFAULTS["method"]
@@ -72,6 +74,16 @@ def training_flags(plan, cell, teacher, steps=None):
     if method.needs_teacher:
         flags |= {"phase": "add", "teacher_ckpt": teacher}
     return flags | ({method.steps_flag: steps} if steps else {})
+
+
+def cell_steps(plan, settings, method, device, teacher_seconds=0.0):
+    """Steps of a cell of these settings. Minutes become steps by steps that are timed here;
+    `teacher_seconds` come on top of them."""
+    if plan["images"]:
+        return max(1, plan["images"] // settings.data.batch_size)
+    if plan["minutes"]:
+        return steps_that_fit(settings, 60 * plan["minutes"] + teacher_seconds, device)
+    return plan["steps"] or flat(settings.as_dict())[method.steps_flag]
 
 
 def teacher_flags(plan, folder):

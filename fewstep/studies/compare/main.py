@@ -15,7 +15,13 @@ from functools import partial
 from fewstep.engine.precision import prepare_backends
 from fewstep.studies.compare.cells import make_cells
 from fewstep.studies.compare.laboratory import Laboratory
-from fewstep.studies.compare.plan import RANGES, complete_plan, parse_pairs, read_plan
+from fewstep.studies.compare.plan import (
+    NUMBERS,
+    PLAN_DEFAULTS,
+    complete_plan,
+    parse_pairs,
+    read_plan,
+)
 from fewstep.studies.compare.report import write_report
 from src.arguments import (
     InRange,
@@ -27,16 +33,6 @@ from src.arguments import (
 )
 from src.utils import CommandParser, UserError
 
-# Keys of a plan that have a flag: (type, how many, help).
-NUMBERS = {
-    "seeds": (whole_number, "+", "of training"),
-    "steps": (whole_number, None, "of each cell"),
-    "images": (whole_number, None, "that each cell sees, in batches; or:"),
-    "minutes": (real_number, None, "training time of each cell"),
-    "nfe_list": (whole_number, "+", "network evaluations at which cells are scored"),
-    "num_samples": (whole_number, None, "images of each score"),
-}
-
 
 def main(arguments=None):
     args, plan = parse(arguments)
@@ -45,9 +41,8 @@ def main(arguments=None):
     prepare_backends(laboratory.device, laboratory.settings.speed.tf32)
     if laboratory.needs_teacher and not laboratory.trains_teacher:
         check_input_file("base teacher_ckpt", laboratory.teacher)
-    laboratory.check_folder()
     cells = make_cells(plan)
-    refusals = {cell.folder: laboratory.refusal(cell) for cell in cells}
+    refusals = {cell.folder: attempt(laboratory.check, cell)[1] for cell in cells}
     if all(refusals.values()):
         raise UserError(f"no cell can run; the first: {next(iter(refusals.values()))}")
     if args.dry_run:
@@ -59,7 +54,7 @@ def main(arguments=None):
         print(f"cell {number} of {len(cells)}: {cell.title} seed={cell.seed}", flush=True)
         score, failure = None, refusals[cell.folder]
         if not failure:
-            score, failure = attempt(laboratory, cell)
+            score, failure = attempt(laboratory.run, cell)
         if failure:
             print(f"  failed: {failure}", flush=True)
         results.append((cell, score, failure))
@@ -68,10 +63,11 @@ def main(arguments=None):
     return int(any(failure and not refusals[cell.folder] for cell, _, failure in results))
 
 
-def attempt(laboratory, cell):
-    """(score, None) of a cell, or (None, why it failed): one cell's failure ends no other's."""
+def attempt(work, cell):
+    """(what `work(cell)` returns, None) or (None, why it failed): one cell's failure ends no
+    other's."""
     try:
-        return laboratory.run(cell), None
+        return work(cell), None
     except UserError as error:
         return None, str(error)
     except Exception as error:  # e.g. a device out of memory
@@ -82,14 +78,14 @@ def list_cells(laboratory, cells, refusals):
     """What `--dry_run` prints; writes nothing."""
     total = 0.0
     for number, cell in enumerate(cells, 1):
-        outcome = refusals[cell.folder] or ("has a score" if laboratory.has_score(cell) else "")
+        outcome = refusals[cell.folder]
+        if not outcome and (laboratory.place(cell) / "score.json").exists():
+            outcome = "has a score"  # perhaps under other settings
         if not outcome:
-            try:
-                steps, seconds = laboratory.estimate(cell)
-                total += seconds
-                outcome = f"{steps:,} steps, about {seconds / 60:.1f} min"
-            except UserError as error:
-                outcome = str(error)
+            estimate, outcome = attempt(laboratory.estimate, cell)
+            if estimate:
+                total += estimate[1]
+                outcome = f"{estimate[0]:,} steps, about {estimate[1] / 60:.1f} min"
         print(f"{number:3d} {cell.title} seed={cell.seed}: {outcome}", flush=True)
     print(f"about {total / 60:.0f} min of training in all; the teacher and scoring come on top")
     print("dry run: nothing was trained or written")
@@ -102,9 +98,10 @@ def build_parser():
     add("--base", nargs="+", metavar="FLAG=VALUE", help="flags of every cell")
     add("--grid", nargs="+", metavar="FLAG=A,B", help="flags to vary, or method=A,B")
     add("--save_dir", default="results/compare", help="(%(default)s)")
-    for key, (kind, count, text) in NUMBERS.items():
-        low, high = RANGES[key]
+    for key, (low, high, text) in NUMBERS.items():
+        kind = real_number if key == "minutes" else whole_number
         limits = dict(type=kind, action=InRange, low=low, high=high)
+        count = "+" if isinstance(PLAN_DEFAULTS[key], list) else None
         parser.add_argument(f"--{key}", nargs=count, **limits, help=text)
     parser.add_argument("--dry_run", action="store_true", help="list cells and times, run nothing")
     return parser

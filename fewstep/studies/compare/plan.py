@@ -8,9 +8,15 @@ import yaml
 
 from fewstep.methods import METHODS
 from fewstep.runs.settings import GROUPS
-from fewstep.studies.compare.cells import DEFAULTS, as_text, make_cells, merged, method_of
-from fewstep.studies.compare.lengths import LENGTHS
-from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, MOST_STEPS, check_range, shown
+from fewstep.studies.compare.cells import (
+    DEFAULTS,
+    LENGTHS,
+    as_text,
+    make_cells,
+    merged,
+    method_of,
+)
+from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, MOST_STEPS, check_range, quoted
 from src.utils import UserError, did_you_mean, reason_of
 
 # Everything a plan may hold, with the value of what is left out.
@@ -22,30 +28,24 @@ PLAN_DEFAULTS = {
     "steps": 0,  # length of each cell's training, at most one of these three;
     "images": 0,  # none: as many steps as the flags say
     "minutes": 0,
-    "count_teacher": True,  # minutes of the teacher are added to those of cells without one
     "nfe_list": [1, 2, 4],
     "num_samples": 1000,
 }
 MOST_MINUTES = 10**6  # of a cell: two years
 LARGEST_SEED = 2**31 - 1  # as of train.py
-# Keys of numbers: the least and the most; whole ones but for the minutes.
-RANGES = {
-    "seeds": (0, LARGEST_SEED),
-    "steps": (0, MOST_STEPS),
-    "images": (0, MOST_STEPS * MOST_IMAGES),
-    "minutes": (0, MOST_MINUTES),
-    "nfe_list": (1, MOST_EVALUATIONS),
-    "num_samples": (2, MOST_IMAGES),
+# Keys of numbers: the least and the most, and what the number is; all are whole but the minutes.
+NUMBERS = {
+    "seeds": (0, LARGEST_SEED, "of training"),
+    "steps": (0, MOST_STEPS, "of each cell"),
+    "images": (0, MOST_STEPS * MOST_IMAGES, "that each cell sees, in batches; or:"),
+    "minutes": (0, MOST_MINUTES, "training time of each cell"),
+    "nfe_list": (1, MOST_EVALUATIONS, "network evaluations at which cells are scored"),
+    "num_samples": (2, MOST_IMAGES, "images of each score"),
 }
 MOST_CELLS = 10_000
-KINDS = {dict: "mapping of flags", list: "list", int: "number", bool: "true or false"}
+KINDS = {dict: "mapping of flags", list: "list", int: "whole number"}
 SET_BY_GRID = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
-TEACHER_GROUPS = (
-    "data",
-    "network",
-    "scratch",
-    "teacher",
-)  # of the shared teacher
+TEACHER_GROUPS = ("data", "network", "scratch", "teacher")  # of the shared teacher
 OWN_DATA = ("batch_size", "x_flip")  # of how images are learnt, not which
 
 
@@ -73,9 +73,8 @@ def complete_plan(content, where):
     for key in ("seeds", "nfe_list"):
         plan[key] = [plan[key]] if isinstance(plan[key], int) else plan[key]
     for key, default in PLAN_DEFAULTS.items():
-        kind = (int, float) if key == "minutes" else type(default)
-        is_bool = isinstance(plan[key], bool)
-        if not isinstance(plan[key], kind) or is_bool != isinstance(default, bool):
+        kinds = (int, float) if key == "minutes" else (type(default),)
+        if type(plan[key]) not in kinds:
             raise UserError(f"{where}: {key} should be a {KINDS[type(default)]}")
     _check_numbers(plan, where)
     if not all(isinstance(cell, dict) for cell in plan["cells"]):
@@ -87,7 +86,7 @@ def complete_plan(content, where):
     combinations = math.prod(len(values) for values in plan["grid"].values())
     count = (combinations + len(plan["cells"])) * len(plan["seeds"])
     if count > MOST_CELLS:
-        raise UserError(f"{where}: {shown(count)} cells; at most {MOST_CELLS:,} are allowed")
+        raise UserError(f"{where}: {quoted(count)} cells; at most {MOST_CELLS:,} are allowed")
     folders = set()
     for cell in make_cells(plan):
         if cell.folder in folders:
@@ -113,14 +112,11 @@ def parse_pairs(texts, flag, split):
 
 
 def _check_numbers(plan, where):
-    for key, (low, high) in RANGES.items():
+    for key, (low, high, _) in NUMBERS.items():
         values = plan[key] if isinstance(plan[key], list) else [plan[key]]
-        kind = (int, float) if key == "minutes" else int
-        if not all(isinstance(v, kind) and not isinstance(v, bool) for v in values):
-            raise UserError(f"{where}: {key} needs whole numbers")
+        if key != "minutes" and not (values and all(type(value) is int for value in values)):
+            raise UserError(f"{where}: {key} needs at least one whole number, and nothing else")
         check_range(f"{where}: {key}", values, low, high)
-        if not values:
-            raise UserError(f"{where}: {key} needs at least one number")
     lengths = [key for key in LENGTHS if plan[key]]
     if len(lengths) > 1:
         raise UserError(f"{where}: {' and '.join(lengths)} both say how long; leave out one")
@@ -131,7 +127,7 @@ def _check_flags(plan, where):
     for flags in (plan["base"], plan["grid"], *plan["cells"]):
         for key, value in flags.items():
             if not _is_plain(value):
-                raise UserError(f"{where}: {key} {shown(value)}: texts and numbers are expected")
+                raise UserError(f"{where}: {key} {quoted(value)}: texts and numbers are expected")
             _known(key, {*DEFAULTS, "preset", "recipe", "method"}, f"{where}: unknown flag")
             if key in SET_BY_GRID and not (key == "teacher_ckpt" and flags is plan["base"]):
                 raise UserError(f"{where}: {key} is set by the comparison itself")
@@ -151,11 +147,10 @@ def _check_cell(plan, cell, where):
             raise UserError(f"{where}: {key} is the same for all cells; set it in base")
     # Without a teacher of its own, a cell may find the teacher's length in the base.
     own = merged(plan["base"], cell.flags) if method.needs_teacher else cell.flags
-    if method.steps_flag in own:
-        for length in LENGTHS:
-            if plan[length]:
-                flag = method.steps_flag
-                raise UserError(f"{where}: {flag} and {length} both say how long; leave out one")
+    for length in LENGTHS:
+        if plan[length] and method.steps_flag in own:
+            flag = method.steps_flag
+            raise UserError(f"{where}: {flag} and {length} both say how long; leave out one")
 
 
 def _is_plain(value):

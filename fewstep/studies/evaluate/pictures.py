@@ -1,13 +1,18 @@
-"""Sets of generated and real images, and sheets that show some of them."""
+"""Sets of generated and real images, sheets that show some of them, and the plot of distances."""
+
+import re
 
 import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from fewstep.studies.evaluate.tables import distance_of, distance_title
 from src.samplers import image_batches
-from src.utils import UserError, picture_sheet
+from src.utils import UserError, picture_sheet, whole_file
 
-STRIP_COLUMNS = 10
+SHEET_IMAGES, SHEET_COLUMNS = 40, 10
+LABEL_HEIGHT = 16  # pixels
+MOST_LABELLED = 3  # lines whose points bear their values, and share the plot with the legend
 
 
 def real_images(cache, count, seed):
@@ -18,32 +23,83 @@ def real_images(cache, count, seed):
 
 def sample_images(model, nfe, count, batch_size, seed, title, sigmas=None):
     """`count` images as uint8 `[count, 64, 64, 3]`; image i depends on `seed` and i alone."""
-    batches = image_batches(model.eval(), nfe, count, batch_size, seed, sigmas)
+    images = []
     try:
         with tqdm(total=count, desc=title, leave=False, disable=None) as bar:
-            return np.concatenate([_counted(batch, bar) for batch in batches])
+            for batch in image_batches(model.eval(), nfe, count, batch_size, seed, sigmas):
+                images.append(batch)
+                bar.update(len(batch))
     except UserError as error:
         raise UserError(f"{title}: {error}") from error
+    return np.concatenate(images)
+
+
+def sheet_of(pixels):
+    """The first pictures of uint8 `[N, H, W, 3]` in rows, as a PIL image."""
+    return picture_sheet(pixels[:SHEET_IMAGES], SHEET_COLUMNS)
 
 
 def strip_of(pixels):
-    """The first pictures of uint8 `[N, H, W, 3]` side by side, as a PIL image."""
-    return picture_sheet(pixels[:STRIP_COLUMNS], STRIP_COLUMNS)
+    """The first row of `sheet_of`."""
+    return sheet_of(pixels[:SHEET_COLUMNS])
 
 
-def labelled_sheet(strips, label_height=16):
+def labelled_sheet(strips):
     """Strips of pictures, (title, PIL image) each, below each other under their titles."""
     width = max((strip.width for _, strip in strips), default=1)
-    height = max(1, sum(strip.height + label_height for _, strip in strips))
+    height = max(1, sum(strip.height + LABEL_HEIGHT for _, strip in strips))
     sheet = Image.new("RGB", (width, height), "white")
     draw, top = ImageDraw.Draw(sheet), 0
     for title, strip in strips:
         draw.text((4, top + 2), title, fill="black")
-        sheet.paste(strip, (0, top + label_height))
-        top += strip.height + label_height
+        sheet.paste(strip, (0, top + LABEL_HEIGHT))
+        top += strip.height + LABEL_HEIGHT
     return sheet
 
 
-def _counted(batch, bar):
-    bar.update(len(batch))
-    return batch
+def draw_distance_over_nfe(rows, space, count, path):
+    """Rows of scores -> a picture file: a line over NFE for each model, with error bars of one
+    standard deviation over seeds, and the floor of `count` real images.
+
+    space: of `space_record`, whose distance is drawn; path: its suffix says the format.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(6, 3.6))
+    models = list(dict.fromkeys(row["model"] for row in rows if row["model"] != "real"))
+    few = len(models) <= MOST_LABELLED
+    for model in models:
+        scored = sorted((row for row in rows if row["model"] == model), key=lambda row: row["nfe"])
+        nfes, scores = [row["nfe"] for row in scored], [distance_of(row, space) for row in scored]
+        means, sds = [one["mean"] for one in scores], [one["sd"] or 0.0 for one in scores]
+        style = dict(marker="o", capsize=3, linestyle="--" if model == "teacher" else "-")
+        label = re.sub(r", NFE \d+", "", scored[0]["images"])
+        axis.errorbar(nfes, means, sds, label=label, **style)
+        if few:
+            place = dict(xytext=(0, 6 if model == "teacher" else -13), fontsize=8)
+            place |= dict(textcoords="offset points", ha="center")
+            for nfe, mean in zip(nfes, means):
+                axis.annotate(f"{mean:.1f}", (nfe, mean), **place)
+    (real,) = [row for row in rows if row["model"] == "real"]
+    label = f"real training images (the floor, n = {real['count']})"
+    axis.axhline(distance_of(real, space)["mean"], color="grey", linestyle=":", label=label)
+    axis.margins(0.1, 0.15)
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    ticks = sorted({row["nfe"] for row in rows if row["nfe"]})
+    axis.set_xticks(ticks, [str(nfe) for nfe in ticks])
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.set_xlabel("network evaluations (NFE)")
+    axis.set_title(f"{distance_title(space)}, n = {count}", fontsize=10)
+    axis.grid(alpha=0.3)
+    beside = {} if few else dict(loc="upper left", bbox_to_anchor=(1, 1))
+    axis.legend(fontsize=8, **beside)
+    # Without a date and with fixed names, equal scores give equal files.
+    with whole_file(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "nfe"}):
+        dateless = {"Date": None} if path.suffix == ".svg" else {}
+        figure.savefig(temporary, dpi=120, bbox_inches="tight", metadata=dateless)
+    pyplot.close(figure)

@@ -1,47 +1,143 @@
-"""`report.html`: all of an evaluation in one file that needs no network and no other file."""
+"""What an evaluation leaves behind: scores, pictures, and `report.html`, which shows them in one
+file that needs no network and no other file."""
 
 import base64
 import io
+import re
 from pathlib import Path
 
-from fewstep.studies.evaluate.tables import distance_title, notes, tables, without_folders
-from src.utils import whole_file
+import numpy as np
+
+from fewstep.engine.log import draw_curves, read_rows
+from fewstep.runs.settings import PANELS
+from fewstep.studies.evaluate.pictures import (
+    draw_distance_over_nfe,
+    labelled_sheet,
+    sheet_of,
+    strip_of,
+)
+from fewstep.studies.evaluate.tables import (
+    distance_of,
+    distance_title,
+    markdown,
+    notes,
+    tables,
+    without_folders,
+)
+from src.utils import picture_sheet, save_picture, whole_file, write_json
 
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+OWN_PICTURES = re.compile(
+    r"(real|sheet|training_curves|(nearest|student|teacher)_nfe=\d+)\.png"
+    r"|distance_over_nfe\.svg"
+)
+PATHS = "save_dir export_dir data_root train_split val_split cache_dir teacher_ckpt".split()
+COMPARED = 8  # generated images that are shown with their nearest training images
 
 
-def write_report(content, pictures, settings, path):
+def publish(content, first_images, comparison, subjects, output, hide_real=False):
+    """Write scores.json, scores.md, the pictures and report.html into the folder `output`.
+
+    content: what scores.json holds. first_images: {row title: uint8 images of the first seed}.
+    hide_real: no real image goes into the report or any picture.
+    """
+    for path in output.glob("*"):
+        if OWN_PICTURES.fullmatch(path.name):
+            path.unlink()  # of an earlier evaluation, perhaps of other rows or with real images
+    write_json(output / "scores.json", content)
+    write_text(output / "scores.md", markdown(content))
+    space, figure = content["spaces"][0], output / "distance_over_nfe.svg"
+    draw_distance_over_nfe(content["rows"], space, content["num_samples"], figure)
+    generated = [row for row in content["rows"] if row["model"] != "real"]
+    strips = [(row["images"], strip_of(first_images[row["images"]])) for row in generated]
+    save_picture(labelled_sheet(strips), output / "sheet.png")
+    sheets = []
+    for row in generated:
+        path = output / f"{row['model']}_nfe={row['nfe']}.png"
+        save_picture(sheet_of(first_images[row["images"]]), path)
+        sheets.append((row["images"], path))
+    sections = [
+        ("Distance over NFE", "", [(distance_title(space), figure)]),
+        ("The same noise at each NFE", "Each column starts from one noise image.", strips),
+        ("Samples", "Not chosen: the first ones of the first seed.", sheets),
+    ]
+    if not hide_real:
+        sections += _with_real_images(content["rows"], first_images, comparison, output)
+    if subjects.record:
+        curves = output / "training_curves.png"
+        draw_curves(read_rows(subjects.checkpoint.with_name("log.jsonl")), curves, PANELS)
+        if curves.exists():
+            sections.append(("Training", "", [("curves of both phases", curves)]))
+    _write_page(content, sections, _configuration(subjects), output / "report.html")
+
+
+def write_text(path, text):
+    """Write a text file, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _configuration(subjects):
+    """{group: {key: value}} of the run, paths without their folders; {} of a bare checkpoint."""
+    if not subjects.record:
+        return {}
+    facts = {key: subjects.record.get(key) for key in ("preset", "torch", "device")}
+    groups = {"trained with": facts} | subjects.settings.as_dict()
+    for values in groups.values():
+        values |= {key: Path(values[key]).name for key in PATHS if values.get(key)}
+    return groups
+
+
+def _with_real_images(rows, first_images, comparison, output):
+    """Report sections that show real images: some as they are, and the nearest training images."""
+    (real,) = [row["images"] for row in rows if row["model"] == "real"]
+    save_picture(sheet_of(first_images[real]), output / "real.png")
+    pictures = []
+    for row in rows:
+        if row["model"] != "student":
+            continue
+        images = first_images[row["images"]][:COMPARED]
+        nearest = comparison.nearest_training(images)
+        grid = np.concatenate([images, *(training for _, training in nearest)])
+        path = output / f"nearest_nfe={row['nfe']}.png"
+        save_picture(picture_sheet(grid, len(images)), path)
+        pictures.append((row["images"], path))
+    names = " and ".join(name for name, _ in nearest)
+    text = f"Generated images, below each its nearest training images by {names}."
+    return [
+        ("Real training images", "", [("what the training learns from", output / "real.png")]),
+        ("Nearest training images", text, pictures),
+    ]
+
+
+def _write_page(content, sections, settings, path):
     """Write the report of `scores.json`.
 
-    pictures: [(section, explanation, [(title, file or PIL image)])]. settings: {group: {key:
-    value}}, or {} where no run's are known. Pictures go into the page as data.
+    sections: [(title, explanation, [(title, file or PIL image)])], whose pictures go into the page
+    as data. settings: {group: {key: value}}, or {} where no run's are known.
     """
     import jinja2
 
     template = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    space = content["spaces"][0]
+    students = [row for row in content["rows"] if row["model"] == "student"]
     page = environment.from_string(template).render(
         content=content,
         reference=without_folders(content["reference"]),
-        cards=_cards(content),
+        cards=[
+            (row["images"], f"{distance_of(row, space)['mean']:.2f}", distance_title(space))
+            for row in students
+        ],
         tables=tables(content),
         notes=notes(content),
         sections=[
             (title, text, [(name, _as_data(picture)) for name, picture in named])
-            for title, text, named in pictures
+            for title, text, named in sections
         ],
         settings=settings,
     )
-    with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
-def _cards(content):
-    """The headline: [(title, value, unit)] of the student's rows."""
-    space = content["spaces"][0]
-    rows = [row for row in content["rows"] if row["model"] == "student"]
-    scores = [(row["images"], row["scores"][space["name"]]["frechet"]["mean"]) for row in rows]
-    return [(title, f"{mean:.2f}", distance_title(space)) for title, mean in scores]
+    write_text(path, page)
 
 
 def _as_data(picture):

@@ -1,17 +1,32 @@
-"""What is evaluated: the model and the teacher of a run or of a checkpoint, and the images."""
+"""What is evaluated: the flags that `evaluate` and `tune` share, and the models, images and feature
+spaces that they name."""
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from custom_model import create_custom_model
 from fewstep.engine.checkpoints import check_identity
 from fewstep.runs.building import open_images
-from fewstep.runs.command_line import make_settings, settings_from_json
+from fewstep.runs.command_line import add_flag, make_settings, settings_from_json
 from fewstep.runs.run_folder import CONFIG_NAME, teacher_of
 from fewstep.runs.settings import Data, Settings, flat
-from src.utils import UserError, file_digest, load_model, read_json
+from fewstep.scores.comparison import Comparison
+from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_spaces
+from src.arguments import (
+    MOST_EVALUATIONS,
+    InRange,
+    check_input_file,
+    check_input_folder,
+    check_output_file,
+    check_output_folder,
+    line,
+    whole_number,
+)
+from src.utils import CommandParser, UserError, file_digest, load_model, pick_device, read_json
 
+CHECKPOINT = "./checkpoints/best_model.pt"
 FEW_IMAGES = 100  # fewer held-out ones than features: their covariance is not even of full rank
 LEAST = 4  # of each kind: what the classifier needs to train on some and be tested on others
 
@@ -27,6 +42,69 @@ class Subjects(NamedTuple):
     images: Any
     settings: Settings
     record: dict
+
+
+def subject_parser(command, description):
+    """A parser with the flags that say what is scored and in which feature spaces."""
+    parser = CommandParser(prog=f"-m fewstep {command}", description=description)
+    add = partial(parser.add_argument, type=line)
+    add("--run_dir", help="folder of a run of train.py: its model is taken")
+    add("--ckpt_path", help=f"or a model alone ({CHECKPOINT}); name its images then")
+    text = f"the first one ranks ({HELP}; all that are there)"
+    add("--features", nargs="+", choices=FEATURES, help=text)
+    add("--fid_weights", help="Inception's weights, as in measure_fid.py")
+    text = "fetch them once if they are not there"
+    parser.add_argument("--download_weights", action="store_true", help=text)
+    add("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
+    add("--output_dir", help="(RUN_DIR/evaluation, or ./results/evaluation)")
+    add_evaluations(parser, "--nfe_list", [1, 2, 4], "(1 2 4)")
+    section = parser.add_argument_group("Which images, as in train.py; with --run_dir the run's")
+    for item in data_fields():
+        add_flag(section, item)
+    return parser
+
+
+def add_evaluations(parser, flag, default, text):
+    """A flag of several numbers of network evaluations."""
+    limits = dict(type=whole_number, action=InRange, low=1, high=MOST_EVALUATIONS)
+    parser.add_argument(flag, nargs="+", default=default, **limits, help=text)
+
+
+def check_subject(args):
+    """Fill in and check the flags of `subject_parser` as far as that is possible without loading
+    anything. Raises `UserError`."""
+    if args.run_dir and args.ckpt_path:
+        raise UserError("--run_dir and --ckpt_path: give one of them")
+    args.ckpt_path = args.ckpt_path or CHECKPOINT
+    args.nfe_list = list(dict.fromkeys(args.nfe_list))
+    check_features(args.features, args.fid_weights, args.download_weights)
+    checks = {"output_dir": check_output_folder, "cache_dir": check_output_folder}
+    checks |= {"data_root": check_input_folder}
+    checks |= {"train_split": check_input_file, "val_split": check_input_file}
+    if args.download_weights:  # which takes long, so the mistakes of later steps are looked for now
+        model = {"run_dir": check_input_folder} if args.run_dir else {"ckpt_path": check_input_file}
+        checks |= model | {"fid_weights": check_output_file}
+    for flag, check in checks.items():
+        if getattr(args, flag, None):
+            check(f"--{flag}", getattr(args, flag))
+
+
+def open_evaluation(args, teacher=None, classify=False):
+    """(`Subjects`, `Comparison`, output folder) of flags that were checked.
+
+    teacher: as of `open_subjects`. classify: with the classifier two-sample test. Raises
+    `UserError`.
+    """
+    device = pick_device(args.device)
+    spaces = feature_spaces(args.features, args.fid_weights, args.download_weights)
+    flags = {item.name: getattr(args, item.name) for item in data_fields() if item.name in args}
+    subjects = open_subjects(args.run_dir, args.ckpt_path, teacher, flags, device)
+    output = Path(args.output_dir or f"{args.run_dir or 'results'}/evaluation")
+    output.mkdir(parents=True, exist_ok=True)  # now, not after the work
+    data, images = subjects.settings.data, subjects.images
+    sets = (images.val.images, images.train.images)
+    comparison = Comparison(spaces, *sets, data.cache_dir, device, data.x_flip, classify)
+    return subjects, comparison, output
 
 
 def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):

@@ -8,19 +8,25 @@ ones are not looked at. Better levels go into the student's model_config.json; t
 and after are printed, and tuning.json keeps all that was tried.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 from fewstep.runs.weights import same_weights
-from fewstep.studies.evaluate.arguments import check_subject, open_evaluation, subject_parser
-from fewstep.studies.evaluate.level_search import search_levels
 from fewstep.studies.evaluate.pictures import sample_images
-from fewstep.studies.evaluate.subjects import LEAST, has_levels
+from fewstep.studies.evaluate.subjects import (
+    LEAST,
+    check_subject,
+    has_levels,
+    open_evaluation,
+    subject_parser,
+)
 from src.arguments import MOST_IMAGES, InRange, whole_number
 from src.utils import UserError, read_json, write_json
 
 SEED = 1_000_003  # apart from any that scores are given for
 BATCH = 50
 TUNE_SAMPLES = 500  # images of each trial, unless said otherwise
+COARSE, FINE = (0.5, 2**-0.5, 2**0.5, 2.0), (2**-0.25, 2**0.25)  # factors of a level in each round
 
 
 def build_parser():
@@ -58,12 +64,14 @@ def tune(subjects, comparison, nfes, count, output):
         # the same noise each time, so that the levels are what differs
         title = f"levels {_text(levels)}"
         images = sample_images(model, len(levels), count, BATCH, SEED, title, levels)
-        return comparison.distance_to_training(images)
+        return comparison.distance(images, "training")
 
     results, first = {}, None
     for nfe in sorted(nfes):
         before = list(model.scheduler.few_step_sigmas(nfe))
-        starts = [before, [first, *before[1:]]] if _falls(first, before) else [before]
+        starts = [before]
+        if first not in (None, before[0]) and all(first > low for low in before[1:]):
+            starts.append([first, *before[1:]])
         after, tried = search_levels(distance, starts)
         first = first or after[0]
         results[nfe] = {"before": before, "after": after, "tried": tried}
@@ -76,8 +84,8 @@ def tune(subjects, comparison, nfes, count, output):
         )
     space = {"feature_space": comparison.spaces[0].name, "num_samples": count, "seed": SEED}
     write_json(output / "tuning.json", space | {"levels": results})
-    levels = {str(nfe): row for nfe, row in model.scheduler.few_step_table.items()}
-    levels |= {str(nfe): result["after"] for nfe, result in results.items()}
+    levels = model.scheduler.few_step_table | {nfe: one["after"] for nfe, one in results.items()}
+    levels = {str(nfe): row for nfe, row in levels.items()}
     for path, config in configs.items():
         write_json(path, config | {"few_step_sigmas": levels})
         names = ", ".join(map(str, results))
@@ -85,9 +93,27 @@ def tune(subjects, comparison, nfes, count, output):
     return results
 
 
-def _falls(first, levels):
-    """Whether `first` can stand in front of the lower ones of `levels`, and is another one."""
-    return first is not None and first != levels[0] and all(first > low for low in levels[1:])
+def search_levels(score, starts, rounds=(COARSE, FINE)):
+    """Coordinate search from the best of `starts`: in each round each level in turn is multiplied
+    by the round's factors, and the best is kept.
+
+    score(levels) -> float, smaller is better, called once for each list of levels. Levels stay
+    falling and above 0. Returns the best levels, by the score never worse than any start, and
+    [(levels, score), ...] of all that were tried.
+    """
+    tried = {tuple(levels): score(list(levels)) for levels in starts}
+    best = min(tried, key=tried.get)
+    for factors in rounds:
+        for place in range(len(best)):
+            base = best  # a level moves by one factor a round, not by a product of them
+            for factor in factors:
+                candidate = (*base[:place], base[place] * factor, *base[place + 1 :])
+                if candidate in tried or any(a <= b for a, b in pairwise(candidate)):
+                    continue
+                tried[candidate] = score(list(candidate))
+                if tried[candidate] < tried[best]:
+                    best = candidate
+    return list(best), [(list(levels), value) for levels, value in tried.items()]
 
 
 def _configs_of(subjects):

@@ -1,8 +1,14 @@
-"""Colour and contrast of a set of images: the plainest things a generator can get wrong."""
+"""Images as arrays: their type and shape, their colours and contrast, and small copies of them."""
 
 import numpy as np
 
-from fewstep.scores.checks import checked_images
+
+def checked_images(images):
+    """`images` as an array. Raises `ValueError` unless it is uint8 `[N, H, W, 3]`, N at least 1."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
+        raise ValueError(f"images {images.dtype} {images.shape}: uint8 [N, H, W, 3] is needed")
+    return images
 
 
 def channel_statistics(images):
@@ -34,3 +40,13 @@ def channel_difference(generated, reference):
     means = {f"mean_{c}": made["mean"][i] - real["mean"][i] for i, c in enumerate("rgb")}
     contrasts = {f"contrast_{c}": made["std"][i] / real["std"][i] for i, c in enumerate("rgb")}
     return {**means, **contrasts}
+
+
+def thumbnails(images):
+    """uint8 images `[N, H, W, 3]` -> `[N, D]`, averaged over 2x2 pixels so that a shift by one
+    pixel is no other image, and scaled so that distances are RMS differences in grey levels."""
+    count, height, width, channels = images.shape
+    small = images[:, : height // 2 * 2, : width // 2 * 2]
+    small = small.reshape(count, height // 2, 2, width // 2, 2, channels)
+    small = small.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1)
+    return small / np.float32(np.sqrt(small.shape[1]))

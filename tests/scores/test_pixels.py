@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fewstep.scores.channels import channel_difference, channel_statistics
+from fewstep.scores.pixels import channel_difference, channel_statistics
 
 
 def test_by_hand():
