@@ -4,11 +4,7 @@ import os
 import shutil
 
 from PIL import Image
-from torch.utils.data import DataLoader
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
-from dataset import get_data_iterator
 from fewstep.images.cache import cached_images
 from fewstep.images.decode import decode_image
 from fewstep.images.parallel import map_ordered
@@ -40,6 +36,13 @@ def decoded(paths, cache_dir):
 def loader_batches(folder, batch_size, workers, device):
     """Endless batches `[B, 3, 64, 64]` in [-1, 1] on the device, in the challenge's way: from a
     `DataLoader` that decodes file after file, each pass in another order."""
+    # Imported here: with torchvision comes torch's compiler, seconds before anything is said.
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
+
+    from dataset import get_data_iterator
+
     steps = [Resize((64, 64)), ToTensor(), Normalize((0.5,) * 3, (0.5,) * 3)]  # as `dataset.py`
     images = ImageFolder(folder, Compose([*steps, RandomHorizontalFlip()]))
     how = dict(shuffle=True, drop_last=True, persistent_workers=workers > 0)
