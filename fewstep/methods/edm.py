@@ -49,7 +49,7 @@ PRESETS = {
         p_std=1.5,
         noise_offset=0.15,
         teacher_steps=15,
-    ),
+    )
 }
 
 
