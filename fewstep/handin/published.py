@@ -15,13 +15,8 @@ WEIGHTS, CARD = "model.safetensors", "README.md"
 HASH = re.compile(r"^SHA-256 of model\.safetensors: `([0-9a-f]{64})`$", re.MULTILINE)
 PURPOSE = "a file of published weights"
 FETCH = "fetch the folder again"
-NOT_OURS = (
-    RuntimeError,
-    TypeError,
-    KeyError,
-    ValueError,
-    AttributeError,
-)  # of a file with other content
+# Of a file with other content.
+NOT_OURS = (RuntimeError, TypeError, KeyError, ValueError, AttributeError)
 
 
 def write_published(folder, state, config, dtype, card):
@@ -66,7 +61,8 @@ def read_published(folder):
         model = create_custom_model(**config)
         model.load_state_dict(decode(tensors))
     except (*NOT_OURS, package.SafetensorError) as error:
-        raise UserError(f"{weights}: not a published student ({reason_of(error)})") from error
+        reason = f"not a student, or its tensors do not fit its network ({reason_of(error)})"
+        raise UserError(f"{weights}: {reason}") from error
     return model.eval().requires_grad_(False), config
 
 
