@@ -36,8 +36,8 @@ $(PRETRAINED)/model.safetensors:
 	@echo "error: $(PRETRAINED): there are no published weights yet; 'make demo' trains a small" \
 		"student of your own, 'python -m fewstep publish pack' publishes one" >&2; exit 2
 
-# Two processes of one thread each take the files in turn.
-TEST_FLAGS ?= -n 2 --dist loadfile
+# Two processes of one thread each take the files in turn, in the order of tests/conftest.py.
+TEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_FLAGS)
 

@@ -23,6 +23,7 @@ from src.samplers import (
     noise_source,
     ode_plan,
     ode_states,
+    spaced_levels,
 )
 
 
@@ -112,16 +113,7 @@ class CustomScheduler(BaseScheduler):
         the table's longest row."""
         if nfe in self.few_step_table:
             return self.few_step_table[nfe]
-        longest = [math.log(s) for s in self.few_step_table[max(self.few_step_table)]]
-        if nfe == 1 or len(longest) == 1:
-            return [math.exp(longest[0])] * nfe
-        levels = []
-        for i in range(nfe):
-            place = i * (len(longest) - 1) / (nfe - 1)
-            left = min(int(place), len(longest) - 2)
-            step = longest[left + 1] - longest[left]
-            levels.append(math.exp(longest[left] + (place - left) * step))
-        return levels
+        return spaced_levels(self.few_step_table[max(self.few_step_table)], nfe)
 
 
 class CustomGenerativeModel(BaseGenerativeModel):

@@ -28,13 +28,8 @@ def get_data_iterator(loader):
 
 def default_transform():
     """PIL image -> float tensor `[3, 64, 64]` in [-1, 1], as the official evaluation does it."""
-    return transforms.Compose(
-        [
-            transforms.Resize((64, 64)),
-            transforms.ToTensor(),
-            transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        ]
-    )
+    normalise = transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return transforms.Compose([transforms.Resize((64, 64)), transforms.ToTensor(), normalise])
 
 
 class SimpsonsDataset(Dataset):

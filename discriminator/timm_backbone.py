@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from discriminator.registry import IMAGE_SIZE, Plain, register
-from src.utils import UserError, reason_of
+from src.errors import UserError, package_for, reason_of
 
 
 @register("timm")
@@ -37,10 +37,7 @@ class TimmTrunk(Plain, nn.Module):
 
 
 def _create(name):
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError(f"--disc timm:{name}: timm is not installed; pip install timm") from error
+    timm = package_for(f"--disc timm:{name}", "timm")
     known = timm.list_models()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)

@@ -113,23 +113,22 @@ def check_output_file(flag, path):
 
 def check_input_file(flag, path, remedy="name one that is there"):
     """Raise `UserError`, naming `flag`, unless `path` is a file that may be read."""
-    place = check_place(flag, path)
-    if place == Path(path) and place.is_dir():
+    if check_place(flag, path) == Path(path) and Path(path).is_dir():
         raise UserError(f"{flag} {path}: is a folder, not a file; {remedy}")
-    if place != Path(path) or not place.is_file():
-        raise UserError(f"{flag} {path}: no such file; {remedy}")
-    if not os.access(place, os.R_OK):
-        raise UserError(f"{flag} {path}: may not be read; {remedy}")
+    _check_readable(flag, path, Path.is_file, "file", remedy)
 
 
 def check_input_folder(flag, path, remedy="name one that is there"):
     """Raise `UserError`, naming `flag`, unless `path` is a folder that may be read."""
-    place = check_place(flag, path)
-    if place == Path(path) and not place.is_dir():
+    if check_place(flag, path) == Path(path) and not Path(path).is_dir():
         raise UserError(f"{flag} {path}: is a file, not a folder; {remedy}")
-    if place != Path(path):
-        raise UserError(f"{flag} {path}: no such folder; {remedy}")
-    if not os.access(place, os.R_OK | os.X_OK):
+    _check_readable(flag, path, Path.is_dir, "folder", remedy)
+
+
+def _check_readable(flag, path, is_kind, kind, remedy):
+    if not is_kind(Path(path)):
+        raise UserError(f"{flag} {path}: no such {kind}; {remedy}")
+    if not os.access(path, os.R_OK | (os.X_OK if kind == "folder" else 0)):
         raise UserError(f"{flag} {path}: may not be read; {remedy}")
 
 

@@ -1,10 +1,21 @@
 """A user's mistake, and how it becomes one line."""
 
 import difflib
+import importlib
 
 
 class UserError(Exception):
     """A user's mistake. The message is one line: what is wrong, where, and what to do."""
+
+
+def package_for(purpose, name, to_install=None):
+    """The module `name` of a package that not every command needs; `to_install`: pip's name of it.
+    Raises `UserError` where it is absent."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        to_install = to_install or name.partition(".")[0]
+        raise UserError(f"{purpose} needs a package: pip install {to_install}") from error
 
 
 def did_you_mean(name, known):

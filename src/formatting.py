@@ -1,4 +1,4 @@
-"""How tables, sizes and lists of names are written in messages and reports."""
+"""How tables, sizes, durations and lists of names are written in messages and reports."""
 
 from src.errors import one_line
 
@@ -27,3 +27,14 @@ def short_name(name):
 def first_names(names, most=MOST_NAMES):
     """The first of `names`, separated by commas, and dots where there are more."""
     return ", ".join(map(short_name, names[:most])) + (", ..." if len(names) > most else "")
+
+
+def duration(seconds):
+    """3725 -> 1 h 2 min; 125 -> 2 min 5 s; 14.7 -> 14.7 s."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f}\u00a0s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}\u00a0min {whole % 60}\u00a0s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}\u00a0h {minutes % 60}\u00a0min"

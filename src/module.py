@@ -39,9 +39,7 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         self.num_features = num_features
         self.mlp = nn.Sequential(
-            nn.Linear(num_features, hidden_size),
-            nn.SiLU(),
-            nn.Linear(hidden_size, hidden_size),
+            nn.Linear(num_features, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
         )
 
     @staticmethod
@@ -114,9 +112,7 @@ class ResBlock(nn.Module):
     def __init__(self, in_ch, out_ch, tdim, dropout, attn=False):
         super().__init__()
         self.block1 = nn.Sequential(
-            nn.GroupNorm(GROUPS, in_ch),
-            Swish(),
-            xavier_(nn.Conv2d(in_ch, out_ch, 3, padding=1)),
+            nn.GroupNorm(GROUPS, in_ch), Swish(), xavier_(nn.Conv2d(in_ch, out_ch, 3, padding=1))
         )
         self.temb_proj = nn.Sequential(Swish(), xavier_(nn.Linear(tdim, out_ch)))
         self.block2 = nn.Sequential(

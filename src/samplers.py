@@ -1,5 +1,6 @@
 """Samplers as free functions over any denoiser `D(x, sigma) -> x0`; each yields its states."""
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -68,6 +69,12 @@ def last_state(states, total, return_traj, verbose):
         trajectory = [*trajectory, state] if return_traj else [state]
     trajectory[-1] = trajectory[-1].clamp(-1, 1)
     return trajectory if return_traj else trajectory[-1]
+
+
+def spaced_levels(levels, count):
+    """`count` falling levels, spaced evenly in ln sigma along others (from the largest)."""
+    places = np.linspace(0, len(levels) - 1, count)
+    return np.exp(np.interp(places, range(len(levels)), np.log(levels))).tolist()
 
 
 def draw_levels(count, mean, std, device):

@@ -7,7 +7,21 @@ import torch
 
 from custom_model import create_custom_model
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+TESTS = Path(__file__).resolve().parent
+SHARED = TESTS.parents[1] / "shared"
+
+
+# Begun first: a process that takes one of these last would be waited for.
+SLOWEST = """
+runs/test_torchrun.py faults/test_signals.py faults/test_resume.py faults/test_disk.py
+runs/test_train.py runs/test_every_flag.py faults/test_long_run.py runs/test_methods.py
+""".split()
+
+
+def pytest_collection_modifyitems(items):
+    """The slowest files first, each still in one piece."""
+    places = {TESTS / name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +31,24 @@ def simpsons():
     if not folder.is_dir():
         pytest.skip("the real images are not beside this checkout (../shared/simpsons)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Sums in the order of other processes, which have one thread each."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def few_pictures():
+    """Training in this process measures and shows fewer images, most of the time of a short run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.HELDOUT_IMAGES", 4)
+        patch.setattr("fewstep.engine.loop.SHEET_IMAGES", 2)
+        yield
 
 
 @pytest.fixture

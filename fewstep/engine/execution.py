@@ -10,7 +10,6 @@ from fewstep.engine.attention import fuse_attention
 from fewstep.engine.compiling import compile_networks
 from fewstep.engine.precision import Choices, autocast_for, choices_of, lay_out
 from fewstep.engine.processes import ALONE, Processes
-from fewstep.engine.recompute import recompute_activations
 
 
 class Execution(NamedTuple):
@@ -38,6 +37,9 @@ class Execution(NamedTuple):
         if speed.attention == "fused":
             fuse_attention(model)
         if speed.checkpointing if checkpointing is None else checkpointing:
+            # Imported here: torch's checkpointing loads sympy, a fifth of every command's start.
+            from fewstep.engine.recompute import recompute_activations
+
             recompute_activations(model)
         return lay_out(model, self.choices.channels_last)
 

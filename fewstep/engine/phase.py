@@ -115,10 +115,7 @@ def take_turn(turn, micro_batches, step):
             (loss / len(micro_batches)).backward()
         rows.append(metrics)
     norm, dropped = learner.update(step)
-    return mean_metrics(rows) | {
-        f"{learner.name}_grad_norm": norm,
-        learner.drop_metric: dropped,
-    }
+    return mean_metrics(rows) | {f"{learner.name}_grad_norm": norm, learner.drop_metric: dropped}
 
 
 def mean_metrics(rows):

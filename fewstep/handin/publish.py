@@ -13,8 +13,8 @@ from pathlib import Path
 from custom_model import create_custom_model
 from fewstep.handin.published import (
     CARD,
+    PURPOSE,
     WEIGHTS,
-    import_safetensors,
     model_card,
     read_published,
     write_published,
@@ -24,6 +24,7 @@ from fewstep.handin.writeup.records import read_scores
 from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.weights import same_weights
 from src.arguments import check_output_file, check_output_folder, line
+from src.errors import package_for
 from src.formatting import size_text
 from src.utils import CommandParser, UserError, load_model, read_json, save_model
 
@@ -68,7 +69,7 @@ def load_student(path):
 
 
 def pack(args):
-    import_safetensors()
+    package_for(PURPOSE, "safetensors")
     folder = Path(args.output_dir)
     check_output_folder("--output_dir", folder)
     taken = [folder / name for name in (WEIGHTS, CARD) if (folder / name).exists()]

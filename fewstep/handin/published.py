@@ -8,28 +8,21 @@ from custom_model import create_custom_model
 from fewstep.handin.rounding import decode, encode
 from fewstep.handin.writeup.records import changed_settings
 from fewstep.studies.evaluate.tables import markdown, without_folders
+from src.errors import package_for
 from src.utils import UserError, file_digest, naming, reason_of, whole_file
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 HASH = re.compile(r"^SHA-256 of model\.safetensors: `([0-9a-f]{64})`$", re.MULTILINE)
+PURPOSE = "a file of published weights"
 FETCH = "fetch the folder again"
-
-
-def import_safetensors():
-    """The package that reads and writes the file. Raises `UserError` where it is absent."""
-    try:
-        import safetensors.torch
-    except ImportError as error:
-        raise UserError(
-            "published weights need the package safetensors: pip install safetensors"
-        ) from error
-    return safetensors
+# Of a file with other content.
+NOT_OURS = (RuntimeError, TypeError, KeyError, ValueError, AttributeError)
 
 
 def write_published(folder, state, config, dtype, card):
     """Write a finite state dict and its model card `card` to `folder`."""
     metadata = {"model": json.dumps({"dtype": dtype, "model_config": config})}
-    content = import_safetensors().torch.save(encode(state, dtype), metadata)
+    content = package_for(PURPOSE, "safetensors.torch").save(encode(state, dtype), metadata)
     with whole_file(Path(folder) / WEIGHTS) as temporary:
         temporary.write_bytes(content)
     digest = file_digest(Path(folder) / WEIGHTS).hex()
@@ -44,7 +37,7 @@ def read_published(folder):
     Raises `UserError` for what is missing, damaged, or does not fit the network. No code in the
     file is run: the format holds numbers and text alone.
     """
-    safetensors = import_safetensors()
+    package = package_for(PURPOSE, "safetensors")
     weights, card = Path(folder) / WEIGHTS, Path(folder) / CARD
     if not weights.exists():
         raise UserError(
@@ -62,22 +55,15 @@ def read_published(folder):
     if digest != digests[-1]:
         raise UserError(f"{weights}: damaged (its checksum is not that of {CARD}); {FETCH}")
     try:
-        with safetensors.safe_open(weights, "pt") as file:
+        with package.safe_open(weights, "pt") as file:
             config = json.loads(file.metadata()["model"])["model_config"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return _student(decode(tensors), config), config
-    except (safetensors.SafetensorError, TypeError, KeyError, ValueError, AttributeError) as error:
-        raise UserError(f"{weights}: not a published student ({reason_of(error)})") from error
-
-
-def _student(state, config):
-    """The model of `config` with a state dict. Raises `ValueError` where they do not fit."""
-    model = create_custom_model(**config)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError("its tensors do not fit the network of its model_config") from error
-    return model.eval().requires_grad_(False)
+        model = create_custom_model(**config)
+        model.load_state_dict(decode(tensors))
+    except (*NOT_OURS, package.SafetensorError) as error:
+        reason = f"not a student, or its tensors do not fit its network ({reason_of(error)})"
+        raise UserError(f"{weights}: {reason}") from error
+    return model.eval().requires_grad_(False), config
 
 
 def model_card(config, parameters, record, rounding, scores=None):

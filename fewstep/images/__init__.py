@@ -8,7 +8,7 @@ What others may use, all of it from here: `open_image_sets` (flags -> `ImageSets
 from fewstep.images.cache import ImageCache, ImageSets, cached_images
 from fewstep.images.decode import decode_image
 from fewstep.images.kaggle import download_simpsons
-from fewstep.images.opening import open_image_sets
+from fewstep.images.opening import ImageSource, open_image_sets
 from fewstep.images.parallel import map_ordered
 from fewstep.images.splits import read_split
 from fewstep.images.synthetic import draw_face
@@ -16,6 +16,7 @@ from fewstep.images.synthetic import draw_face
 __all__ = [
     "ImageCache",
     "ImageSets",
+    "ImageSource",
     "cached_images",
     "decode_image",
     "download_simpsons",

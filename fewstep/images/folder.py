@@ -32,7 +32,7 @@ def open_folder(root, source, batch_size, progress, title="folder"):
     """
     files = _read_split_files(source)
     names, failures = list_images(root)
-    divided = partial(divide, root, names, split_files=files, seed=source.seed)
+    divided = partial(divide, root, names, split_files=files, seed=source.data_seed)
     train, val, _ = divided(failures)
     if train:  # else the failures tell why there is none
         check_count(len(train), batch_size)
@@ -56,7 +56,7 @@ def open_folder(root, source, batch_size, progress, title="folder"):
         reasons = _reasons(left_out, len(train) + len(val))
         print(f"{root_text}: {reasons}; left out (--skip_bad_images)")
     if not any(files):
-        lists = Path(source.cache_dir) / "splits" / f"{_place(root)}-seed{source.seed}"
+        lists = Path(source.cache_dir) / "splits" / f"{_place(root)}-seed{source.data_seed}"
         write_split(lists / "train_split.txt", train)
         write_split(lists / "val_split.txt", val)
         if progress:

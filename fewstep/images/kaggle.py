@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from src.utils import UserError
+from src.errors import UserError, package_for
 
 # With its version the handle is also found in kagglehub's cache when there is no network, and the
 # images stay those that the challenge's scores are measured on.
@@ -27,13 +27,8 @@ def download_simpsons(data_dir):
         f"or download kostastokis/simpsons-faces by hand and put its PNG files into {folder},"
         " or use --data_root DIR (your own images) or --data synthetic (nothing to download)"
     )
-    try:
-        import kagglehub
-    except ImportError as error:
-        raise UserError(
-            "kagglehub is not installed, which downloads the Simpsons images:"
-            f" pip install kagglehub, {by_hand}"
-        ) from error
+    purpose = "the download of the Simpsons images"
+    kagglehub = package_for(purpose, "kagglehub", f"kagglehub, {by_hand}")
     downloaded = _download(kagglehub, data_dir, by_hand) / "cropped"
     if not downloaded.is_dir():
         raise UserError(f"{downloaded}: not there after the download; try again, {by_hand}")

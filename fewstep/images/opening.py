@@ -25,7 +25,7 @@ class ImageSource:
     data_root: a folder of one's own, searched with its subfolders; given alone it means "folder".
     train_split, val_split: files with one id a line (`ID` or a relative path). Of a folder, with
         one of them the other set is the rest; with none, about a tenth is held out by a hash of the
-        names and `seed`, and both lists are written below `cache_dir`.
+        names and `data_seed`, and both lists are written below `cache_dir`.
     skip_bad_images: leave out images that cannot be used, and say so each time, as if they were
         neither in the folder nor in the split files.
     """
@@ -35,7 +35,7 @@ class ImageSource:
     train_split: str | Path | None = None
     val_split: str | Path | None = None
     cache_dir: str | Path = "data/cache"
-    seed: int = 42
+    data_seed: int = 42
     synthetic_count: int = 4000
     skip_bad_images: bool = False
 
@@ -84,9 +84,7 @@ def _official_split(name):
 
 
 def _draw(source, progress):
-    count, seed = source.synthetic_count, source.seed
-    if count < 1:
-        raise UserError(f"--synthetic_count {count}: at least 1 image is needed")
+    count, seed = source.synthetic_count, source.data_seed
     held_out = min(1000, max(64, count // 4))
     sets = []
     for indices in (range(count), range(count, count + held_out)):

@@ -116,7 +116,7 @@ PRESETS = {
         adv_ramp=100,
         penalty_weight=50.0,
         ada_images=2000.0,
-    ),
+    )
 }
 
 RECIPES = {
@@ -131,18 +131,8 @@ RECIPES = {
     # Few updates: a start on the teacher's samples, then cheap steps (small discriminator, rare
     # penalty, no self-generated inputs).
     "low_compute": dict(
-        distill="add",
-        disc="patch",
-        warm_start=100,
-        penalty_interval=4,
-        self_input_share=0.0,
+        distill="add", disc="patch", warm_start=100, penalty_interval=4, self_input_share=0.0
     ),
     # Distribution matching as in DMD2 (arXiv:2405.14867): a fake score at a ratio of 5.
-    "dmd2": dict(
-        distill="dmd",
-        disc="unet",
-        fake_steps=5,
-        self_input_share=1.0,
-        distill_final=1.0,
-    ),
+    "dmd2": dict(distill="dmd", disc="unet", fake_steps=5, self_input_share=1.0, distill_final=1.0),
 }

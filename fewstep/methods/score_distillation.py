@@ -65,9 +65,7 @@ class Distillation:
 
     distill: str = setting("add", "loss of score distillation", DISTILLATIONS)
     distill_weighting: str = setting(
-        "auto",
-        "weight of each level; auto: as that loss was published",
-        ["auto", *WEIGHTINGS],
+        "auto", "weight of each level; auto: as that loss was published", ["auto", *WEIGHTINGS]
     )
     distill_mean: float = log_sigma(-0.4, "mean of ln sigma at which the teacher is asked")
     distill_std: float = spread(1.2, "its standard deviation")

@@ -1,6 +1,6 @@
 """From `Settings` to images, batches, teacher and phases."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from custom_model import create_custom_model
 from fewstep.engine.batches import StepBatches, fits_on_device
 from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.loop import Selection, measure_heldout
-from fewstep.images import open_image_sets
+from fewstep.images import ImageSource, open_image_sets
 from fewstep.runs.settings import PHASES, method_of
 from fewstep.scores.frechet import feature_distance
 from fewstep.scores.random_features import random_feature_space
@@ -23,18 +23,8 @@ SELECTION_SEED = 2_000_003  # apart from any that scores are given for
 
 def open_images(settings):
     """The training and held-out images that the settings name."""
-    data = settings.data
-    return open_image_sets(
-        data=data.data,
-        data_root=data.data_root or None,
-        train_split=data.train_split or None,
-        val_split=data.val_split or None,
-        cache_dir=data.cache_dir,
-        seed=data.data_seed,
-        synthetic_count=data.synthetic_count,
-        batch_size=data.batch_size,
-        skip_bad_images=data.skip_bad_images,
-    )
+    source = {item.name: getattr(settings.data, item.name) for item in fields(ImageSource)}
+    return open_image_sets(settings.data.batch_size, **source)
 
 
 def build_batches(settings, cache, device, processes):

@@ -3,12 +3,7 @@
 from pathlib import Path
 
 from fewstep.runs.settings import flat, method_of, unused_settings
-from src.arguments import (
-    check_input_file,
-    check_input_folder,
-    check_output_folder,
-    check_place,
-)
+from src.arguments import check_input_file, check_input_folder, check_output_folder, check_place
 from src.utils import UserError
 
 FEWEST_BEST = 4  # images whose spread a distance can be of

@@ -13,6 +13,7 @@ from fewstep.engine.processes import ALONE
 from fewstep.methods.edm import teacher_config
 from fewstep.runs.building import build_distilled, build_scratch
 from fewstep.runs.settings import distils, method_of, phases_of
+from src.formatting import duration
 from src.samplers import IMAGE_SHAPE
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
@@ -41,7 +42,7 @@ def describe(settings, device, processes=1):
         seconds = phase.total * _step_seconds(settings, phase, device, processes)
         lines.append(f"{phase.name}: parameters: {listed}")
         lines.append(
-            f"{phase.name}: {phase.total:,} steps, about {_clock(seconds)} on {where};"
+            f"{phase.name}: {phase.total:,} steps, about {duration(seconds)} on {where};"
             f" checkpoints up to {disk / 2**20:,.0f} MiB"
         )
     lines.append("dry run: nothing was read, trained or written")
@@ -107,8 +108,3 @@ def _bytes(learner):
     """Of its weights, average and Adam's two moments in fp32."""
     copies = 4 if learner.average else 3
     return 4 * copies * sum(p.numel() for p in learner.module.parameters())
-
-
-def _clock(seconds):
-    hours, rest = divmod(int(seconds), 3600)
-    return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"

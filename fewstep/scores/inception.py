@@ -7,8 +7,6 @@ removed. The two distances agree to about seven digits.
 
 import os
 import platform
-import shutil
-import urllib.request
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from fewstep.scores.folders import load_image
+from src.errors import package_for
 from src.utils import UserError, file_digest, reason_of, whole_file
 
 WEIGHTS_NAME = "inception-2015-12-05.pt"
@@ -35,12 +34,7 @@ def check_weights(path):
 
     clean-fid itself trusts a half-downloaded file for ever; here each record's checksum is checked.
     """
-    try:
-        import cleanfid  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            "clean-fid is missing: pip install clean-fid (or: --features random)"
-        ) from error
+    package_for("FID", "cleanfid", "clean-fid (or: --features random)")
     remedy = (
         f"--download_weights fetches {_url()}, --fid_weights FILE names a copy,"
         " --features random does without (and is not FID)"
@@ -59,10 +53,7 @@ def download_weights(path, url=None):
     print(f"downloading Inception's weights from {url} to {path}")
     try:
         with whole_file(path) as temporary:
-            with urllib.request.urlopen(url) as response, open(temporary, "wb") as file:
-                size = int(response.headers.get("Content-Length") or 0)
-                with tqdm.wrapattr(response, "read", total=size) as source:
-                    shutil.copyfileobj(source, file)
+            torch.hub.download_url_to_file(url, str(temporary))
             if not _is_whole(temporary):
                 raise UserError(f"{url}: what came is not whole; try again")
     except OSError as error:

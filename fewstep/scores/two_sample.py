@@ -5,7 +5,6 @@ are needed."""
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import nn
 
 from fewstep.scores.pixels import checked_images
@@ -60,6 +59,8 @@ def roc_auc(positive, negative):
     U / (N M), where U counts the pairs whose positive score is the higher, ties as one half (Mann &
     Whitney 1947).
     """
+    from scipy.stats import rankdata  # half a second that not every command need wait for
+
     n, m = len(positive), len(negative)
     ranks = rankdata(np.concatenate([positive, negative]))
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))

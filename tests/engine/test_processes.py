@@ -18,11 +18,13 @@ from fewstep.engine.phase import Phase, Turn, take_turn
 from fewstep.engine.processes import ALONE, from_environment
 from fewstep.engine.stopping import Interrupted
 from src.utils import UserError
-from tests.students import build_teacher, job_in, student_of, tiny_settings
+from tests.students import AT_ONCE, build_teacher, job_in, student_of, tiny_settings
+
+# What is nothing but rounding, Adam enlarges.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 COUNT, STEPS, CPU = 2, 4, torch.device("cpu")
-BASE = dict(batch_size=4, student_iterations=STEPS, student_warmup=0)
-BASE |= dict(student_ema_images=20.0, disc_channels=8, disc_warmup=0, adv_ramp=0)
+BASE = AT_ONCE | dict(batch_size=4, student_iterations=STEPS, student_ema_images=20.0)
 BASE |= dict(self_input_share=1.0)  # parts of two images have no room for a third kind of input
 SID = dict(distill="sid", disc="unet", penalty="r1r2", penalty_interval=2, disc_steps=2)
 # The target lies between what the two processes find by themselves.
@@ -196,17 +198,8 @@ def work(rank, port, folder):
     processes.leave()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums in the order of the other processes: what is nothing but rounding, Adam enlarges."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
-def together(tmp_path_factory):
+def together(one_thread, tmp_path_factory):
     """(folder, what each of the processes found)."""
     folder = tmp_path_factory.mktemp("together")
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

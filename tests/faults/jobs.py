@@ -6,6 +6,7 @@ own memory, files and signals, and `train.py` is given its command line.
 
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 from pathlib import Path
@@ -13,13 +14,16 @@ from pathlib import Path
 from src.utils import whole_file
 
 SMALL = (
-    "--preset tiny --data synthetic --synthetic_count 16 --batch_size 4 --device cpu"
+    "--preset tiny --data synthetic --synthetic_count 16 --batch_size 2 --device cpu"
     " --num_iterations 8 --student_iterations 6 --warmup 1 --disc_warmup 1 --disc_channels 8"
     " --log_interval 2 --save_interval 2 --sample_interval 4 --teacher_steps 2 --best_images 8"
+    " --self_input_share 1"  # two images have no room for a third kind of input
 ).split()
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["train", "matplotlib.pyplot", "tests.faults.jobs"])
+# Every optimiser imports torch's compiler, which takes longer than the run.
+LOADED_BEFORE = ["train", "matplotlib.pyplot", "torch._dynamo", "tests.faults.jobs"]
+CONTEXT.set_forkserver_preload(LOADED_BEFORE)
 
 
 def words(folder, *flags):
@@ -49,6 +53,30 @@ def said(folder):
     return (folder / "said").read_text(errors="replace")
 
 
+def signal_at(name, count, numbers, when="before"):
+    """Let this process signal itself before or after the `count`-th call of a function or method,
+    and go on if it can."""
+    owner, _, function = name.rpartition(".")
+    owner = pkgutil.resolve_name(owner)
+    plain, calls = getattr(owner, function), [0]
+
+    def signalling(*arguments, **named):
+        calls[0] += 1
+        if calls[0] == count and when == "before":
+            send(numbers)
+        result = plain(*arguments, **named)
+        if calls[0] == count and when == "after":
+            send(numbers)
+        return result
+
+    setattr(owner, function, signalling)
+
+
+def send(numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
 def _write_something(rows, path, panels):
     with whole_file(path) as temporary:
         temporary.write_bytes(b"curves")
@@ -70,7 +98,8 @@ def _run(arguments, output, before):
 
     torch.set_num_threads(1)
     # Most of the time of so short a run; other tests do both in full.
-    fewstep.engine.loop.draw_curves, train.HELDOUT_IMAGES = _write_something, 4
+    loop = fewstep.engine.loop
+    loop.draw_curves, loop.SHEET_IMAGES, train.HELDOUT_IMAGES = _write_something, 2, 4
     sys.argv = ["train.py", *arguments]
     if before:
         before()

@@ -1,8 +1,6 @@
 """The programs as tests start them: in this process, watched, in a folder of their own."""
 
-import io
-import sys
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 from unittest.mock import patch
@@ -17,7 +15,7 @@ from fewstep.studies.bench import main as bench
 from fewstep.studies.compare import main as compare
 from fewstep.studies.evaluate import main as evaluate
 from fewstep.studies.evaluate import tune
-from src.utils import run_command
+from tests.commands import run_here
 
 
 class Reached(BaseException):
@@ -44,7 +42,7 @@ OPENING = [
     "fewstep.images.opening.download_simpsons",
     "PIL.Image.open",
 ]
-FETCHING = ["urllib.request.urlopen"]
+FETCHING = ["torch.hub.urlopen"]
 TRAIN = "--preset tiny --data synthetic --synthetic_count 64 --device cpu"
 PROGRAMS = {
     program.name: program
@@ -144,19 +142,7 @@ PROGRAMS = {
 def start(program, arguments):
     """(exit code, stdout, stderr) of the program with these arguments; raises `Reached` where it
     begins its work."""
-    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
-    watched = [patch(name, side_effect=Reached(name)) for name in program.work]
-    with ExitStack() as held:
-        for one in (patch.object(sys, "argv", [program.name, *arguments]), *watched):
-            held.enter_context(one)
-        held.enter_context(redirect_stdout(streams[0]))
-        held.enter_context(redirect_stderr(streams[1]))
-        try:
-            run_command(program.main)
-        except SystemExit as ended:
-            code = ended.code
-    texts = []
-    for stream in streams:
-        stream.flush()
-        texts.append(stream.buffer.getvalue().decode())
-    return code, *texts
+    with ExitStack() as watched:
+        for name in program.work:
+            watched.enter_context(patch(name, side_effect=Reached(name)))
+        return run_here(program.main, program.name, *arguments)

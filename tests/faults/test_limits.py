@@ -58,8 +58,7 @@ def test_the_teacher_learns_at_the_ends(end):
     assert_learns(build_teacher(settings, 0.6, torch.device("cpu"), ALONE))
 
 
-@pytest.mark.parametrize("penalty", ["approx_r1", "r1r2"])
-@pytest.mark.parametrize("distill", ["add", "sid"])
+@pytest.mark.parametrize(("distill", "penalty"), [("add", "approx_r1"), ("sid", "r1r2")])
 @pytest.mark.parametrize("end", LEVELS)
 def test_the_student_learns_at_the_ends(end, distill, penalty):
     flags = dict(distill=distill, penalty=penalty)

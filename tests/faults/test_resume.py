@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 
 from tests.faults.comparing import assert_same_results, rows
-from tests.faults.jobs import finish, said, start
+from tests.faults.jobs import finish, said, signal_at, start
 
-KILLS = 30
-MOST_LIVES = 400
+KILLS = 10
+MOST_LIVES = 200
 
 
 def test_the_undisturbed_run_has_every_row_once(whole):
@@ -22,7 +22,7 @@ def test_the_undisturbed_run_has_every_row_once(whole):
 
 def test_kills_at_random_moments_change_nothing(whole, tmp_path):
     """SIGKILL wherever the run is by then: decoding, a step, a picture, a checkpoint, the export.
-    The same command follows, as often as it takes; after 30 kills the last run may finish."""
+    The same command follows, as often as it takes; after ten kills the last run may finish."""
     chance, kills, lives, runs = random.Random(7), 0, 0, 0
     while kills < KILLS:
         folder, finished = tmp_path / f"run{runs}", False
@@ -42,48 +42,36 @@ def test_kills_at_random_moments_change_nothing(whole, tmp_path):
 
 
 def die_at(name, count, when):
-    """Let this process kill itself at the `count`-th call of a function, before or after it."""
-    module, _, function = name.rpartition(".")
-    module = __import__(module, fromlist=[function])
-    plain, calls = getattr(module, function), [0]
-
-    def deadly(*arguments, **named):
-        calls[0] += 1
-        if calls[0] == count and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = plain(*arguments, **named)
-        if calls[0] == count and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(module, function, deadly)
+    """What lets a process kill itself at the `count`-th call of a function, before or after it."""
+    return partial(signal_at, name, count, [signal.SIGKILL], when)
 
 
 @pytest.mark.parametrize(
-    ("name", "when", "most"),
+    ("name", "moments"),
     [
-        ("os.replace", "before", 40),  # written, not yet in its place
-        ("os.replace", "after", 40),  # in its place, nothing after it done
-        ("fewstep.engine.loop.save_picture", "before", 40),  # images are sampled, none is shown
-        ("fewstep.engine.loop.append_row", "after", 40),  # a row of a step that no checkpoint has
+        # Written, not yet in its place; and in its place, nothing after it done: by turns.
+        ("os.replace", ["before", "after"]),
+        ("fewstep.engine.loop.save_picture", ["before"]),  # images are sampled, none is shown
+        ("fewstep.engine.loop.append_row", ["after"]),  # a row of a step that no checkpoint has
     ],
 )
-def test_a_kill_at_every_write_changes_nothing(whole, tmp_path, name, when, most):
+def test_a_kill_at_every_write_changes_nothing(whole, tmp_path, name, moments):
     """Life n dies at its n-th call, so that together all kinds of places are met."""
     codes = []
-    for life in range(1, most):
-        process = start(tmp_path, before=partial(die_at, name, life, when))
+    for life in range(1, 40):
+        when = moments[life % len(moments)]
+        process = start(tmp_path, before=die_at(name, life, when))
         process.join()
         codes.append(process.exitcode)
         if codes[-1] == 0:
             break
-    print(f"{name}, {when}: {len(codes) - 1} kills")
+    print(f"{name}: {len(codes) - 1} kills")
     assert codes.count(-signal.SIGKILL) == len(codes) - 1 >= 3 and codes[-1] == 0, said(tmp_path)
     assert_same_results(tmp_path, whole)
 
 
 def test_a_log_line_cut_in_two_is_mended(whole, tmp_path):
-    process = start(tmp_path, before=partial(die_at, "fewstep.engine.loop.append_row", 6, "after"))
+    process = start(tmp_path, before=die_at("fewstep.engine.loop.append_row", 6, "after"))
     process.join()
     assert process.exitcode == -signal.SIGKILL
     log = tmp_path / "run" / "log.jsonl"

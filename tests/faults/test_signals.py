@@ -11,25 +11,9 @@ from fewstep.engine.lock import sole_use
 from fewstep.engine.stopping import Interrupted, StopRequests
 from src.utils import UserError
 from tests.faults.comparing import assert_same_results, rows
-from tests.faults.jobs import finish, said, start
+from tests.faults.jobs import finish, said, signal_at, start
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
-
-
-def signal_at(name, count, numbers):
-    """Let this process signal itself before the `count`-th call of a function, and go on."""
-    module, _, function = name.rpartition(".")
-    module = __import__(module, fromlist=[function])
-    plain, calls = getattr(module, function), [0]
-
-    def signalling(*arguments, **named):
-        calls[0] += 1
-        if calls[0] == count:
-            for number in numbers:
-                os.kill(os.getpid(), number)
-        return plain(*arguments, **named)
-
-    setattr(module, function, signalling)
 
 
 def last_line(folder):
@@ -37,86 +21,36 @@ def last_line(folder):
     return lines[-1]
 
 
-@pytest.mark.parametrize(
-    ("name", "count", "where", "number"),
-    [
-        (
-            "fewstep.methods.edm.TeacherPhase.step",
-            5,
-            "stopped at step 5 of 8 (teacher)",
-            signal.SIGTERM,
-        ),
-        (
-            "fewstep.engine.loop.save_checkpoint",
-            1,
-            "stopped at step 3 of 8 (teacher)",
-            signal.SIGINT,
-        ),
-        (
-            "fewstep.engine.loop.save_checkpoint",
-            4,
-            "stopped at step 8 of 8 (teacher)",
-            signal.SIGTERM,
-        ),
-        (
-            "fewstep.methods.adversarial.StudentPhase.step",
-            3,
-            "stopped at step 3 of 6 (student)",
-            signal.SIGTERM,
-        ),
-        (
-            "fewstep.engine.loop.save_checkpoint",
-            7,
-            "stopped at step 6 of 6 (student)",
-            signal.SIGTERM,
-        ),
-        ("train.open_images", 1, "stopped", signal.SIGINT),  # nothing is trained yet
-        ("train.build_distilled", 1, "stopped", signal.SIGTERM),  # between the phases
-    ],
-)
-def test_a_signal_saves_says_how_to_go_on_and_costs_nothing(
-    whole, tmp_path, name, count, where, number
-):
-    if name.endswith(".step"):  # a method: its class stands where a module would
-        before = partial(signal_method, name, count, [number])
-    else:
-        before = partial(signal_at, name, count, [number])
-    code, text = finish(tmp_path, before=before)
-    assert code == CODES[number], text
-    assert last_line(tmp_path) == f"{where}; run it again to go on"
-    assert "Traceback" not in text and not list(tmp_path.rglob("*.tmp.*"))
-    if where != "stopped":
-        step, phase = int(where.split()[3]), where.split("(")[1].rstrip(")")
-        assert (tmp_path / "run" / phase / f"checkpoint_iter_{step}.pt").exists()
+TEACHER, STUDENT = "fewstep.methods.edm.TeacherPhase", "fewstep.methods.adversarial.StudentPhase"
+SAVE = "fewstep.engine.loop.save_checkpoint"
+INTERRUPTS = [signal.SIGINT, signal.SIGTERM, signal.SIGINT]
+
+# One life of a run after another: (function, at which of its calls, signals, what is said). The
+# last two checkpoints are those of an undisturbed run.
+LIVES = [
+    ("train.open_images", 1, [signal.SIGINT], "stopped"),  # nothing is trained yet
+    (SAVE, 1, [signal.SIGINT], "stopped at step 3 of 8 (teacher)"),
+    # Of several signals during a save the first one counts.
+    ("fewstep.engine.checkpoints.torch_save", 1, INTERRUPTS, "stopped at step 5 of 8 (teacher)"),
+    (f"{TEACHER}.step", 1, [signal.SIGTERM], "stopped at step 6 of 8 (teacher)"),
+    (SAVE, 1, [signal.SIGTERM], "stopped at step 8 of 8 (teacher)"),
+    ("train.build_distilled", 1, [signal.SIGTERM], "stopped"),  # between the phases
+    (f"{STUDENT}.step", 3, [signal.SIGTERM], "stopped at step 3 of 6 (student)"),
+    (SAVE, 2, [signal.SIGTERM], "stopped at step 6 of 6 (student)"),
+]
+
+
+def test_signals_save_say_how_to_go_on_and_cost_nothing(whole, tmp_path):
+    for name, count, numbers, message in LIVES:
+        code, text = finish(tmp_path, before=partial(signal_at, name, count, numbers))
+        assert code == CODES[numbers[0]], text
+        assert last_line(tmp_path) == f"{message}; run it again to go on"
+        assert "Traceback" not in text and not list(tmp_path.rglob("*.tmp.*"))
+        if message != "stopped":
+            step, phase = int(message.split()[3]), message.split("(")[1].rstrip(")")
+            assert (tmp_path / "run" / phase / f"checkpoint_iter_{step}.pt").exists()
     code, text = finish(tmp_path)
     assert code == 0, text
-    assert_same_results(tmp_path, whole)
-
-
-def signal_method(name, count, numbers):
-    path, _, method = name.rpartition(".")
-    module, _, owner = path.rpartition(".")
-    owner = getattr(__import__(module, fromlist=[owner]), owner)
-    plain, calls = getattr(owner, method), [0]
-
-    def signalling(self, *arguments):
-        calls[0] += 1
-        if calls[0] == count:
-            for number in numbers:
-                os.kill(os.getpid(), number)
-        return plain(self, *arguments)
-
-    setattr(owner, method, signalling)
-
-
-def test_more_signals_during_a_save_do_no_harm(whole, tmp_path):
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGINT]
-    code, text = finish(
-        tmp_path, before=partial(signal_at, "fewstep.engine.checkpoints.torch_save", 2, numbers)
-    )
-    assert code == 130 and "Traceback" not in text  # the first one counts
-    assert last_line(tmp_path) == "stopped at step 5 of 8 (teacher); run it again to go on"
-    assert finish(tmp_path)[0] == 0
     assert_same_results(tmp_path, whole)
 
 

@@ -8,9 +8,10 @@ import yaml
 
 from fewstep.handin.writeup.method_text import TEXTS, describe
 from fewstep.handin.writeup.scores_table import score_table
-from fewstep.handin.writeup.wording import duration, listed, number
+from fewstep.handin.writeup.wording import listed, number
 from fewstep.methods import METHODS
 from fewstep.runs.presets import RECIPES
+from src.formatting import duration
 from tests.handin.records import INCEPTION, SPACE, config_of, scores_of, settings_of
 
 SOURCES = yaml.safe_load(TEXTS.with_name("citations.yaml").read_text(encoding="utf-8"))

@@ -65,7 +65,7 @@ def test_sets_do_not_overlap_and_are_drawn_once(tmp_path, monkeypatch):
 def test_seed_gives_another_set(tmp_path):
     opened = [
         open_image_sets(
-            data="synthetic", synthetic_count=3, cache_dir=tmp_path, seed=s, progress=False
+            data="synthetic", synthetic_count=3, cache_dir=tmp_path, data_seed=s, progress=False
         )
         for s in (1, 2)
     ]

@@ -8,7 +8,7 @@ import torch
 
 from fewstep.engine.microbatch import split
 from fewstep.methods.student_inputs import StudentInputs
-from tests.students import CPU, build_teacher, student_of, tiny_settings
+from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
 
 LEVELS = {1: [5.0], 2: [5.0, 1.0], 4: [5.0, 2.0, 1.0, 0.5]}
 SHARES = [0.5, 0.125, 0.25, 0.125]
@@ -16,15 +16,8 @@ SHARES = [0.5, 0.125, 0.25, 0.125]
 
 def make_student(**flags):
     """The stage as train.py builds it, tiny, with every network learning from the first step."""
-    chosen = dict(
-        student_iterations=100,
-        student_warmup=0,
-        student_ema_images=50.0,
-        disc_channels=8,
-        disc_warmup=0,
-        adv_ramp=0,
-    )
-    return student_of(tiny_settings(chosen, flags))
+    chosen = dict(student_iterations=100, student_ema_images=50.0)
+    return student_of(tiny_settings(AT_ONCE, chosen, flags))
 
 
 def snapshot(module):

@@ -15,11 +15,13 @@ import torch
 import train
 from fewstep.engine.processes import ALONE, Processes, end_lost, from_environment
 from src.utils import UserError
+from tests.commands import run_here
 from tests.engine.test_processes import assert_close
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2".split()
-IN_TURN = ["--micro_batch", "2"]
 FLAGS = (
     "--preset tiny --data synthetic --synthetic_count 32 --batch_size 4 --device cpu"
     " --num_iterations 8 --start_share 0.5 --student_iterations 6 --warmup 1 --disc_warmup 1"
@@ -30,12 +32,14 @@ FLAGS = (
 ).split()
 
 
-def start(folder, *flags, launcher=TORCHRUN, **environment):
+def arguments(folder, *flags):
     paths = ["--save_dir", folder / "run", "--export_dir", folder / "export"]
-    paths += ["--cache_dir", folder / "cache"]
-    words = [sys.executable, *launcher, ROOT / "train.py", *FLAGS, *paths, *flags]
+    return [str(word) for word in (*FLAGS, *paths, "--cache_dir", folder / "cache", *flags)]
+
+
+def start(folder, *flags, **environment):
     return subprocess.Popen(
-        [str(word) for word in words],
+        [sys.executable, *TORCHRUN, ROOT / "train.py", *arguments(folder, *flags)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -53,8 +57,9 @@ def ended(process):
     return process.returncode, out, err.splitlines()
 
 
-def finish(folder, *flags, **arguments):
-    code, out, err = ended(start(folder, *flags, **arguments))
+def finish_alone(folder):
+    """stdout of a run of one process, this one, that takes the parts in turn."""
+    code, out, err = run_here(train.main, "train.py", *arguments(folder, "--micro_batch", 2))
     assert code == 0, err
     return out
 
@@ -80,10 +85,10 @@ def run_up_to(folder, checkpoint, stop):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(one_thread, tmp_path_factory):
     """The folder of an undisturbed run of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    finish(folder, *IN_TURN, launcher=[])
+    finish_alone(folder)
     return folder
 
 
@@ -91,11 +96,13 @@ def alone(tmp_path_factory):
 def pair(tmp_path_factory):
     """(folder, stdout) of an undisturbed run of two processes."""
     folder = tmp_path_factory.mktemp("pair")
-    return folder, finish(folder)
+    code, out, err = ended(start(folder))
+    assert code == 0, err
+    return folder, out
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory):
+def story(one_thread, tmp_path_factory):
     """A run of two processes that is stopped three times, (exit code, stdout, lines of stderr,
     steps of the phase's checkpoints) each; then finished by one process, stdout last."""
     folder, told = tmp_path_factory.mktemp("story"), []
@@ -106,7 +113,7 @@ def story(tmp_path_factory):
     ]:
         ending = run_up_to(folder, checkpoint, stop)
         told.append((*ending, checkpoints(folder, checkpoint.partition("/")[0])))
-    return folder, [*told, finish(folder, *IN_TURN, launcher=[])]
+    return folder, [*told, finish_alone(folder)]
 
 
 def checkpoints(folder, phase):

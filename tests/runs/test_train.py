@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import train
 from custom_model import create_custom_model
 from src.utils import load_model
+from tests.commands import run_here
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -22,30 +24,27 @@ SMALL = (
 ).split()
 
 
-def command(folder, *flags):
-    paths = ["--save_dir", folder / "run", "--export_dir", folder / "export"]
-    cache = ["--cache_dir", folder.parent / "cache"]
-    return [sys.executable, ROOT / "train.py", *SMALL, *paths, *cache, *flags]
+def arguments(folder, *flags):
+    places = ["--save_dir", folder / "run", "--export_dir", folder / "export"]
+    return [str(part) for part in (*SMALL, *places, "--cache_dir", folder.parent / "cache", *flags)]
 
 
-def run(folder, *flags, check=True):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [str(part) for part in command(folder, *flags)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-    )
-    if check:
-        assert result.returncode == 0, result.stderr[-2000:]
-    return result
+def run(folder, *flags, code=0):
+    """(stdout, stderr) of `train.py`, run in this process."""
+    ended = run_here(train.main, "train.py", *arguments(folder, *flags))
+    assert ended.code == code, ended.err[-2000:]
+    return ended.out, ended.err
+
+
+pytestmark = pytest.mark.usefixtures("one_thread", "few_pictures")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(one_thread, few_pictures, tmp_path_factory):
+    """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("finished")
-    return folder, run(folder)
+    run(folder)
+    return folder
 
 
 def rows(folder):
@@ -57,8 +56,7 @@ def weights(path):
 
 
 def test_a_run_leaves_what_people_and_graders_expect(finished):
-    folder, _ = finished
-    made = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    made = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
     expected = {
         "export/best_model.pt",
         "export/model_config.json",
@@ -82,34 +80,34 @@ def test_a_run_leaves_what_people_and_graders_expect(finished):
         "run/samples/student_0000005.png",
     }
     assert made == expected
-    config = json.loads((folder / "run" / "training_config.json").read_text())
+    config = json.loads((finished / "run" / "training_config.json").read_text())
     assert config["finished"] is True and config["preset"] == "tiny"
     assert config["teacher_seconds"] > 0 and config["student_seconds"] > 0
     assert config["settings"]["data"]["synthetic_count"] == 32
 
 
 def test_the_export_is_the_students_average_alone(finished):
-    folder, _ = finished
-    exported = weights(folder / "export" / "best_model.pt")
+    exported = weights(finished / "export" / "best_model.pt")
     network = create_custom_model(network="tiny")
     assert list(exported) == list(network.state_dict())
     assert all(key.startswith("network.") for key in exported)
-    model = load_model(folder / "export" / "best_model.pt", create_custom_model)
-    config = json.loads((folder / "export" / "model_config.json").read_text())
+    model = load_model(finished / "export" / "best_model.pt", create_custom_model)
+    config = json.loads((finished / "export" / "model_config.json").read_text())
     assert config["sampler"] == "few_step" and model.sampler == "few_step"
     assert config["few_step_sigmas"]["2"] == config["few_step_sigmas"]["4"][::2]
-    checkpoint = torch.load(folder / "run" / "student" / "checkpoint_iter_5.pt", weights_only=True)
+    checkpoint = torch.load(
+        finished / "run" / "student" / "checkpoint_iter_5.pt", weights_only=True
+    )
     average = checkpoint["phase"]["student_average"]
     assert all(torch.equal(exported[key], average[f"module.{key}"]) for key in exported)
     raw = checkpoint["phase"]["student"]
-    teacher = weights(folder / "run" / "teacher" / "model.pt")
+    teacher = weights(finished / "run" / "teacher" / "model.pt")
     assert not all(torch.equal(exported[key], raw[key]) for key in exported)
     assert not all(torch.equal(exported[key], teacher[key]) for key in exported)
 
 
 def test_log_rows_are_complete_and_finite(finished):
-    folder, _ = finished
-    log = rows(folder)
+    log = rows(finished)
     assert [(r["phase"], r["step"]) for r in log] == [
         (phase, step) for phase in ("teacher", "student") for step in (2, 4, 5)
     ]
@@ -121,42 +119,9 @@ def test_log_rows_are_complete_and_finite(finished):
     assert not any(value for row in log for key, value in row.items() if "skipped" in key)
 
 
-def without_times(log):
-    return [
-        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in log
-    ]
-
-
-@pytest.mark.parametrize("stops", [("teacher", 3), ("student", 3)])
-def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path, stops):
-    """Killed between two checkpoints, the rerun command ends where the undisturbed run ended."""
-    whole, _ = finished
-    phase, step = stops
-    process = subprocess.Popen(
-        [str(part) for part in command(tmp_path, "--cache_dir", whole.parent / "cache")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    marker = tmp_path / "run" / phase / f"checkpoint_iter_{step - 1}.pt"
-    deadline = time.monotonic() + 300
-    while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was to be killed, not to finish"
-    assert not (tmp_path / "run" / "student" / "checkpoint_iter_5.pt").exists()
-    result = run(tmp_path, "--cache_dir", whole.parent / "cache")
-    assert f"going on with the {phase} at step" in result.stdout
-    for name in ("final_model.pt", "teacher/model.pt"):
-        first, second = weights(whole / "run" / name), weights(tmp_path / "run" / name)
-        assert all(torch.equal(first[key], second[key]) for key in first), name
-    assert without_times(rows(whole)) == without_times(rows(tmp_path))
-
-
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
     process = subprocess.Popen(
-        [str(part) for part in command(tmp_path, "--num_iterations", 100000)],
+        [sys.executable, ROOT / "train.py", *arguments(tmp_path, "--num_iterations", 100000)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -177,73 +142,67 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
 
 
 def test_rerunning_a_finished_run_trains_nothing(finished):
-    folder, _ = finished
-    before = (folder / "run" / "log.jsonl").read_bytes()
-    (folder / "run" / "teacher" / "model.pt").unlink()  # as after a kill before it was written
-    again = run(folder)
-    assert (folder / "run" / "teacher" / "model.pt").exists()
-    assert "the student has had its 5 steps" in again.stdout
-    assert (folder / "run" / "log.jsonl").read_bytes() == before
+    before = (finished / "run" / "log.jsonl").read_bytes()
+    (finished / "run" / "teacher" / "model.pt").unlink()  # as after a kill before it was written
+    out, _ = run(finished)
+    assert (finished / "run" / "teacher" / "model.pt").exists()
+    assert "the student has had its 5 steps" in out
+    assert (finished / "run" / "log.jsonl").read_bytes() == before
 
 
 def test_other_settings_do_not_go_on_with_a_run(finished):
-    folder, _ = finished
-    config = (folder / "run" / "training_config.json").read_bytes()
-    result = run(folder, "--lr", "0.5", check=False)
-    assert (folder / "run" / "training_config.json").read_bytes() == config
-    assert result.returncode == 2
-    assert result.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "lr = 0.0" in result.stderr and "--save_dir" in result.stderr
+    config = (finished / "run" / "training_config.json").read_bytes()
+    _, err = run(finished, "--lr", "0.5", code=2)
+    assert (finished / "run" / "training_config.json").read_bytes() == config
+    assert err.strip().splitlines()[-1].startswith("error: ")
+    assert "lr = 0.0" in err and "--save_dir" in err
 
 
 def test_phase_add_takes_a_named_teacher(finished, tmp_path):
-    folder, _ = finished
-    teacher = folder / "run" / "teacher" / "model.pt"
+    teacher = finished / "run" / "teacher" / "model.pt"
     run(tmp_path, "--phase", "add", "--teacher_ckpt", teacher)
     assert not (tmp_path / "run" / "teacher").exists()
-    first, second = (weights(where / "export" / "best_model.pt") for where in (folder, tmp_path))
+    first, second = (weights(where / "export" / "best_model.pt") for where in (finished, tmp_path))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_additional_condition_trains_and_rebuilds(tmp_path):
-    run(tmp_path, "--use_additional_condition", "--num_iterations", "2")
+    run(tmp_path, *"--use_additional_condition --num_iterations 2 --student_iterations 2".split())
     model = load_model(tmp_path / "export" / "best_model.pt", create_custom_model)
     assert model.network.condition_fusion is not None
     assert model.sample((1, 3, 64, 64), 2).shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize(
-    ("flags", "named"),
-    [
-        (["--phase", "add"], "--teacher_ckpt"),
-        (["--sigmas", "1", "2", "3", "4"], "--sigmas"),
-        (["--batch_size", "64"], "--batch_size 64"),
-        (["--batch_size", "0"], "--batch_size 0"),
-        (["--lr", "nan"], "--lr nan"),
-        (["--lr", "fast"], "--lr"),
-        (["--num_iteration", "5"], "--num_iterations"),
-        (["--data", "folder"], "--data_root"),
-        (["--teacher_ckpt", "nowhere.pt", "--phase", "add"], "nowhere.pt"),
-        (["--device", "abacus"], "--device abacus"),
-        (["--disc_warmup", "5"], "--disc_warmup 5"),
-        (["--phase", "teacher", "--teacher_ckpt", "x.pt"], "--teacher_ckpt"),
-        (["--teacher_ckpt", "nowhere.pt"], "nowhere.pt"),
-    ],
-)
-def test_mistakes_are_one_line_and_leave_nothing_behind(finished, tmp_path, flags, named):
-    cache = finished[0].parent / "cache"
-    result = run(tmp_path, *flags, "--cache_dir", cache, check=False)
-    assert result.returncode == 2
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ") and named in last and "Traceback" not in result.stderr
+MISTAKES = {
+    "--phase add": "--teacher_ckpt",
+    "--sigmas 1 2 3 4": "--sigmas",
+    "--batch_size 64": "--batch_size 64",
+    "--batch_size 0": "--batch_size 0",
+    "--lr nan": "--lr nan",
+    "--lr fast": "--lr",
+    "--num_iteration 5": "--num_iterations",
+    "--data folder": "--data_root",
+    "--teacher_ckpt nowhere.pt --phase add": "nowhere.pt",
+    "--device abacus": "--device abacus",
+    "--disc_warmup 5": "--disc_warmup 5",
+    "--phase teacher --teacher_ckpt x.pt": "--teacher_ckpt",
+    "--teacher_ckpt nowhere.pt": "nowhere.pt",
+}
+
+
+@pytest.mark.parametrize("flags", MISTAKES)
+def test_mistakes_are_one_line_and_leave_nothing_behind(finished, tmp_path, flags):
+    _, err = run(tmp_path, *flags.split(), "--cache_dir", finished.parent / "cache", code=2)
+    assert err.startswith("error: ") and len(err.splitlines()) == 1
+    assert MISTAKES[flags] in err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_dry_run_shows_everything_and_touches_nothing(tmp_path):
-    result = run(tmp_path, "--dry_run")
-    settings = json.loads(result.stdout[: result.stdout.index("\n}") + 2])
+    out, _ = run(tmp_path, "--dry_run")
+    settings = json.loads(out[: out.index("\n}") + 2])
     assert settings["scratch"]["num_iterations"] == 5
     count = sum(p.numel() for p in create_custom_model(network="tiny").parameters())
-    assert f"teacher: parameters: teacher {count:,}\n" in result.stdout
-    assert "MiB" in result.stdout and "student: 5 steps, about" in result.stdout
+    assert f"teacher: parameters: teacher {count:,}\n" in out
+    assert "MiB" in out and "student: 5 steps, about" in out
     assert list(tmp_path.iterdir()) == []

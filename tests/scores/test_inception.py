@@ -189,7 +189,7 @@ def test_absent_weights_name_the_ways_out_and_download_nothing(tmp_path, monkeyp
     def refuse(*args, **kwargs):
         raise AssertionError("no download may be tried")
 
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
     with pytest.raises(UserError) as caught:
         inception.InceptionSpace(tmp_path / "absent.pt")
     message = str(caught.value)

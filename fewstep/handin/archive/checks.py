@@ -152,15 +152,10 @@ def check_network(state, full_shapes, condition):
     }
     count = sum(map(prod, network.values()))
     expected = PARAMETERS[condition]
-    if network == full_shapes and count == expected:
-        return Finding("network", True, f"the challenge's, {count:,} parameters")
-    differing = {
-        key for key in network.keys() | full_shapes if network.get(key) != full_shapes.get(key)
-    }
-    detail = f"{count:,} parameters, {expected:,} are fixed"
-    if differing:
-        detail += f", and {len(differing)} tensors differ, e.g. {min(differing)}"
-    return Finding("network", False, f"{detail}; train with --network full")
+    problems = []
+    if network != full_shapes or count != expected:
+        problems.append(f"{count:,} parameters, {expected:,} are fixed; train with --network full")
+    return verdict("network", problems, f"the challenge's, {count:,} parameters")
 
 
 def check_config(folder):

@@ -11,7 +11,9 @@ from fewstep.handin.writeup.curves import draw_curves
 from fewstep.handin.writeup.method_text import describe
 from fewstep.handin.writeup.records import changed_settings, first_row, read_records
 from fewstep.handin.writeup.scores_table import score_table
-from fewstep.handin.writeup.wording import duration, listed
+from fewstep.handin.writeup.wording import listed
+from src.errors import package_for
+from src.formatting import duration
 from src.utils import UserError, write_json
 
 HERE = Path(__file__).resolve().parent
@@ -26,7 +28,7 @@ def make_writeup(run_dir, output, author="", teacher_dir=None):
     where it was another; None: as the run's own record says.
     Raises `UserError` that names all records that are missing, or what does not fit.
     """
-    typst = import_typst()
+    typst = package_for("the write-up", "typst")
     records, output = read_records(run_dir, teacher_dir), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writeup.", dir=output.parent) as work:
@@ -48,15 +50,6 @@ def make_writeup(run_dir, output, author="", teacher_dir=None):
             raise UserError(f"{output}: the write-up cannot be set: {error.message}") from error
         (work / "writeup.pdf").replace(output)
     return output
-
-
-def import_typst():
-    """The package that sets the write-up. Raises `UserError` where it is absent."""
-    try:
-        import typst
-    except ImportError as error:
-        raise UserError("the write-up needs the package typst: pip install typst") from error
-    return typst
 
 
 def contents(records, folder):

@@ -19,14 +19,3 @@ def number(value):
 def listed(parts):
     """["a", "b", "c"] -> "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def duration(seconds):
-    """3725 -> 1 h 2 min; 125 -> 2 min 5 s; 14.7 -> 14.7 s."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f}\u00a0s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60}\u00a0min {whole % 60}\u00a0s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}\u00a0h {minutes % 60}\u00a0min"

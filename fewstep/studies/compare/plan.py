@@ -8,14 +8,7 @@ import yaml
 
 from fewstep.methods import METHODS
 from fewstep.runs.settings import GROUPS
-from fewstep.studies.compare.cells import (
-    DEFAULTS,
-    LENGTHS,
-    as_text,
-    make_cells,
-    merged,
-    method_of,
-)
+from fewstep.studies.compare.cells import DEFAULTS, LENGTHS, as_text, make_cells, merged, method_of
 from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, MOST_STEPS, check_range, quoted
 from src.utils import UserError, did_you_mean, reason_of
 
