@@ -32,11 +32,12 @@ LEAST = 4  # of each kind: what the classifier needs to train on some and be tes
 
 
 class Subjects(NamedTuple):
-    """Models (`student`: the one that is scored; `teacher` None: not asked for), image sets,
-    settings (with the data flags), and the record of the run ({} for a bare checkpoint)."""
+    """Models (`student`: the one that is scored, None where folders are scored alone; `teacher`
+    None: not asked for), image sets, settings (with the data flags), and the record of the run ({}
+    for a bare checkpoint)."""
 
     name: str
-    checkpoint: Path
+    checkpoint: Path | None
     student: Any
     teacher: Any
     images: Any
@@ -75,7 +76,8 @@ def check_subject(args):
     anything. Raises `UserError`."""
     if args.run_dir and args.ckpt_path:
         raise UserError("--run_dir and --ckpt_path: give one of them")
-    args.ckpt_path = args.ckpt_path or CHECKPOINT
+    if not getattr(args, "folder", None):  # which can be scored alone
+        args.ckpt_path = args.ckpt_path or CHECKPOINT
     args.nfe_list = list(dict.fromkeys(args.nfe_list))
     check_features(args.features, args.fid_weights, args.download_weights)
     checks = {"output_dir": check_output_folder, "cache_dir": check_output_folder}
@@ -108,7 +110,7 @@ def open_evaluation(args, teacher=None, classify=False):
 
 
 def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
-    """The `Subjects` of a run folder, or of a checkpoint where `run_dir` is None.
+    """The `Subjects` of a run folder, of a checkpoint, or of neither where both are None.
 
     teacher: None for none, "" for the run's own, else its file. data_flags: {flag: value given}
     replaces what the run has, e.g. where its images lie now. Raises `UserError`.
@@ -119,18 +121,18 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
         source = {"data": "folder"} if "data_root" in data_flags else {}
         data_flags = source | data_flags | {"batch_size": 2}  # nothing is trained
     settings = make_settings(flat(settings.as_dict()) | data_flags)
-    checkpoint = Path(run_dir) / "final_model.pt" if run_dir else Path(ckpt_path)
+    checkpoint = Path(run_dir) / "final_model.pt" if run_dir else ckpt_path and Path(ckpt_path)
     if run_dir and not checkpoint.is_file():
         raise UserError(f"{run_dir}: it has no student yet; let train.py go on with it")
     teacher = _teacher_file(teacher, run_dir, record)
-    student = load_model(checkpoint, create_custom_model, device)
+    student = load_model(checkpoint, create_custom_model, device) if checkpoint else None
     teacher_model = load_model(teacher, create_custom_model, device) if teacher else None
     images = _opened_images(settings)
     for identity in record.get("identities", {}).values():
         check_identity(run_dir, identity, {"images": images.train.digest})
     if run_dir and not record.get("finished"):
         print(f"{run_dir}: the run is not finished; its newest networks are scored")
-    name = Path(run_dir).name if run_dir else str(checkpoint)
+    name = Path(run_dir).name if run_dir else str(checkpoint or "folders of images")
     return Subjects(name, checkpoint, student, teacher_model, images, settings, record)
 
 
@@ -141,7 +143,9 @@ def has_levels(model):
 
 def fingerprint(checkpoint):
     """Which model scores belong to: {"weights_sha256": ..., "few_step_sigmas": levels, or None of
-    a model that has none}."""
+    a model that has none}; {} where there is no model."""
+    if checkpoint is None:
+        return {}
     config = read_json(Path(checkpoint).with_name("model_config.json"))
     digest = file_digest(checkpoint).hex()
     return {"weights_sha256": digest, "few_step_sigmas": config.get("few_step_sigmas")}
