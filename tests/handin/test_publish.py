@@ -160,6 +160,6 @@ def test_scores_in_the_card_are_those_of_these_weights(checkpoint, tmp_path):
 
 
 def test_the_absent_package_is_one_line(checkpoint, copy, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
     refused("pip install safetensors", pack, checkpoint, tmp_path / "packed")
     refused("pip install safetensors", unpack, copy, tmp_path / "best_model.pt")

@@ -154,7 +154,8 @@ def check_network(state, full_shapes, condition):
     expected = PARAMETERS[condition]
     problems = []
     if network != full_shapes or count != expected:
-        problems.append(f"{count:,} parameters, {expected:,} are fixed; train with --network full")
+        fixed = f"{expected:,} of fixed names and shapes are needed"
+        problems.append(f"{count:,} parameters, {fixed}; train with --network full")
     return verdict("network", problems, f"the challenge's, {count:,} parameters")
 
 
