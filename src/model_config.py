@@ -2,7 +2,7 @@
 
 import difflib
 
-# "full" is the challenge's fixed network; the others are for CPUs: "small" (4.4 M parameters) for
+# "full" is the challenge's fixed network; the others are for CPUs: "small" (4.5 M parameters) for
 # hours on one, "tiny" (0.4 M) for a first look.
 NETWORKS = {
     "full": dict(ch=128, ch_mult=[1, 2, 2, 2], attn=[1], num_res_blocks=4, dropout=0.1),

@@ -42,10 +42,11 @@ def kernel_interval(features_a, features_b, seed=0, resamples=400, share=0.95, b
         own = _kernel((rows * rows).sum(axis=1), rows.shape[1])
         squares = counts**2
         pairs = counts.sum(axis=1) ** 2 - squares.sum(axis=1)
+        pairs[pairs == 0] = np.nan  # of few rows, one may have been drawn alone
         within += (_weighted_sum(rows, rows, counts, counts, block) - squares @ own) / pairs
     between = _weighted_sum(a, b, counts_a, counts_b, block) / (len(a) * len(b))
     tail = (1 - share) / 2
-    low, high = np.quantile(within - 2 * between, [tail, 1 - tail])
+    low, high = np.nanquantile(within - 2 * between, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -85,7 +85,7 @@ LADDER = {
 # score -> (title, digits)
 COLUMNS = {
     "frechet": ("distance", 2),
-    "kid": ("kernel distance", 1),
+    "kid": ("kernel distance", 3),
     "coverage": ("coverage", 3),
     "swd_64": ("SWD 64 px", 0),
     "swd_16": ("SWD 16 px", 0),
