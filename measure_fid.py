@@ -14,8 +14,9 @@ from tqdm import tqdm
 from fewstep.scores.feature_cache import cached_features, files_digest
 from fewstep.scores.folders import image_files, load_image
 from fewstep.scores.frechet import distance_name, feature_distance
-from fewstep.scores.inception import InceptionSpace, download_weights, weights_path
-from fewstep.scores.random_features import SMALLEST, random_feature_space
+from fewstep.scores.inception import download_weights, weights_path
+from fewstep.scores.random_features import SMALLEST
+from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_space
 from src.arguments import (
     LARGEST_BATCH,
     InRange,
@@ -72,14 +73,14 @@ def distance(space, generated, reference, device, batch_size, cache_dir):
 
 
 def check_sizes(generated, reference):
-    """Random features want images of one size, not too small: raise `UserError`."""
+    """Spaces beside Inception's want images of one size, not too small: raise `UserError`."""
     (height, width, _), (height2, width2, _) = (
         load_image(files[0]).shape for files in (generated, reference)
     )
     if min(height, width) < SMALLEST:
         raise UserError(
-            f"--generated_dir {generated[0].parent}: images of {width}x{height}; random features"
-            f" need {SMALLEST} pixels at least"
+            f"--generated_dir {generated[0].parent}: images of {width}x{height};"
+            f" sides of {SMALLEST} pixels at least are needed"
         )
     if (height, width) != (height2, width2):
         raise UserError(
@@ -115,9 +116,9 @@ def build_parser():
     add("--output_path", default="./fid_results.json", help="(%(default)s)")
     add(
         "--features",
-        choices=["inception", "random"],
+        choices=FEATURES,
         default="inception",
-        help="inception: FID. random: fixed random features, no weights needed (%(default)s)",
+        help=f"{HELP} (%(default)s)",
     )
     add(
         "--fid_weights",
@@ -134,8 +135,7 @@ def parse_arguments(argv=None):
     """The command line, checked as far as that is possible without reading an image."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.features == "random" and (args.fid_weights or args.download_weights):
-        raise UserError("--fid_weights, --download_weights: --features random needs no weights")
+    check_features([args.features], args.fid_weights, args.download_weights)
     if args.fid_weights and args.download_weights:
         check_output_file("--fid_weights", args.fid_weights)
     check_output_file("--output_path", args.output_path)
@@ -153,12 +153,9 @@ def main(argv=None):
     generated = image_files(args.generated_dir, "--generated_dir")
     is_there = Path(args.reference_dir).exists()
     reference = image_files(args.reference_dir, "--reference_dir") if is_there else []
-    if args.features == "random":
-        space = random_feature_space()
-    else:
-        if args.download_weights:
-            download_weights(weights_path(args.fid_weights))
-        space = InceptionSpace(args.fid_weights)
+    if args.download_weights:
+        download_weights(weights_path(args.fid_weights))
+    space = feature_space(args.features, args.fid_weights)
     if not is_there:
         write_reference(args.data_root, args.reference_dir)
         reference = image_files(args.reference_dir, "--reference_dir")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from fewstep.engine.batches import pixel_std, to_float
+from fewstep.engine.execution import run_choices
 from fewstep.engine.hardware import hardware
 from fewstep.engine.lock import sole_use
 from fewstep.engine.loop import Job, train
@@ -80,6 +81,8 @@ def run(processes, stop):
     method, batch = method_of(settings), settings.data.batch_size
     device = processes.device_of(pick_device(settings.run.device))
     prepare_backends(device, settings.speed.tf32)
+    if settings.speed.threads:
+        torch.set_num_threads(settings.speed.threads)
     micro_batches = micro_batches_of(batch, settings.speed.micro_batch, processes.count)
     size = batch // processes.count // micro_batches
     method.check_size(settings, size)
@@ -100,10 +103,13 @@ def run(processes, stop):
         load_teacher(settings, teacher_path)  # before the images are decoded for nothing
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
+    computes = run_choices(settings, device).describe(device)
+    print(f"{hardware(device, processes.count)}: {computes}")
     digests = {"images": images.train.digest}
     identities = {name: phase_identity(settings, name, digests) for name in names}
     facts = {"preset": preset, "torch": torch.__version__, "processes": processes.count}
     facts |= {"micro_batch_images": size, "device": hardware(device, processes.count)}
+    facts |= {"computes_in": computes}
     with ExitStack() as held:
         # Entered where it is held, since a lock cannot be sent to the other processes.
         processes.first(lambda: held.enter_context(sole_use(folder)))

@@ -88,22 +88,30 @@ class UNet(nn.Module):
         with `use_additional_condition` (`ValueError` otherwise) and ignored by any other. H and W
         must be divisible by 2 once per level after the first.
         """
-        temb = self.time_embedding(timestep)  # [B, 4 ch]
-        if self.use_additional_condition:
-            if condition is None:
-                raise ValueError("this UNet was built with a condition: pass condition=[B]")
-            both = torch.cat([temb, self.condition_embedding(condition)], dim=-1)  # [B, 8 ch]
-            temb = self.condition_fusion(both)
+        temb = self.embed(timestep, condition)
+        return self.tail(self.levels(self.head(x), temb, self.downblocks, self.upblocks))
 
-        h = self.head(x)
+    def embed(self, timestep, condition=None):
+        """Times, and conditions if it is built with them, `[B]` -> embedding `[B, 4 ch]`."""
+        temb = self.time_embedding(timestep)
+        if not self.use_additional_condition:
+            return temb
+        if condition is None:
+            raise ValueError("this UNet was built with a condition: pass condition=[B]")
+        both = torch.cat([temb, self.condition_embedding(condition)], dim=-1)  # [B, 8 ch]
+        return self.condition_fusion(both)
+
+    def levels(self, h, temb, downblocks, upblocks):
+        """Down through these blocks, through the middle, and up through those, each on what came
+        up to it and what went down there. `[B, C, H, W]` -> the same shape but for C."""
         skips = [h]
-        for block in self.downblocks:
+        for block in downblocks:
             h = block(h, temb)
             skips.append(h)
         for block in self.middleblocks:
             h = block(h, temb)
-        for block in self.upblocks:
+        for block in upblocks:
             if isinstance(block, ResBlock):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = block(h, temb)
-        return self.tail(h)
+        return h

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from fewstep.engine.precision import is_wanted
 from fewstep.engine.processes import ALONE
 
 BLOCK = 4096  # images copied to the device at once
@@ -75,7 +74,7 @@ def fits_on_device(choice, cache, device):
     if choice == "auto" and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return cache.images.nbytes < free / 4
-    return is_wanted(choice, device)
+    return choice == "on"
 
 
 def _on_device(cache, device):

@@ -15,13 +15,6 @@ NAMED_CACHE = os.environ.get(CACHE)
 MODES = ("default", "max-autotune-no-cudagraphs")
 
 
-def compile_mode(choice, device):
-    """The mode of `torch.compile` that --compile means on this device, or None for none."""
-    if choice == "auto":
-        return "default" if device.type == "cuda" else None
-    return None if choice == "off" else choice
-
-
 def keep_compiled(folder):
     """Keep compiled code in `folder` for later runs, unless the environment names a place."""
     os.environ[CACHE] = NAMED_CACHE or str(Path(folder).resolve())
@@ -32,11 +25,10 @@ def keep_compiled(folder):
     config.optimize_ddp = False
 
 
-def compile_networks(networks, choice, device, folder):
-    """Compile {name: module} where --compile `choice` says so, and keep the code in `folder`; the
-    last step, after all copies are made."""
-    mode = compile_mode(choice, device)
-    if mode:
+def compile_networks(networks, mode, folder):
+    """Compile {name: module} in this mode of `torch.compile`, unless it is "off", and keep the code
+    in `folder`; the last step, after all copies are made."""
+    if mode != "off":
         keep_compiled(folder)
         for name, module in networks.items():
             compile_in_place(module, mode, name)

@@ -1,9 +1,17 @@
-"""What a run ran on, in the words of a results table."""
+"""What a run runs on: its name, what the processor can do, and whether others take it away."""
 
 import platform
+import time
+from functools import cache
 from pathlib import Path
 
 import torch
+
+# Of /proc/cpuinfo, best first: units that multiply matrices in bf16.
+BF16_UNITS = ("amx_bf16", "avx512_bf16")
+
+STARVED = 0.6  # share of the processor's time below which a run is starved
+SECONDS_TO_JUDGE = 60
 
 
 def hardware(device, processes=1):
@@ -13,7 +21,8 @@ def hardware(device, processes=1):
         name = torch.cuda.get_device_name(device)
         return f"{processes} x {name}" if processes > 1 else name
     threads = torch.get_num_threads()
-    name = f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    name = f"{name}, {threads} thread{'s' * (threads > 1)}"
     return f"{name}, {processes} processes" if processes > 1 else name
 
 
@@ -23,9 +32,56 @@ def wait_for(device):
         torch.cuda.synchronize(device)
 
 
-def _processor():
+@cache
+def bf16_units():
+    """The name of the units with which this processor multiplies matrices in bf16 ("amx_bf16" or
+    "avx512_bf16"), or None: elsewhere bf16 is emulated, and slower than fp32."""
+    if not torch.backends.mkldnn.is_available():
+        return None
+    flags = _cpuinfo("flags").split()
+    return next((unit for unit in BF16_UNITS if unit in flags), None)
+
+
+def _cpuinfo(key):
+    """The value of the first line of that key; empty where there is none, as outside Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):  # not Linux, or a processor that has no name there
-        return platform.processor() or platform.machine()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+class ProcessorShare:
+    """Notices, once, that other programs take the processor away from this process's threads.
+
+    Threads of one operation wait for each other, so a thread that another program delays delays
+    them all: two threads beside one busy program can be ten times slower than one alone.
+    """
+
+    def __init__(self, device, threads, clock=time.perf_counter, used=time.process_time):
+        self.clock, self.used, self.threads = clock, used, threads
+        self.is_watching = device.type == "cpu"  # a GPU's host waits most of the time
+        self.since = None
+
+    def warning(self):
+        """One line where, over a minute or more since an earlier call, the threads had less than
+        `STARVED` of the time; else None. The first call only begins the watch: up to there the
+        process may have waited for a compiler."""
+        now = self.clock(), self.used()
+        if self.since is None:
+            self.since = now
+        wall, used = now[0] - self.since[0], now[1] - self.since[1]
+        if not self.is_watching or wall < SECONDS_TO_JUDGE:
+            return None
+        self.since = now
+        share = used / (wall * self.threads)
+        if share >= STARVED:
+            return None
+        self.is_watching = False
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        remedy = "stop the other, or wait for it"
+        if self.threads > 1:
+            remedy = (
+                "give fewer --threads (and `taskset -c N` a core of its own), or stop the other"
+            )
+        return f"another program is busy: {threads} had {share:.0%} of the time; {remedy}"

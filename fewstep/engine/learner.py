@@ -42,16 +42,21 @@ class Learner:
 
     name: of its state and metrics. call: the module's method whose result is differentiated.
     execution: see `engine.execution`. lr: the learning rate as a function of the step. decay: of
-    the average as a function of the updates so far; None: there is no average. Calling the learner
+    the average as a function of the updates so far; None: there is no average. some_unused: not
+    all parameters have a part in each loss. Calling the learner
     calls that method so that the next backward pass joins gradients over processes.
     """
 
-    def __init__(self, name, module, call, execution, lr, betas=NO_MOMENTUM, decay=None):
+    def __init__(
+        self, name, module, call, execution, lr, betas=NO_MOMENTUM, decay=None, some_unused=False
+    ):
         self.name, self.module, self.execution, self.lr = name, module, execution, lr
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         kernels = execution.speed.updates
         self.optimizer = Adam(self.parameters, lr(0), betas, kernels)
-        self.joined = execution.processes.shared(Called(module, call), execution.device)
+        self.joined = execution.processes.shared(
+            Called(module, call), execution.device, some_unused
+        )
         self.decay, self.average, self.updates = decay, None, 0
         if decay:
             # The average is a network of its own, exported as it is and never swapped in.

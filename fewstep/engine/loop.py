@@ -18,6 +18,7 @@ from fewstep.engine.checkpoints import (
     sweep_temporaries,
 )
 from fewstep.engine.fit import first_not_finite
+from fewstep.engine.hardware import ProcessorShare
 from fewstep.engine.log import append_row, draw_curves, drop_rows_after, read_rows, sync_log
 from fewstep.engine.microbatch import hashed_seed, split
 from fewstep.engine.processes import ALONE, Processes
@@ -170,6 +171,7 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
     total, window = phase.total, training.window
     first = processes.rank * job.micro_batches
     own = range(first, first + job.micro_batches)
+    share = ProcessorShare(job.device, torch.get_num_threads())
     bar = tqdm(
         total=total,
         initial=training.step,
@@ -212,8 +214,11 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
             if logging:
                 row = {"phase": phase.name, "step": done} | window.close() | heldout_metrics
                 bar.set_postfix_str(f"{row['images_per_second']:.0f} images/s", refresh=False)
+                starved = share.warning()
                 if processes.is_first:
                     training.append(row, bar)
+                    if starved:
+                        bar.write(f"warning: {starved}", file=sys.stderr)
             if saving:
                 processes.agree_on(phase.ema, f"the {phase.name}'s average")
                 processes.first(training.save)

@@ -1,23 +1,65 @@
-"""Choices that depend on the device: precision, memory layout, TF32."""
+"""Choices that depend on the device: precision, memory layout, compilation, TF32."""
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
+from fewstep.engine.hardware import bf16_units
 
-def is_wanted(choice, device):
-    """Whether a lever set to "on", "off" or "auto" is used; auto: on a GPU, where it was made for.
-    On a CPU each was measured to cost time (docs/performance.md)."""
-    return choice == "on" or (choice == "auto" and device.type == "cuda")
+# On a CPU, by network, where compiling the U-Net was measured to pay (docs/performance.md): the
+# first step takes two minutes, which a short run of a smaller one does not win back, and the
+# matrix products of a larger one leave nothing to win.
+COMPILED_ON_CPU = ("small",)
+
+
+class Choices(NamedTuple):
+    """precision: of the networks, "bf16" or "fp32". channels_last: the memory layout of images and
+    convolutions. compile: a mode of `torch.compile`, or "off"."""
+
+    precision: str
+    channels_last: bool
+    compile: str
+
+    def describe(self, device):
+        """In words, for a torch device."""
+        words = [self.precision]
+        if self.precision == "bf16" and device.type == "cpu":
+            words = [f"bf16 ({bf16_units() or 'emulated: this processor has no units for it'})"]
+        words += ["channels-last"] if self.channels_last else []
+        words += [f"compiled ({self.compile})"] if self.compile != "off" else []
+        return ", ".join(words)
+
+
+def choices_of(device, network="", precision="auto", channels_last="auto", compile="auto"):
+    """What the speed settings of these names mean on a torch device for a network of
+    `model_config.NETWORKS`.
+
+    "auto" is, on a GPU, bf16 where it has it, channels-last and compiled; on a CPU, bf16 and
+    channels-last where the processor multiplies bf16 matrices in units of its own, else fp32 and
+    the plain layout, and compiled for the networks of `COMPILED_ON_CPU`.
+    """
+    is_gpu = device.type == "cuda"
+    if precision == "auto":
+        if is_gpu:
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            has_bf16 = bf16_units() is not None
+        precision = "bf16" if has_bf16 else "fp32"
+    if channels_last == "auto":
+        # oneDNN's bf16 convolutions read this layout as it is; its fp32 ones are slower in it.
+        is_last = is_gpu or (precision == "bf16" and bf16_units() is not None)
+    else:
+        is_last = channels_last == "on"
+    if compile == "auto":
+        compile = "default" if is_gpu or network in COMPILED_ON_CPU else "off"
+    return Choices(precision, is_last, compile)
 
 
 def autocast_for(device, precision):
-    """A factory of contexts that run a network in "bf16" or "fp32"; "auto" is bf16 on a GPU that
-    has it. bf16 has fp32's range, so no loss is scaled; weights stay in fp32."""
-    enabled = precision == "bf16"
-    if precision == "auto" and device.type == "cuda":
-        enabled = torch.cuda.is_bf16_supported(including_emulation=False)
-    return partial(torch.autocast, device.type, torch.bfloat16, enabled=enabled)
+    """A factory of contexts that run a network in "bf16" or "fp32". bf16 has fp32's range, so no
+    loss is scaled; weights stay in fp32."""
+    return partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def prepare_backends(device, tf32):
@@ -29,9 +71,7 @@ def prepare_backends(device, tf32):
         torch.backends.cudnn.benchmark = True
 
 
-def lay_out(what, device, channels_last):
+def lay_out(what, channels_last):
     """A module (the weights of its convolutions) or a batch of images, channels-last where that is
-    wanted, else as it is."""
-    if is_wanted(channels_last, device):
-        return what.to(memory_format=torch.channels_last)
-    return what
+    true, else as it is."""
+    return what.to(memory_format=torch.channels_last) if channels_last else what

@@ -71,15 +71,20 @@ class Processes:
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
-    def shared(self, module, device):
+    def shared(self, module, device, some_unused=False):
         """`module`, or in a job of several processes its DDP: called with gradients, it makes the
-        next backward pass leave the mean of all processes' gradients."""
+        next backward pass leave the mean of all processes' gradients. some_unused: some parameters
+        may have none."""
         if self.count == 1:
             return Alone(module)
         devices = [device.index] if device.type == "cuda" else None
         # Buffers follow from the weights or the seeds, which are the same everywhere.
         return DistributedDataParallel(
-            module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+            module,
+            device_ids=devices,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=some_unused,
         )
 
     def first(self, work):

@@ -1,12 +1,17 @@
 """The teacher, phase 1 of every method that distils: a denoiser from scratch (EDM)."""
 
+import math
 from dataclasses import dataclass
+from functools import partial
+
+from torch.nn import functional as F
 
 from custom_model import create_custom_model
 from fewstep.engine.fields import log_sigma, setting, spread, steps
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
 from fewstep.engine.schedules import ema_decay, warmup_cosine
+from fewstep.methods.growing import Growth, begin_as_shortcut, halve
 from src.arguments import MOST_EVALUATIONS
 from src.model_config import MODEL_DEFAULTS
 
@@ -21,6 +26,13 @@ class Scratch:
     ema_share: float = setting(
         0.05, "half-life of its EMA as a share of the steps so far", low=0, high=1
     )
+    start_share: float = setting(
+        0.0,
+        "share of its steps on images of half the side, without the U-Net's outermost level: about"
+        " a quarter of the time, and structure first",
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,9 @@ class Teacher:
 
     p_mean: float = log_sigma(MODEL_DEFAULTS["p_mean"], "mean of ln sigma in teacher training")
     p_std: float = spread(MODEL_DEFAULTS["p_std"], "standard deviation of ln sigma")
+    p_mean_rise: float = setting(
+        0.0, "added to --p_mean at the first step, falling to 0 at the last", low=0, high=10
+    )
     noise_offset: float = setting(
         MODEL_DEFAULTS["noise_offset"],
         "standard deviation of the part of the noise that a whole channel shares",
@@ -41,6 +56,7 @@ class Teacher:
 
 
 PRESETS = {
+    "small": dict(num_iterations=40000, lr=1e-3, p_mean=-0.8, p_std=1.4),
     "tiny": dict(
         num_iterations=1400,
         lr=2e-3,
@@ -49,7 +65,7 @@ PRESETS = {
         p_std=1.5,
         noise_offset=0.15,
         teacher_steps=15,
-    )
+    ),
 }
 
 
@@ -63,8 +79,12 @@ class ScratchPhase(Phase):
 
     def __init__(self, settings, config, execution):
         scratch, name = settings.scratch, self.name
-        model = execution.prepare(create_custom_model(execution.device, **config)).train()
+        model = create_custom_model(execution.device, **config)
         total = scratch.num_iterations
+        self.start_steps, self.is_start = int(total * scratch.start_share), False
+        if self.start_steps:
+            begin_as_shortcut(model.network)
+        model = execution.prepare(model).train()
         learner = Learner(
             name,
             model,
@@ -73,23 +93,47 @@ class ScratchPhase(Phase):
             lr=lambda step: scratch.lr * warmup_cosine(step, total, scratch.warmup),
             betas=(0.9, 0.99),
             decay=lambda step: ema_decay(step, scratch.ema_share),
+            some_unused=self.start_steps > 0,
         )
         super().__init__([learner], total, config)
-        execution.compile({f"the {name}": model.network})
+        self.growth, self.ema_growth = Growth(model.network), Growth(self.ema.network)
+        passes = ("inner", "whole") if self.start_steps else ("whole",)
+        self.growth.compile(execution, passes, f"the {name}")
         self.remedies = {f"{name}_skipped": "lower --lr, or --precision fp32"}
 
     def turns(self, step):
-        yield Turn(self.learners[0], self._loss)
+        self.is_start = step < self.start_steps
+        self.growth.use("inner" if self.is_start else "whole")
+        yield Turn(self.learners[0], partial(self._loss, progress=step / self.total))
 
-    def _loss(self, micro_batch):
+    def _loss(self, micro_batch, progress):
         micro_batch.begin(self.name)
-        noise = self.model.scheduler.noise_like(micro_batch.images)
-        loss = self.learners[0](micro_batch.images, noise)
-        return loss, {"loss": loss.detach()}
+        images, noise = micro_batch.images, self.model.scheduler.noise_like(micro_batch.images)
+        if self.is_start:
+            images, noise = halve(images), halve(noise)
+        loss = self.learners[0](images, noise, *self.levels(len(images), progress))
+        return loss, {"start_loss" if self.is_start else "loss": loss.detach()}
+
+    def levels(self, count, progress):
+        """What `compute_loss` of so many images is given beside them and noise; empty: it draws
+        that itself. progress: the share of the steps that are done."""
+        return ()
 
     def heldout_metrics(self, images):
         noise = self.ema.scheduler.draw_noise(images.shape, images.device)
-        return {"heldout_loss": self.ema.compute_loss(images, noise).item()}
+        if not self.is_start:
+            self.ema_growth.use("whole")
+            return {"heldout_loss": self.ema.compute_loss(images, noise).item()}
+        self.ema_growth.use("inner")
+        levels = self.levels(len(images), 1.0)
+        loss = self.ema.compute_loss(halve(images), halve(noise), *levels)
+        return {"start_heldout_loss": loss.item()}
+
+    def pictures(self, count, side):
+        self.ema_growth.use("coarse" if self.is_start else "whole")
+        images = super().pictures(count, side)
+        # What the coarse pass cannot see is still noise.
+        return F.interpolate(halve(images), scale_factor=2) if self.is_start else images
 
 
 class TeacherPhase(ScratchPhase):
@@ -97,13 +141,27 @@ class TeacherPhase(ScratchPhase):
 
     name = "teacher"
     identity = ("data", "network", "scratch", "teacher")
-    panels = {"teacher: denoising loss": ["loss", "heldout_loss"]}
+    panels = {
+        "teacher: denoising loss": ["loss", "heldout_loss"],
+        "teacher: denoising loss in the start at half the side": [
+            "start_loss",
+            "start_heldout_loss",
+        ],
+    }
 
     @classmethod
     def build(cls, settings, execution, sigma_data):
         phase = cls(settings, teacher_config(settings, sigma_data), execution)
         phase.nfe_rows = (settings.teacher.teacher_steps,)
+        phase.p_mean_rise = settings.teacher.p_mean_rise
         return phase
+
+    def levels(self, count, progress):
+        scheduler = self.model.scheduler
+        rise = self.p_mean_rise * (1 - progress)
+        if self.is_start:  # of half the side, as much is hidden by twice the noise
+            rise += math.log(2)
+        return (scheduler.sample_timesteps(count, self.model.device) * math.exp(rise),)
 
 
 def network_config(settings):

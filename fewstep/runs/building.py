@@ -6,9 +6,8 @@ import numpy as np
 
 from custom_model import create_custom_model
 from fewstep.engine.batches import StepBatches, fits_on_device
-from fewstep.engine.execution import execution_of
+from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.loop import Selection, measure_heldout
-from fewstep.engine.precision import is_wanted
 from fewstep.images import ImageSource, open_image_sets
 from fewstep.runs.settings import PHASES, method_of
 from fewstep.scores.frechet import feature_distance
@@ -38,7 +37,7 @@ def build_batches(settings, cache, device, processes):
         data.x_flip,
         device,
         on_device=fits_on_device(speed.data_on_device, cache, device),
-        channels_last=is_wanted(speed.channels_last, device),
+        channels_last=run_choices(settings, device).channels_last,
         processes=processes,
     )
 
@@ -98,7 +97,7 @@ def selection_of(settings, phase, cache, heldout, publish):
     metric, count = phase.best_by, settings.run.best_images
     if metric:
         seed = settings.run.seed
-        return Selection(lambda: measure_heldout(phase, heldout, seed)[metric], publish)
+        return Selection(lambda: measure_heldout(phase, heldout, seed).get(metric), publish)
     if not count:
         return None
     return Selection(distance_to_training(cache, count, heldout.device, phase.ema), publish)

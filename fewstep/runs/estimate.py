@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from fewstep.engine.compiling import compile_mode
-from fewstep.engine.execution import execution_of
+from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.hardware import wait_for
 from fewstep.engine.microbatch import micro_batches_of, split
 from fewstep.engine.processes import ALONE
@@ -28,7 +27,7 @@ def describe(settings, device, processes=1):
 
     Times a few real steps on random images, those of one of so many processes; writes nothing.
     """
-    is_compiled = compile_mode(settings.speed.compile, device) is not None
+    is_compiled = run_choices(settings, device).compile != "off"
     where = f"{device}, not compiled" if is_compiled else f"{device}"
     if processes > 1:
         where += f", {processes} processes"

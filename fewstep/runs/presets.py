@@ -6,6 +6,10 @@ from fewstep.methods.edm import PRESETS as SCRATCH
 # What all methods share; each has its own part in its file.
 SHARED = {
     "full": {},
+    # Hours on a CPU core, or minutes on a small GPU.
+    "small": dict(
+        network="small", batch_size=16, log_interval=100, save_interval=500, sample_interval=2000
+    ),
     # Minutes on two CPU cores: small network, short phases, everything scaled down with them.
     "tiny": dict(
         network="tiny", batch_size=8, log_interval=50, save_interval=500, sample_interval=500

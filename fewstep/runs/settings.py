@@ -67,7 +67,11 @@ class Data:
 class Network:
     """The denoiser that teacher and student share."""
 
-    network: str = setting("full", "full is the challenge's; tiny a first look", list(NETWORKS))
+    network: str = setting(
+        "full",
+        "full is the challenge's; small for hours on a CPU; tiny a first look",
+        list(NETWORKS),
+    )
     use_additional_condition: bool = setting(
         False, "tell the network the level that its output will be re-noised to"
     )
@@ -79,19 +83,25 @@ class Speed:
     """How it is computed: changes rounding, and --micro_batch which random numbers are drawn."""
 
     precision: str = setting(
-        "auto", "of the networks; auto: bf16 on a GPU", ["auto", "bf16", "fp32"]
+        "auto",
+        "of the networks; auto: bf16 on a GPU, and on a processor with units for it (AMX,"
+        " AVX512-BF16)",
+        ["auto", "bf16", "fp32"],
     )
     tf32: bool = setting(True, "TF32 for what stays fp32 on a GPU")
     compile: str = setting(
         "auto",
-        "mode of torch.compile for U-Net and discriminator; auto: default on a GPU",
+        "mode of torch.compile for U-Net and discriminator; auto: default on a GPU, and on a CPU"
+        " for --network small",
         ["auto", "off", *MODES],
     )
     attention: str = setting(
         "fused", "torch's fused kernel, or the U-Net's own matrices", ["fused", "explicit"]
     )
     channels_last: str = setting(
-        "auto", "memory layout of images; auto: on a GPU", ["auto", "on", "off"]
+        "auto",
+        "memory layout of images; auto: on a GPU, and where a CPU computes in bf16",
+        ["auto", "on", "off"],
     )
     data_on_device: str = setting(
         "auto",
@@ -110,6 +120,9 @@ class Speed:
     )
     checkpointing: bool = setting(
         False, "recompute the U-Net's activations: less memory, more time"
+    )
+    threads: int = setting(
+        0, "threads of an operation on a CPU; 0: as many as torch takes", low=0, high=1024
     )
 
 

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 
 from fewstep.scores.feature_cache import cached_features, pixels_digest
-from fewstep.scores.frechet import feature_statistics, frechet_distance
-from fewstep.scores.kernel import kernel_distance
+from fewstep.scores.frechet import feature_statistics, frechet_distance, unbiased_distance
+from fewstep.scores.kernel import kernel_distance, kernel_interval
 from fewstep.scores.neighbours import density_coverage, memorisation, nearest, precision_recall
 from fewstep.scores.pixels import channel_difference, thumbnails
 from fewstep.scores.sliced import patch_wasserstein
@@ -76,9 +76,13 @@ class Comparison:
         k = min(NEIGHBOURS, len(features) - 1, len(target) - 1)
         precision, recall = precision_recall(target, features, k)
         density, coverage = density_coverage(target, features, k)
+        low, high = kernel_interval(features, target)
         return {
             "frechet": self._distance(name, features, "heldout"),
+            "frechet_unbiased": unbiased_distance(features, target),
             "kid": kernel_distance(features, target),
+            "kid_low": low,
+            "kid_high": high,
             "precision": precision,
             "recall": recall,
             "density": density,

@@ -11,7 +11,7 @@ import numpy as np
 from fewstep.images import read_split
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.folders import image_files, load_images
-from fewstep.scores.random_features import random_feature_space
+from fewstep.scores.spaces import FEATURES, check_features, feature_space
 from src.arguments import InRange, check_input_file, line, whole_number
 from src.formatting import first_names, markdown_table
 from src.utils import CommandParser, UserError
@@ -85,7 +85,7 @@ LADDER = {
 # score -> (title, digits)
 COLUMNS = {
     "frechet": ("distance", 2),
-    "kid": ("kernel distance", 1),
+    "kid": ("kernel distance", 3),
     "coverage": ("coverage", 3),
     "swd_64": ("SWD 64 px", 0),
     "swd_16": ("SWD 16 px", 0),
@@ -149,12 +149,16 @@ def build_parser():
     add("--split", type=line, help="file of image ids, one a line; without it all images")
     number = dict(type=whole_number, action=InRange, low=0, high=2**32 - 1)
     add("--seed", **number, default=0, help="of the halves and corruptions")
+    add("--features", choices=FEATURES, default="random", help="the space (%(default)s)")
+    add("--fid_weights", type=line, help="Inception's weights")
     add("--no_auc", action="store_true", help="skip the classifier's test")
     return parser
 
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    images, space = load_set(args.data_root, args.split), random_feature_space()
+    check_features([args.features], args.fid_weights, False)
+    images = load_set(args.data_root, args.split)
+    space = feature_space(args.features, args.fid_weights)
     print(f"{space.name} (sha256 {space.digest[:12]}), {len(images)} images, halves compared\n")
     print(ladder_table(measure_ladder(images, space, args.seed, not args.no_auc)))

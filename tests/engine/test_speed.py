@@ -12,12 +12,16 @@ import torch
 from torch import nn
 
 from custom_model import create_custom_model
+from fewstep.engine import hardware, precision
 from fewstep.engine.attention import fuse_attention
-from fewstep.engine.compiling import compile_in_place, compile_mode
+from fewstep.engine.compiling import compile_in_place
 from fewstep.engine.fast_sampling import make_fast
-from fewstep.engine.precision import autocast_for, is_wanted, lay_out
+from fewstep.engine.hardware import ProcessorShare
+from fewstep.engine.microbatch import split
+from fewstep.engine.precision import autocast_for, choices_of, lay_out
 from fewstep.engine.recompute import recompute_activations
 from src.network import UNet
+from tests.students import build_teacher, student_of, tiny_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -118,7 +122,7 @@ def kept_bytes(network):
 
 def test_channels_last_and_bf16_stay_close():
     network = small_network().eval()  # dropout draws in the order of the memory
-    moved = lay_out(copy.deepcopy(network), CPU, "on")
+    moved = lay_out(copy.deepcopy(network), channels_last=True)
     assert moved.head.weight.is_contiguous(memory_format=torch.channels_last)
     assert agree(network, moved)
     network = network.float()
@@ -131,14 +135,74 @@ def test_channels_last_and_bf16_stay_close():
 
 
 @pytest.mark.parametrize(
-    ("choice", "device", "wanted"),
-    [("auto", CPU, False), ("auto", CUDA, True), ("on", CPU, True), ("off", CUDA, False)],
+    ("device", "unit", "network", "levers", "expected", "words"),
+    [
+        (CPU, None, "tiny", {}, ("fp32", False, "off"), "fp32"),
+        (CPU, None, "small", {}, ("fp32", False, "default"), "fp32, compiled (default)"),
+        (CPU, "amx_bf16", "full", {}, ("bf16", True, "off"), "bf16 (amx_bf16), channels-last"),
+        (CPU, "avx512_bf16", "tiny", dict(precision="fp32"), ("fp32", False, "off"), "fp32"),
+        (CPU, None, "tiny", dict(precision="bf16"), ("bf16", False, "off"), "bf16 (emulated"),
+        (CPU, None, "small", dict(compile="off"), ("fp32", False, "off"), "fp32"),
+        (CPU, None, "tiny", dict(channels_last="on"), ("fp32", True, "off"), "fp32, channels-last"),
+        (CUDA, None, "full", {}, ("bf16", True, "default"), "bf16, channels-last, compiled"),
+        (CUDA, None, "full", dict(channels_last="off"), ("bf16", False, "default"), "bf16, comp"),
+    ],
 )
-def test_levers_on_auto_follow_the_device(choice, device, wanted):
-    assert is_wanted(choice, device) is wanted
-    modes = {"on": "default"}
-    expected = "default" if wanted else None
-    assert compile_mode(modes.get(choice, choice), device) == expected
+def test_what_auto_means_follows_the_device(
+    monkeypatch, device, unit, network, levers, expected, words
+):
+    monkeypatch.setattr(precision, "bf16_units", lambda: unit)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
+    choices = choices_of(device, network, **levers)
+    assert choices == expected and choices.describe(device).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("flags", "unit"),
+    [
+        ("fpu sse avx2 avx512f avx512_bf16 amx_bf16 amx_tile", "amx_bf16"),
+        ("fpu avx512_bf16", "avx512_bf16"),
+        ("fpu avx2 avx512_bf16x", None),
+    ],
+)
+def test_units_for_bf16_are_asked_of_the_processor(monkeypatch, flags, unit):
+    text = f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n"
+    monkeypatch.setattr(hardware.Path, "read_text", lambda path: text)
+    assert hardware.bf16_units.__wrapped__() == unit
+    assert hardware.hardware(CPU).startswith("Some CPU, ")
+
+
+class Clock:
+    """Wall time and the process's share of it, set by hand."""
+
+    wall = used = 0.0
+
+    def after(self, seconds, share):
+        self.wall, self.used = self.wall + seconds, self.used + seconds * share
+        return self
+
+
+def test_a_starved_run_is_noticed_once():
+    clock = Clock()
+    share = ProcessorShare(CPU, 2, lambda: clock.wall, lambda: clock.used)
+    clock.after(500, 0.0)  # a compiler works in another process
+    assert share.warning() is None
+    clock.after(50, 0.2)
+    assert share.warning() is None  # too early to judge
+    clock.after(20, 0.2)
+    line = share.warning()
+    assert "2 threads had 10% of the time" in line and "--threads" in line
+    clock.after(100, 0.2)
+    assert share.warning() is None  # once is enough
+
+
+def test_a_busy_run_and_a_gpu_are_not_starved():
+    for device, share_of_time in ((CPU, 1.9), (CUDA, 0.1)):
+        clock = Clock()
+        share = ProcessorShare(device, 2, lambda clock=clock: clock.wall, lambda c=clock: c.used)
+        for _ in range(3):
+            assert share.warning() is None
+            clock.after(100, share_of_time)
 
 
 class Small(nn.Module):
@@ -220,3 +284,24 @@ def test_fast_sampling_gives_the_same_images():
     with context():
         fast = model.sample((2, 3, 64, 64), 2, seeds=[1, 2])
     assert torch.allclose(plain, fast, atol=1e-4)
+
+
+@pytest.mark.parametrize("phase", ["teacher", "student"])
+def test_steps_in_bf16_and_fp32_agree_to_its_rounding(phase):
+    torch.manual_seed(0)
+    images = torch.rand(8, 3, 32, 32) * 1.6 - 0.8
+    gradients = {}
+    for name in ("fp32", "bf16"):
+        settings = tiny_settings(dict(precision=name, disc_warmup=0, disc="patch"))
+        torch.manual_seed(0)
+        stage = build_teacher(settings) if phase == "teacher" else student_of(settings)
+        stage.step(split(images, [1]), 2)
+        for learner in stage.learners:
+            moments = [state["exp_avg"] for state in learner.optimizer.state.values()]
+            kept = [*moments, *learner.parameters, *learner.module.buffers()]
+            assert {tensor.dtype for tensor in kept} <= {torch.float32, torch.int64}
+            first = torch.cat([moment.flatten() for moment in moments])  # of one step: the gradient
+            gradients.setdefault(learner.name, []).append(first)
+    for name, (exact, rough) in gradients.items():
+        error = (rough - exact).norm() / exact.norm()
+        assert 0 < error < 0.05, f"{name}: {error}"  # bf16 has 8 bits: 0.4 % an operation

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2".split()
 FLAGS = (
     "--preset tiny --data synthetic --synthetic_count 32 --batch_size 4 --device cpu"
-    " --num_iterations 8 --student_iterations 6 --warmup 1 --disc_warmup 1 --disc_channels 8"
+    " --num_iterations 8 --start_share 0.5 --student_iterations 6 --warmup 1 --disc_warmup 1"
+    " --disc_channels 8"
     " --log_interval 2 --save_interval 2 --sample_interval 4 --teacher_steps 2 --best_images 8"
     " --distill dmd --disc resnet --disc_heads 16 --student_dropout 0.1"
     " --augment color --augment_p 0.2 --ada_target 0.6 --ada_images 100 --self_input_share 1"

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from fewstep.scores.frechet import feature_statistics, frechet_distance
+from fewstep.scores.frechet import (
+    feature_distance,
+    feature_statistics,
+    frechet_distance,
+    projected,
+    unbiased_distance,
+)
 
 
 def random_covariance(random, dimension, rank=None):
@@ -84,3 +90,28 @@ def test_different_dimensions_are_refused():
         frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
     with pytest.raises(ValueError, match="shapes differ"):
         frechet_distance(np.zeros(2), np.eye(3), np.zeros(2), np.eye(3))
+
+
+@pytest.mark.parametrize("shift, scale", [(0.0, 1.0), (0.2, 1.0), (0.0, 0.8)])
+def test_the_extrapolated_distance_of_gaussians_is_unbiased(shift, scale):
+    """64 dimensions, 300 images: the plain distance is far off, the extrapolated one is not."""
+    random, dimension, values, plain = np.random.RandomState(0), 64, [], []
+    truth = dimension * (shift**2 + (1 - scale) ** 2)
+    for _ in range(12):
+        a = random.standard_normal((300, dimension))
+        b = shift + scale * random.standard_normal((300, dimension))
+        values.append(unbiased_distance(a, b))
+        plain.append(feature_distance(a, b))
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    assert abs(np.mean(values) - truth) < 3 * error + 0.02 * np.mean(plain)
+    assert np.mean(plain) - truth > 10 * abs(np.mean(values) - truth)
+
+
+def test_features_of_many_dimensions_are_projected():
+    random = np.random.RandomState(0)
+    features = random.standard_normal((50, 600))
+    small = projected(features)
+    assert small.shape == (50, 256) and np.array_equal(projected(features), small)
+    distances = [((f[:25] - f[25:]) ** 2).sum() for f in (features, small)]
+    assert distances[1] == pytest.approx(distances[0], rel=0.1)
+    assert projected(small) is small

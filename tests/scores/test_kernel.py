@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.scores.kernel import kernel_distance
+from fewstep.scores.kernel import kernel_distance, kernel_interval
 
 
 def two_sets(n, m, dimension, seed=0, shift=0.5):
@@ -75,3 +75,23 @@ def test_unusable_features_are_refused():
     b[0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         kernel_distance(a, b)
+
+
+def test_the_interval_holds_the_distance_and_shrinks():
+    a, b = two_sets(400, 300, 8, shift=0.3)
+    low, high = kernel_interval(a, b)
+    assert low < kernel_distance(a, b) < high
+    fewer = kernel_interval(a[:100], b[:75])
+    assert high - low < 0.7 * (fewer[1] - fewer[0])
+    assert kernel_interval(a, b, block=64) == pytest.approx((low, high), rel=1e-9)
+
+
+def test_how_often_the_interval_holds_the_truth():
+    """Of equal distributions the truth is 0, and of shifted ones that of very many images."""
+    truth = kernel_distance(*two_sets(6000, 6000, 4, seed=99))
+    for shift, value in ((0.0, 0.0), (0.5, truth)):
+        held = 0
+        for seed in range(40):
+            low, high = kernel_interval(*two_sets(80, 80, 4, seed, shift), resamples=200)
+            held += low <= value <= high
+        assert held >= 34, shift  # 38 of 40 are expected

@@ -175,9 +175,9 @@ def test_mistakes_are_named(folders, tmp_path):
 
 def test_mistakes_with_random_features(folders, tmp_path):
     write_pictures(tmp_path / "tiny", 3, seed=0, size=8)
-    with pytest.raises(UserError, match="8x8; random features need 16"):
+    with pytest.raises(UserError, match="8x8; sides of 16 pixels"):
         run(folders.path, "--features", "random", "--generated_dir", str(tmp_path / "tiny"))
-    with pytest.raises(UserError, match="needs no weights"):
+    with pytest.raises(UserError, match="needs no such weights"):
         run(folders.path, "--features", "random", "--fid_weights", "a.pt")
 
 

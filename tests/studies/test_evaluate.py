@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 from PIL import Image
 
+from fewstep.images.synthetic import draw_face
 from fewstep.scores import two_sample
 from fewstep.studies.evaluate import main as evaluate
 from src.utils import UserError, file_digest, read_json
@@ -77,8 +78,9 @@ def test_inception_and_random_features_side_by_side(folder):
     code, output = run_fewstep(["evaluate", *flags.split()], folder)
     assert code == 0, output
     inception, random, _ = (folder / "both" / "scores.md").read_text().split("\n\n**")[1:]
-    assert "| FID | KID × 1000 |" in inception
-    assert "| Fréchet distance in random-conv-v1 (not FID) | kernel distance |" in random
+    assert "| FID | extrapolated to infinitely many images | KID × 1000, 95 % interval |" in inception
+    assert "| Fréchet distance in random-conv-v1 (not FID) |" in random
+    assert "| kernel distance, 95 % interval |" in random
     spaces = read_json(folder / "both" / "scores.json")["spaces"]
     assert [(space["name"], space["is_fid"]) for space in spaces] == [
         ("Inception", True), ("random-conv-v1", False)
@@ -179,9 +181,33 @@ def test_a_checkpoint_alone(folder):
     assert [row["images"] for row in content["rows"]] == ["real training images", "student, NFE 2"]
 
 
+def test_folders_of_others_are_scored_in_the_same_table(tmp_path):
+    for name, count in (("mine", 9), ("theirs", 7)):
+        (tmp_path / name).mkdir()
+        for index in range(count):
+            face = Image.fromarray(draw_face(index, 5, 80))  # of another size
+            face.save(tmp_path / name / f"{index}.png")
+    flags = "--folder mine=mine A=theirs --data synthetic --synthetic_count 32 --cache_dir cache"
+    flags += " --num_samples 8 --seeds 1 2 --device cpu --features random --no_auc"
+    code, output = run_fewstep(["evaluate", *flags.split()], tmp_path)
+    assert code == 0, output
+    assert "--folder A: it has 7 images, so 7 of each are scored, not 8" in output
+    content = read_json(tmp_path / "results" / "evaluation" / "scores.json")
+    rows = {row["images"]: row for row in content["rows"]}
+    assert set(rows) == {"real training images", "mine", "A"} and content["num_samples"] == 7
+    assert all(row["count"] == 7 for row in rows.values())
+    assert len(rows["mine"]["scores"]["random-conv-v1"]["frechet"]["values"]) == 2  # of 9 images
+    assert len(rows["A"]["scores"]["random-conv-v1"]["frechet"]["values"]) == 1  # always all
+    assert "nearest_median" in rows["A"]["scores"]["pixels"]
+    page = (tmp_path / "results" / "evaluation" / "report.html").read_text()
+    assert "<div>mine<b>" in page and "A<b>" in page
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
+        ("--folder nothing", "--folder nothing: write NAME=DIR"),
+        ("--folder a=absent", "--folder a absent: no such folder"),
         ("--run_dir absent", "absent/training_config.json: no such file"),
         ("--run_dir a --ckpt_path b", "--run_dir and --ckpt_path: give one"),
         ("--ckpt_path absent.pt --data synthetic", "absent.pt: no such file"),
@@ -189,7 +215,7 @@ def test_a_checkpoint_alone(folder):
         ("--teacher_nfe_list 1", "--teacher_nfe_list: give --teacher too"),
         ("--seeds -1", "--seeds -1: at least 0"),
         ("--fid_weights absent.pt", "absent.pt is not there"),
-        ("--features random --fid_weights a.pt", "--features random needs no weights"),
+        ("--features random --fid_weights a.pt", "--features random needs no such weights"),
         ("--nfe_list 0", "--nfe_list 0: at least 1"),
         ("--num_samples 1", "at least 4"),
         ("--features inception --fid_weights absent.pt", "absent.pt is not there"),

@@ -17,7 +17,14 @@ from fewstep.scores.inception import InceptionSpace
 from fewstep.scores.random_features import random_feature_space
 from fewstep.studies.evaluate.pictures import sample_images
 from fewstep.studies.evaluate.series import Series, score_series
-from fewstep.studies.evaluate.tables import distance_title, markdown, merge_rows, score_row, tables
+from fewstep.studies.evaluate.tables import (
+    distance_title,
+    markdown,
+    merge_rows,
+    ranking,
+    score_row,
+    tables,
+)
 from fewstep.studies.evaluate.tune import tune
 from src.utils import UserError, read_json, save_model
 from tests.stand_in import save_stand_in
@@ -211,3 +218,23 @@ def test_a_foreign_students_levels_are_left_alone(student, comparison, tmp_path)
     before = read_json(tmp_path / "export" / "model_config.json")
     tune(subjects, comparison, [1], 4, tmp_path / "out")
     assert read_json(tmp_path / "export" / "model_config.json") == before
+
+
+def test_only_differences_beyond_noise_in_all_spaces_are_called_so():
+    def row(title, first, second):
+        pairs = zip(first, second)
+        scores = [{"a": {"frechet": x}, "b": {"frechet": y}} for x, y in pairs]
+        return score_row(title, "student", 1, 10, scores)
+
+    rows = [
+        row("floor", [1.0], [5.0]),
+        row("near", [2.0, 2.1, 2.05], [9.0, 9.1, 9.05]),
+        row("noisy", [2.0, 2.9, 1.5], [9.0, 9.9, 8.5]),
+        row("odd", [4.0, 4.1, 4.05], [7.0, 7.1, 7.05]),
+        row("far", [8.0, 8.1, 8.05], [7.0, 7.1, 7.05]),
+    ]
+    spaces = [{"name": "a", "is_fid": False}, {"name": "b", "is_fid": False}]
+    line = ranking({"rows": rows[::-1], "spaces": spaces})
+    assert line == "floor < near ≈ noisy ≈ odd ≈ far"
+    assert ranking({"rows": [rows[1], rows[3]], "spaces": spaces}) == "near ? odd"
+    assert ranking({"rows": [rows[1], rows[3]], "spaces": spaces[:1]}) == "near < odd"

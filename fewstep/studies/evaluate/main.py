@@ -1,7 +1,9 @@
-"""Score a model at several NFE against held-out images, with the real images' own scores beside.
+"""Score a model at several NFE against held-out images, with the real images' own scores beside,
+and any folders of images in the same table.
 
     python -m fewstep evaluate --run_dir results/NAME --teacher
     python -m fewstep evaluate --ckpt_path checkpoints/best_model.pt --data_root DIR
+    python -m fewstep evaluate --folder mine=DIR1 theirs=DIR2 --data_root DIR
 
 writes scores.json, scores.md, report.html and the pictures of it. Better noise levels of a student
 are chosen before, by `python -m fewstep tune`.
@@ -11,8 +13,9 @@ from datetime import date
 from functools import partial
 
 from fewstep.engine.hardware import hardware
+from fewstep.scores.folders import image_files
 from fewstep.studies.evaluate.report import publish
-from fewstep.studies.evaluate.series import model_series, real_series, score_series
+from fewstep.studies.evaluate.series import folder_series, model_series, real_series, score_series
 from fewstep.studies.evaluate.subjects import (
     LEAST,
     add_evaluations,
@@ -34,6 +37,8 @@ def build_parser():
     text = "score it too (the run's own)"
     parser.add_argument("--teacher", type=line, nargs="?", const=True, metavar="FILE", help=text)
     add_evaluations(parser, "--teacher_nfe_list", None, "(35 1)")
+    text = "score folders of images too, of another program say, or with no model named alone"
+    parser.add_argument("--folder", type=line, nargs="+", metavar="NAME=DIR", help=text)
     add = partial(parser.add_argument, type=whole_number, action=InRange)
     images = dict(low=LEAST, high=MOST_IMAGES)
     add("--num_samples", default=1000, **images, help="(%(default)s)")
@@ -57,18 +62,35 @@ def parse_arguments(argv=None):
         check_input_file("--teacher", args.teacher)
     args.teacher_nfe_list = list(dict.fromkeys(args.teacher_nfe_list or TEACHER_NFE))
     args.seeds = list(dict.fromkeys(args.seeds))
+    args.folder = named_folders(args.folder or [])
     return args
+
+
+def named_folders(words):
+    """["NAME=DIR", ...] -> {NAME: image files}. Raises `UserError`."""
+    folders = {}
+    for word in words:
+        name, _, folder = word.partition("=")
+        if not name or not folder:
+            raise UserError(f"--folder {word}: write NAME=DIR, the name it has in the table")
+        if name in folders:
+            raise UserError(f"--folder {word}: {name} names another folder already")
+        folders[name] = image_files(folder, f"--folder {name}")
+        if len(folders[name]) < LEAST:
+            raise UserError(f"--folder {word}: {len(folders[name])} images; {LEAST} are needed")
+    return folders
 
 
 def main(argv=None):
     args = parse_arguments(argv)
     subjects, comparison, output = open_evaluation(args, args.teacher, not args.no_auc)
+    args.num_samples = common_count(args.num_samples, args.folder)
     series = list_series(args, subjects)
     rows, first_images = score_series(series, comparison.spaces, comparison.scores, args.seeds)
     images = subjects.images
     content = {
         "name": subjects.name,
-        "checkpoint": str(subjects.checkpoint),
+        "checkpoint": subjects.checkpoint and str(subjects.checkpoint),
         **fingerprint(subjects.checkpoint),
         "reference": images.description,
         "reference_count": len(images.val),
@@ -92,6 +114,19 @@ def list_series(args, subjects):
     for nfe in args.teacher_nfe_list if subjects.teacher else []:
         series.append(model_series("teacher", "teacher", nfe, subjects.teacher, *size))
     name = "student" if has_levels(subjects.student) else "model"
-    for nfe in args.nfe_list:
+    for nfe in args.nfe_list if subjects.student else []:
         series.append(model_series(name, "student", nfe, subjects.student, *size))
+    for name, files in args.folder.items():
+        series.append(folder_series(name, files, args.num_samples))
     return series
+
+
+def common_count(count, folders):
+    """How many images of each are scored: `count`, or as many as the smallest folder has, which is
+    then printed. Distances of different numbers of images cannot be compared."""
+    smallest = min(folders, key=lambda name: len(folders[name]), default=None)
+    if smallest is None or len(folders[smallest]) >= count:
+        return count
+    fewer = len(folders[smallest])
+    print(f"--folder {smallest}: it has {fewer} images, so {fewer} of each are scored, not {count}")
+    return fewer

@@ -69,7 +69,7 @@ def draw_distance_over_nfe(rows, space, count, path):
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(6, 3.6))
-    models = list(dict.fromkeys(row["model"] for row in rows if row["model"] != "real"))
+    models = list(dict.fromkeys(row["model"] for row in rows if row["nfe"]))
     few = len(models) <= MOST_LABELLED
     for model in models:
         scored = sorted((row for row in rows if row["model"] == model), key=lambda row: row["nfe"])

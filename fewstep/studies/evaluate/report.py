@@ -28,7 +28,7 @@ from src.utils import picture_sheet, save_picture, whole_file, write_json
 
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 OWN_PICTURES = re.compile(
-    r"(real|sheet|training_curves|(nearest|student|teacher)_nfe=\d+)\.png"
+    r"(real|sheet|training_curves|(nearest|student|teacher)_nfe=\d+|(folder|nearest)_\d+)\.png"
     r"|distance_over_nfe\.svg"
 )
 PATHS = "save_dir export_dir data_root train_split val_split cache_dir teacher_ckpt".split()
@@ -52,8 +52,8 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
     strips = [(row["images"], strip_of(first_images[row["images"]])) for row in generated]
     save_picture(labelled_sheet(strips), output / "sheet.png")
     sheets = []
-    for row in generated:
-        path = output / f"{row['model']}_nfe={row['nfe']}.png"
+    for place, row in enumerate(generated):
+        path = output / f"{row['model']}_{_label(row, place)}.png"
         save_picture(sheet_of(first_images[row["images"]]), path)
         sheets.append((row["images"], path))
     sections = [
@@ -69,6 +69,11 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
         if curves.exists():
             sections.append(("Training", "", [("curves of both phases", curves)]))
     _write_page(content, sections, _configuration(subjects), output / "report.html")
+
+
+def _label(row, place):
+    """What tells the picture files of rows apart."""
+    return f"nfe={row['nfe']}" if row["nfe"] else str(place)
 
 
 def write_text(path, text):
@@ -93,13 +98,13 @@ def _with_real_images(rows, first_images, comparison, output):
     (real,) = [row["images"] for row in rows if row["model"] == "real"]
     save_picture(sheet_of(first_images[real]), output / "real.png")
     pictures = []
-    for row in rows:
-        if row["model"] != "student":
+    for place, row in enumerate(rows):
+        if row["model"] not in ("student", "folder"):
             continue
         images = first_images[row["images"]][:COMPARED]
         nearest = comparison.nearest_training(images)
         grid = np.concatenate([images, *(training for _, training in nearest)])
-        path = output / f"nearest_nfe={row['nfe']}.png"
+        path = output / f"nearest_{_label(row, place)}.png"
         save_picture(picture_sheet(grid, len(images)), path)
         pictures.append((row["images"], path))
     names = " and ".join(name for name, _ in nearest)
@@ -121,13 +126,13 @@ def _write_page(content, sections, settings, path):
     template = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     space = content["spaces"][0]
-    students = [row for row in content["rows"] if row["model"] == "student"]
+    scored = [row for row in content["rows"] if row["model"] in ("student", "folder")]
     page = environment.from_string(template).render(
         content=content,
         reference=without_folders(content["reference"]),
         cards=[
             (row["images"], f"{distance_of(row, space)['mean']:.2f}", distance_title(space))
-            for row in students
+            for row in scored
         ],
         tables=tables(content),
         notes=notes(content),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fewstep.scores.folders import load_images
 from fewstep.studies.evaluate.pictures import real_images, sample_images
 from fewstep.studies.evaluate.tables import (
     distance_of,
@@ -15,11 +16,12 @@ from fewstep.studies.evaluate.tables import (
     score_text,
     space_record,
 )
+from src.samplers import IMAGE_SHAPE
 
 
 class Series(NamedTuple):
-    """`sample(seed)` -> uint8 images `[N, H, W, 3]` of `kind` "real", "teacher" or "student"
-    (what is evaluated), made with `nfe` network evaluations (None: not generated)."""
+    """`sample(seed)` -> uint8 images `[N, H, W, 3]` of `kind` "real", "teacher", "student" (what is
+    evaluated) or "folder", made with `nfe` network evaluations (None: not by a model here)."""
 
     title: str
     kind: str
@@ -30,6 +32,17 @@ class Series(NamedTuple):
 def real_series(cache, count):
     """The floor: `count` of the training images of `cache`."""
     return Series("real training images", "real", None, partial(real_images, cache, count))
+
+
+def folder_series(name, files, count):
+    """`count` of the images of these files, resized to 64x64 as training images are."""
+    images = load_images(files, size=IMAGE_SHAPE[:0:-1])
+
+    def sample(seed):
+        picks = np.random.default_rng(seed).permutation(len(images))[:count]
+        return images[np.sort(picks)]
+
+    return Series(name, "folder", None, sample)
 
 
 def model_series(name, kind, nfe, model, count, batch_size):
@@ -57,7 +70,7 @@ def score_series(series, spaces, score, seeds):
             count += len(pixels)
             first_images.setdefault(title, pixels)
             scores.append(score(pixels, seed, generated=kind != "real"))
-        rate = None if kind == "real" else count / sampling
+        rate = count / sampling if nfe else None
         rows.append(score_row(title, kind, nfe, len(pixels), scores, rate))
         distance, minutes = score_text(distance_of(rows[-1], space)), time.perf_counter() - began
         text = f"{title}: {distance_title(space)} {distance} ({minutes / 60:.1f} min)"

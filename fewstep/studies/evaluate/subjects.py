@@ -1,7 +1,6 @@
 """What is evaluated: the flags that `evaluate` and `tune` share, and the models, images and feature
 spaces that they name."""
 
-import os
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,7 @@ from fewstep.runs.command_line import add_flag, make_settings, settings_from_jso
 from fewstep.runs.run_folder import CONFIG_NAME, teacher_of
 from fewstep.runs.settings import Data, Settings, flat
 from fewstep.scores.comparison import Comparison
-from fewstep.scores.inception import InceptionSpace, download_weights, weights_path
-from fewstep.scores.random_features import random_feature_space
+from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_spaces
 from src.arguments import (
     MOST_EVALUATIONS,
     InRange,
@@ -34,11 +32,12 @@ LEAST = 4  # of each kind: what the classifier needs to train on some and be tes
 
 
 class Subjects(NamedTuple):
-    """Models (`student`: the one that is scored; `teacher` None: not asked for), image sets,
-    settings (with the data flags), and the record of the run ({} for a bare checkpoint)."""
+    """Models (`student`: the one that is scored, None where folders are scored alone; `teacher`
+    None: not asked for), image sets, settings (with the data flags), and the record of the run ({}
+    for a bare checkpoint)."""
 
     name: str
-    checkpoint: Path
+    checkpoint: Path | None
     student: Any
     teacher: Any
     images: Any
@@ -52,8 +51,8 @@ def subject_parser(command, description):
     add = partial(parser.add_argument, type=line)
     add("--run_dir", help="folder of a run of train.py: its model is taken")
     add("--ckpt_path", help=f"or a model alone ({CHECKPOINT}); name its images then")
-    text = "the first one ranks (inception if its weights are there, else random)"
-    add("--features", nargs="+", choices=["inception", "random"], help=text)
+    text = f"the first one ranks ({HELP}; all that are there)"
+    add("--features", nargs="+", choices=FEATURES, help=text)
     add("--fid_weights", help="Inception's weights, as in measure_fid.py")
     text = "fetch them once if they are not there"
     parser.add_argument("--download_weights", action="store_true", help=text)
@@ -77,10 +76,10 @@ def check_subject(args):
     anything. Raises `UserError`."""
     if args.run_dir and args.ckpt_path:
         raise UserError("--run_dir and --ckpt_path: give one of them")
-    args.ckpt_path = args.ckpt_path or CHECKPOINT
+    if not getattr(args, "folder", None):  # which can be scored alone
+        args.ckpt_path = args.ckpt_path or CHECKPOINT
     args.nfe_list = list(dict.fromkeys(args.nfe_list))
-    if args.features == ["random"] and (args.fid_weights or args.download_weights):
-        raise UserError("--fid_weights, --download_weights: --features random needs no weights")
+    check_features(args.features, args.fid_weights, args.download_weights)
     checks = {"output_dir": check_output_folder, "cache_dir": check_output_folder}
     checks |= {"data_root": check_input_folder}
     checks |= {"train_split": check_input_file, "val_split": check_input_file}
@@ -90,21 +89,6 @@ def check_subject(args):
     for flag, check in checks.items():
         if getattr(args, flag, None):
             check(f"--{flag}", getattr(args, flag))
-
-
-def feature_spaces(names, weights, download):
-    """The feature spaces asked for. With none asked for: FID's where weights were named, are to be
-    fetched or are there, else the random one."""
-    if download:
-        download_weights(weights_path(weights))
-    if names is None:
-        named = weights or download or os.environ.get("FID_WEIGHTS")
-        names = ["inception"] if named or weights_path().is_file() else ["random"]
-        if names == ["random"]:
-            space = random_feature_space()
-            print(f"no Inception weights here: distances are in {space.name}, which is not FID")
-    make = {"inception": partial(InceptionSpace, weights), "random": random_feature_space}
-    return [make[name]() for name in dict.fromkeys(names)]
 
 
 def open_evaluation(args, teacher=None, classify=False):
@@ -126,7 +110,7 @@ def open_evaluation(args, teacher=None, classify=False):
 
 
 def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
-    """The `Subjects` of a run folder, or of a checkpoint where `run_dir` is None.
+    """The `Subjects` of a run folder, of a checkpoint, or of neither where both are None.
 
     teacher: None for none, "" for the run's own, else its file. data_flags: {flag: value given}
     replaces what the run has, e.g. where its images lie now. Raises `UserError`.
@@ -137,18 +121,18 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
         source = {"data": "folder"} if "data_root" in data_flags else {}
         data_flags = source | data_flags | {"batch_size": 2}  # nothing is trained
     settings = make_settings(flat(settings.as_dict()) | data_flags)
-    checkpoint = Path(run_dir) / "final_model.pt" if run_dir else Path(ckpt_path)
+    checkpoint = Path(run_dir) / "final_model.pt" if run_dir else ckpt_path and Path(ckpt_path)
     if run_dir and not checkpoint.is_file():
         raise UserError(f"{run_dir}: it has no student yet; let train.py go on with it")
     teacher = _teacher_file(teacher, run_dir, record)
-    student = load_model(checkpoint, create_custom_model, device)
+    student = load_model(checkpoint, create_custom_model, device) if checkpoint else None
     teacher_model = load_model(teacher, create_custom_model, device) if teacher else None
     images = _opened_images(settings)
     for identity in record.get("identities", {}).values():
         check_identity(run_dir, identity, {"images": images.train.digest})
     if run_dir and not record.get("finished"):
         print(f"{run_dir}: the run is not finished; its newest networks are scored")
-    name = Path(run_dir).name if run_dir else str(checkpoint)
+    name = Path(run_dir).name if run_dir else str(checkpoint or "folders of images")
     return Subjects(name, checkpoint, student, teacher_model, images, settings, record)
 
 
@@ -159,7 +143,9 @@ def has_levels(model):
 
 def fingerprint(checkpoint):
     """Which model scores belong to: {"weights_sha256": ..., "few_step_sigmas": levels, or None of
-    a model that has none}."""
+    a model that has none}; {} where there is no model."""
+    if checkpoint is None:
+        return {}
     config = read_json(Path(checkpoint).with_name("model_config.json"))
     digest = file_digest(checkpoint).hex()
     return {"weights_sha256": digest, "few_step_sigmas": config.get("few_step_sigmas")}

