@@ -78,7 +78,8 @@ def test_inception_and_random_features_side_by_side(folder):
     code, output = run_fewstep(["evaluate", *flags.split()], folder)
     assert code == 0, output
     inception, random, _ = (folder / "both" / "scores.md").read_text().split("\n\n**")[1:]
-    assert "| FID | extrapolated to infinitely many images | KID × 1000, 95 % interval |" in inception
+    columns = "| FID | extrapolated to infinitely many images | KID × 1000, 95 % interval |"
+    assert columns in inception
     assert "| Fréchet distance in random-conv-v1 (not FID) |" in random
     assert "| kernel distance, 95 % interval |" in random
     spaces = read_json(folder / "both" / "scores.json")["spaces"]
