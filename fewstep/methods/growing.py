@@ -18,8 +18,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from src.module import DownSample, UpSample
-
 
 def halve(x):
     """`[B, C, H, W]` -> means of 2x2 pixels, `[B, C, H/2, W/2]`."""
@@ -51,11 +49,16 @@ class Growth:
             self.passes[name] = self.network.forward
 
 
+def is_resampling(block):
+    """Whether a block of a `UNet` is a DownSample or UpSample, which have no shortcut."""
+    return not hasattr(block, "shortcut")
+
+
 def begin_as_shortcut(network):
     """Give the outermost DownSample and UpSample of a fresh `UNet` the weights of a mean of 2x2
     pixels and of a copy."""
-    down = next(block for block in network.downblocks if isinstance(block, DownSample))
-    up = [block for block in network.upblocks if isinstance(block, UpSample)][-1]
+    down = next(block for block in network.downblocks if is_resampling(block))
+    up = [block for block in network.upblocks if is_resampling(block)][-1]
     for layer, taps, share in ((down.main, slice(1, 3), 0.25), (up.main, slice(1, 2), 1.0)):
         nn.init.zeros_(layer.weight)
         same = torch.eye(len(layer.weight))[:, :, None, None]
@@ -67,8 +70,8 @@ def inner_pass(network, x, timestep, condition=None):
     """The `UNet` without its outermost level: `[B, 3, H, W]`, times `[B]` -> `[B, 3, H, W]`."""
     temb = network.embed(timestep, condition)
     downs, ups = network.downblocks, network.upblocks
-    first = next(i for i, block in enumerate(downs) if isinstance(block, DownSample))
-    last = max(i for i, block in enumerate(ups) if isinstance(block, UpSample))
+    first = next(i for i, block in enumerate(downs) if is_resampling(block))
+    last = max(i for i, block in enumerate(ups) if is_resampling(block))
     h = network.head(x)
     outer_skips = [h]
     for block in downs[:first]:

@@ -39,6 +39,8 @@ CHANGES = {
     "p_std": (0.5, {}),
     "noise_offset": (0.3, {}),
     "ema_share": (0.9, {}),
+    "start_share": (0.5, {}),
+    "p_mean_rise": (1.0, {}),
     "student_iterations": (STEPS + 3, {}),
     "student_lr": (1e-3, {}),
     "student_warmup": (3, {}),

@@ -94,7 +94,7 @@ def test_a_lever_that_cannot_be_is_named(lever):
 def test_the_plain_step_differs_in_every_lever_that_does_not_save_memory():
     ours, plain = preset_settings("tiny", 8).speed, preset_settings("tiny", 8, **PLAIN).speed
     same = {name for name, value in vars(ours).items() if getattr(plain, name) == value}
-    assert same == {"micro_batch", "checkpointing"}
+    assert same == {"micro_batch", "checkpointing", "threads"}
     assert ours == Settings().speed
 
 

@@ -125,6 +125,8 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
     if run_dir and not checkpoint.is_file():
         raise UserError(f"{run_dir}: it has no student yet; let train.py go on with it")
     teacher = _teacher_file(teacher, run_dir, record)
+    if checkpoint:
+        check_input_file("--ckpt_path", checkpoint, "train first, or name another")
     student = load_model(checkpoint, create_custom_model, device) if checkpoint else None
     teacher_model = load_model(teacher, create_custom_model, device) if teacher else None
     images = _opened_images(settings)

@@ -134,7 +134,7 @@ def order_of(first, second):
     as it stands, and two of them are never sure."""
     from scipy import stats  # takes half a second to load
 
-    values = [first["values"], second["values"]]
+    values = [one.get("values", [one["mean"]]) for one in (first, second)]
     if max(map(len, values)) == 1:
         return 0
     if min(map(len, values)) > 1:
