@@ -99,7 +99,7 @@ class ScratchPhase(Phase):
         self.growth, self.ema_growth = Growth(model.network), Growth(self.ema.network)
         passes = ("inner", "whole") if self.start_steps else ("whole",)
         self.growth.compile(execution, passes, f"the {name}")
-        self.remedies = {f"{name}_skipped": "lower --lr, or --precision fp32"}
+        self.remedies = {learner.drop_metric: "lower --lr, or --precision fp32"}
 
     def turns(self, step):
         self.is_start = step < self.start_steps

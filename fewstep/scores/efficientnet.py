@@ -12,12 +12,10 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fewstep.scores.folders import load_images
-from fewstep.scores.pixels import checked_images
+from fewstep.scores.pixel_space import PixelSpace
 from src.utils import UserError, file_digest
 
 NAME = "efficientnet-lite0"
@@ -31,14 +29,14 @@ FILTER = "bicubic"
 MEAN, DEVIATION = 127.0, 128.0  # of grey levels, as TensorFlow normalised them
 
 
-class EfficientNetSpace:
+class EfficientNetSpace(PixelSpace):
     """Images -> 1280 features: the last stage's, averaged over the picture.
 
     `digest` is a SHA-256 over the weights and what is done to images before. Raises `UserError`
     where the package is absent or its file is another.
     """
 
-    name, is_fid, dimension = NAME, False, 1280
+    name, dimension, batch_size = NAME, 1280, 64
 
     def __init__(self):
         path = weights_path()
@@ -48,27 +46,15 @@ class EfficientNetSpace:
         prepared = f"{NAME} {SHA256} {SIDE} {FILTER} {MEAN} {DEVIATION}"
         self.digest = hashlib.sha256(prepared.encode()).hexdigest()
 
-    @torch.no_grad()
-    def embed(self, images, batch_size=64, device="cpu"):
-        """uint8 images `[N, H, W, 3]` -> float64 `[N, 1280]`.
-
-        Raises `ValueError` for another shape or type.
-        """
-        images, device = checked_images(images), torch.device(device)
-        # float32 convolutions on a GPU may run in TF32, whose error would show in the distance
-        dtype = torch.float64 if device.type == "cuda" else torch.float32
+    def features_on(self, device, dtype):
+        """See `PixelSpace`."""
         network = self.network.to(device, dtype)
-        features = np.empty((len(images), self.dimension))
-        for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(images[start : start + batch_size].copy()).to(device)
-            x = enlarged(batch.permute(0, 3, 1, 2).to(dtype))
-            pooled = network.forward_head(network.forward_features(x), pre_logits=True)
-            features[start : start + batch_size] = pooled.double().cpu().numpy()
-        return features
 
-    def embed_files(self, files, batch_size=64, device="cpu"):
-        """The same for image files of one size. Raises `UserError` naming one that is not."""
-        return self.embed(load_images(files), batch_size, device)
+        def pooled(grey_levels):
+            maps = network.forward_features(enlarged(grey_levels))
+            return network.forward_head(maps, pre_logits=True)
+
+        return pooled
 
 
 @cache

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fewstep.scores.folders import load_images
-from fewstep.scores.pixels import checked_images
+from fewstep.scores.pixel_space import PixelSpace
 
 NAME = "random-conv-v1"
 # Names this exact space: over the name, all weights and all scales. Tested.
@@ -40,13 +39,13 @@ BLOCKS = {
 }
 
 
-class RandomFeatureSpace:
+class RandomFeatureSpace(PixelSpace):
     """Images to features with fixed random weights, independent of any global random state.
 
     `name` and `digest` (SHA-256 over weights and scales) belong beside every number computed in it.
     """
 
-    is_fid = False
+    smallest_side = SMALLEST
 
     def __init__(self):
         self.name = NAME
@@ -58,29 +57,10 @@ class RandomFeatureSpace:
         """D, the number of features of an image."""
         return sum(size for size, _ in BLOCKS.values())
 
-    @torch.no_grad()
-    def embed(self, images, batch_size=256, device="cpu"):
-        """uint8 images `[N, H, W, 3]` (H, W at least 16; meant for 64x64) -> float64 `[N, D]`.
-
-        Raises `ValueError` for another shape or type.
-        """
-        images = checked_images(images)
-        if min(images.shape[1:3]) < SMALLEST:
-            raise ValueError(f"images {images.shape}: height and width of at least {SMALLEST}")
-        device = torch.device(device)
-        # float32 convolutions on a GPU may run in TF32, whose error would show in the distance
-        dtype = torch.float64 if device.type == "cuda" else torch.float32
+    def features_on(self, device, dtype):
+        """See `PixelSpace`; meant for 64x64."""
         weights = {key: w.to(device, dtype) for key, w in self._weights.items()}
-        features = np.empty((len(images), self.dimension))
-        for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(images[start : start + batch_size].copy()).to(device)
-            x = batch.permute(0, 3, 1, 2).to(dtype) / 127.5 - 1  # [B, 3, H, W] in [-1, 1]
-            features[start : start + batch_size] = _features(x, weights).double().cpu().numpy()
-        return features
-
-    def embed_files(self, files, batch_size=256, device="cpu"):
-        """The same for image files of one size. Raises `UserError` naming one that is not."""
-        return self.embed(load_images(files), batch_size, device)
+        return lambda grey_levels: _features(grey_levels / 127.5 - 1, weights)
 
 
 @cache
