@@ -95,7 +95,7 @@ def draw_curves(rows, path, panels):
     axes[-1, 0].set_xlabel("step")
     # Inches by hand: matplotlib's own layout takes as long as all the drawing.
     height = figure.get_figheight()
-    figure.subplots_adjust(0.09, 0.5 / height, 0.98, 1 - 0.35 / height, hspace=0.35)
+    figure.subplots_adjust(0.12, 0.5 / height, 0.98, 1 - 0.35 / height, hspace=0.35)
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=100)
     pyplot.close(figure)

@@ -143,7 +143,7 @@ class TeacherPhase(ScratchPhase):
     identity = ("data", "network", "scratch", "teacher")
     panels = {
         "teacher: denoising loss": ["loss", "heldout_loss"],
-        "teacher: denoising loss in the start at half the side": [
+        "teacher: at half the side, denoising loss": [
             "start_loss",
             "start_heldout_loss",
         ],

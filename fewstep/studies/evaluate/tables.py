@@ -11,6 +11,7 @@ import numpy as np
 
 from fewstep.scores.comparison import PIXELS
 from fewstep.scores.frechet import distance_name
+from fewstep.scores.random_features import NAME as RANDOM
 from src.formatting import markdown_table
 
 
@@ -106,12 +107,6 @@ def interval_text(scores, column):
     return f" [{', '.join(f'{bound:.{column.digits}f}' for bound in bounds)}]"
 
 
-def kid_sizes(rows, space):
-    """How large the kernel distances of rows in a space are."""
-    scores = [row["scores"][space].get("kid") for row in rows]
-    return [abs(score["mean"]) for score in scores if score]
-
-
 def ranking(content):
     """All rows by their distance in the first space, nearest first, as one line.
 
@@ -157,10 +152,9 @@ def tables(content):
     for space in content["spaces"]:
         # Outside Inception's features neither distance has the name that everyone knows it by.
         kid = KERNEL
-        if space["is_fid"]:
-            kid = kid._replace(title="KID × 1000, 95 % interval", digits=2, factor=1000)
-        elif max(kid_sizes(rows, space["name"]), default=1) < 1:
-            kid = kid._replace(title="kernel distance × 1000, 95 % interval", digits=2, factor=1000)
+        if space["name"] != RANDOM:  # of its features alone kernel distances are in tens
+            name = "KID" if space["is_fid"] else "kernel distance"
+            kid = kid._replace(title=f"{name} × 1000, 95 % interval", digits=2, factor=1000)
         columns = {"frechet": DISTANCE._replace(title=distance_title(space))}
         columns |= {"frechet_unbiased": UNBIASED, "kid": kid}
         table = _table(rows, space["name"], columns | FEATURE_COLUMNS)
