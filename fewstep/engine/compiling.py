@@ -51,13 +51,16 @@ class CompiledForward:
     """A compiled function that becomes the plain one, with one line, when compiling it fails."""
 
     def __init__(self, plain, mode, name):
-        self.plain, self.name, self.has_tried = plain, name, False
+        self.plain, self.name, self.has_begun, self.has_tried = plain, name, False, False
         # One graph for each shape: shapes are few, and fixed ones run faster.
         self.compiled = torch.compile(plain, mode=mode, dynamic=False)
 
     def __call__(self, *inputs):
         if self.compiled is None:
             return self.plain(*inputs)
+        if not self.has_begun:
+            self.has_begun = True
+            print(f"compiling {self.name}: up to minutes, kept for later runs", flush=True)
         try:
             if torch.is_grad_enabled() and not self.has_tried:
                 self._try(inputs)

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import torch
 
-from fewstep.engine.hardware import bf16_units
+from fewstep.engine.hardware import MATRIX_UNIT, bf16_pays, bf16_units
 
-# Networks that are compiled on a CPU too. One of this size (levels 1-2-4-4, 4.4 M parameters)
-# gained 1.35 times in bf16 on a CPU with AMX, one of 14 M lost (0.93). Compiling takes minutes,
-# which a short run of a smaller network does not win back.
+# Networks that are compiled on a CPU with matrix units: there one of this size (levels 1-2-4-4,
+# 4.4 M parameters) gained 1.35 times in bf16, one of 14 M lost (0.93). In fp32 compiling gains
+# nothing or loses (0.85 on an Intel Xeon). It takes minutes, which a smaller network's short run
+# does not win back.
 COMPILED_ON_CPU = ("small",)
 
 
@@ -35,24 +36,23 @@ def choices_of(device, network="", precision="auto", channels_last="auto", compi
     """What the speed settings of these names mean on a torch device for a network of
     `model_config.NETWORKS`.
 
-    "auto" is, on a GPU, bf16 where it has it, channels-last and compiled; on a CPU, bf16 and
-    channels-last where the processor multiplies bf16 matrices in units of its own, else fp32 and
-    the plain layout, and compiled for the networks of `COMPILED_ON_CPU`.
+    "auto" is, on a GPU, bf16 where it has it, channels-last and compiled. On a CPU it is bf16 where
+    that pays (`bf16_pays`), else fp32; channels-last, and compiled for the networks of
+    `COMPILED_ON_CPU`, where bf16 has matrix units.
     """
     is_gpu = device.type == "cuda"
     if precision == "auto":
         if is_gpu:
             has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            has_bf16 = bf16_units() is not None
+            has_bf16 = bf16_pays()
         precision = "bf16" if has_bf16 else "fp32"
-    if channels_last == "auto":
-        # oneDNN's bf16 convolutions read this layout as it is; its fp32 ones are slower in it.
-        is_last = is_gpu or (precision == "bf16" and bf16_units() is not None)
-    else:
-        is_last = channels_last == "on"
+    # oneDNN's convolutions with matrix units read channels-last as it is, others are slower in it.
+    has_matrix_units = is_gpu or (precision == "bf16" and bf16_units() == MATRIX_UNIT)
+    is_last = has_matrix_units if channels_last == "auto" else channels_last == "on"
     if compile == "auto":
-        compile = "default" if is_gpu or network in COMPILED_ON_CPU else "off"
+        pays = is_gpu or (has_matrix_units and network in COMPILED_ON_CPU)
+        compile = "default" if pays else "off"
     return Choices(precision, is_last, compile)
 
 

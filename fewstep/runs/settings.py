@@ -84,15 +84,15 @@ class Speed:
 
     precision: str = setting(
         "auto",
-        "of the networks; auto: bf16 on a GPU, and on a processor with units for it (AMX,"
-        " AVX512-BF16)",
+        "of the networks; auto: bf16 on a GPU, and on a processor with AMX, or with AVX512-BF16"
+        " where a trial finds it faster",
         ["auto", "bf16", "fp32"],
     )
     tf32: bool = setting(True, "TF32 for what stays fp32 on a GPU")
     compile: str = setting(
         "auto",
         "mode of torch.compile for U-Net and discriminator; auto: default on a GPU, and on a CPU"
-        " for --network small",
+        " with AMX for --network small",
         ["auto", "off", *MODES],
     )
     attention: str = setting(
@@ -100,7 +100,7 @@ class Speed:
     )
     channels_last: str = setting(
         "auto",
-        "memory layout of images; auto: on a GPU, and where a CPU computes in bf16",
+        "memory layout of images; auto: on a GPU, and where a CPU with AMX computes in bf16",
         ["auto", "on", "off"],
     )
     data_on_device: str = setting(

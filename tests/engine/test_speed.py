@@ -138,7 +138,9 @@ def test_channels_last_and_bf16_stay_close():
     ("device", "unit", "network", "levers", "expected", "words"),
     [
         (CPU, None, "tiny", {}, ("fp32", False, "off"), "fp32"),
-        (CPU, None, "small", {}, ("fp32", False, "default"), "fp32, compiled (default)"),
+        (CPU, None, "small", {}, ("fp32", False, "off"), "fp32"),
+        (CPU, "amx_bf16", "small", {}, ("bf16", True, "default"), "bf16 (amx_bf16), channels-last"),
+        (CPU, "avx512_bf16", "small", {}, ("bf16", False, "off"), "bf16 (avx512_bf16)"),
         (CPU, "amx_bf16", "full", {}, ("bf16", True, "off"), "bf16 (amx_bf16), channels-last"),
         (CPU, "avx512_bf16", "tiny", dict(precision="fp32"), ("fp32", False, "off"), "fp32"),
         (CPU, None, "tiny", dict(precision="bf16"), ("bf16", False, "off"), "bf16 (emulated"),
@@ -152,6 +154,7 @@ def test_what_auto_means_follows_the_device(
     monkeypatch, device, unit, network, levers, expected, words
 ):
     monkeypatch.setattr(precision, "bf16_units", lambda: unit)
+    monkeypatch.setattr(precision, "bf16_pays", lambda: unit is not None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
     choices = choices_of(device, network, **levers)
     assert choices == expected and choices.describe(device).startswith(words)
@@ -170,6 +173,30 @@ def test_units_for_bf16_are_asked_of_the_processor(monkeypatch, flags, unit):
     monkeypatch.setattr(hardware.Path, "read_text", lambda path: text)
     assert hardware.bf16_units.__wrapped__() == unit
     assert hardware.hardware(CPU).startswith("Some CPU, ")
+
+
+@pytest.mark.parametrize(
+    ("unit", "gain", "pays"),
+    [
+        ("amx_bf16", 0.1, True),
+        ("avx512_bf16", 1.6, True),
+        ("avx512_bf16", 0.7, False),
+        (None, 9, False),
+    ],
+)
+def test_vector_units_alone_must_win_a_trial(monkeypatch, unit, gain, pays):
+    monkeypatch.setattr(hardware, "bf16_units", lambda: unit)
+    monkeypatch.setattr(hardware, "bf16_gain", lambda: gain)
+    assert hardware.bf16_pays.__wrapped__() == pays
+
+
+def test_the_trial_compares_the_best_of_each_and_draws_no_random_number():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    # Times at which the trials, fp32 and bf16 in turn, begin and end: 9, 4, 6 and 3 seconds.
+    times = iter([0, 9, 10, 14, 20, 26, 30, 33])
+    assert hardware.bf16_gain(clock=lambda: next(times), trials=2) == 2.0
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 class Clock:
@@ -228,7 +255,8 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(capsys, monkeypa
     compile_in_place(module, "default", "the network")
     assert torch.equal(module(x), expected) and torch.equal(module(x), expected)
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 1 and said[0].startswith("--compile: the network runs uncompiled (")
+    assert len(said) == 2 and said[0].startswith("compiling the network: ")
+    assert said[1].startswith("--compile: the network runs uncompiled (")
     assert list(module.state_dict()) == ["layer.weight", "layer.bias"]
 
 
@@ -237,7 +265,7 @@ def test_an_error_of_the_network_itself_is_no_failure_of_compiling(capsys):
     compile_in_place(module, "default", "the network")
     with pytest.raises(RuntimeError):
         module(torch.randn(2, 5))
-    assert capsys.readouterr().out == ""
+    assert "uncompiled" not in capsys.readouterr().out
     with pytest.raises(TypeError, match="the network is compiled"):
         copy.deepcopy(module)
 
