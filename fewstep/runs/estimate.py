@@ -1,11 +1,13 @@
-"""What `--dry_run` prints: settings, sizes, and a time measured on this device."""
+"""What `--dry_run` prints: settings, sizes, and a time estimated for this device."""
 
 import json
 import time
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
+from fewstep.engine.counting import Rehearsal
 from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.hardware import wait_for
 from fewstep.engine.microbatch import micro_batches_of, split
@@ -13,40 +15,102 @@ from fewstep.engine.processes import ALONE
 from fewstep.methods.edm import teacher_config
 from fewstep.runs.building import build_distilled, build_scratch
 from fewstep.runs.settings import distils, method_of, phases_of
-from src.formatting import duration
+from src.formatting import duration, size_text
 from src.samplers import IMAGE_SHAPE
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
 PLACES, STEPS = 4, 4  # of a phase, and there one after another, are timed
 SECONDS_A_PLACE = 0.7  # after which no further step is timed
 MOST_IMAGES_ON_CPU = 8
+# Steps that would take longer than this are not timed but reckoned from their operations, at this
+# share of the speed of one large convolution (docs/performance.md).
+MOST_SECONDS, SHARE_OF_PEAK = 2.0, 0.85
+CONVOLUTION = (8, 128, 32, 32)  # its input
+
+
+class Need(NamedTuple):
+    """What a phase needs. parameters: {learner's name: count}. disk: bytes of its checkpoints.
+    memory: bytes of one process's tensors, at most. operations: of one process in one step."""
+
+    name: str
+    steps: int
+    parameters: dict
+    disk: int
+    memory: int
+    operations: int
 
 
 def describe(settings, device, processes=1):
-    """A text of the resolved settings, parameter counts, disk need and estimated time.
-
-    Times a few real steps on random images, those of one of so many processes; writes nothing.
-    """
+    """A text of the resolved settings, parameter counts, need of disk and memory, and estimated
+    time, those of each of so many processes. Writes nothing."""
     is_compiled = run_choices(settings, device).compile != "off"
     where = f"{device}, not compiled" if is_compiled else f"{device}"
     if processes > 1:
         where += f", {processes} processes"
+    needs = needs_of(settings, device, processes)
     lines = [json.dumps(settings.as_dict(), indent=2)]
-    for phase in _uncompiled(settings, device):
-        sizes = [_bytes(learner) for learner in phase.learners]
-        counts = [sum(p.numel() for p in one.module.parameters()) for one in phase.learners]
-        pairs = zip(phase.learners, counts)
-        listed = "; ".join(f"{one.name} {count:,}" for one, count in pairs)
-        # Beside those kept stand the best one, and the newest while it is written.
-        disk = sum(sizes) * (settings.run.keep_checkpoints + 2)
-        seconds = phase.total * _step_seconds(settings, phase, device, processes)
-        lines.append(f"{phase.name}: parameters: {listed}")
+    for need, seconds in zip(needs, _seconds_of(settings, needs, device, processes)):
+        listed = "; ".join(f"{name} {count:,}" for name, count in need.parameters.items())
+        lines.append(f"{need.name}: parameters: {listed}")
         lines.append(
-            f"{phase.name}: {phase.total:,} steps, about {duration(seconds)} on {where};"
-            f" checkpoints up to {disk / 2**20:,.0f} MiB"
+            f"{need.name}: {need.steps:,} steps, about {duration(need.steps * seconds)} on {where};"
+            f" memory of tensors {size_text(need.memory, 'GiB')};"
+            f" checkpoints up to {size_text(need.disk, digits=0)}"
         )
     lines.append("dry run: nothing was read, trained or written")
     return "\n".join(lines)
+
+
+def needs_of(settings, device, processes=1):
+    """The `Need` of each phase of these settings, counted in one step in which all learn."""
+    count = micro_batches_of(settings.data.batch_size, settings.speed.micro_batch, processes)
+    needs = []
+    with Rehearsal() as rehearsal:
+        for phase in _uncompiled(settings, device):
+            images = torch.zeros(settings.data.batch_size // processes, *IMAGE_SHAPE, device=device)
+            images = execution_of(settings, device).lay_out(images)
+            rehearsal.peak(), rehearsal.operations()  # up to here
+            phase.step(split(images, range(count)), busy_step(phase))
+            sizes = {one.name: _parameters(one) for one in phase.learners}
+            # Beside those kept stand the best one, and the newest while it is written.
+            disk = sum(map(_bytes, phase.learners)) * (settings.run.keep_checkpoints + 2)
+            counted = rehearsal.peak(), rehearsal.operations()
+            needs.append(Need(phase.name, phase.total, sizes, disk, *counted))
+    return needs
+
+
+def busy_step(phase):
+    """The first step of a phase in which all its learners learn."""
+    return getattr(phase, "warm", 0) + getattr(phase, "alone", 0)
+
+
+def _seconds_of(settings, needs, device, processes):
+    """Seconds of a step of each phase."""
+    images = settings.data.batch_size // processes
+    at_once = min(images, MOST_IMAGES_ON_CPU) if device.type == "cpu" else images
+    speed = SHARE_OF_PEAK * _convolution_speed(execution_of(settings, device))
+    reckoned = [need.operations / speed for need in needs]
+    if max(reckoned) * at_once / images > MOST_SECONDS:
+        return reckoned
+    return [
+        _step_seconds(settings, phase, device, processes) for phase in _uncompiled(settings, device)
+    ]
+
+
+@torch.no_grad()
+def _convolution_speed(execution):
+    """Operations a second of a large convolution, at best of a few."""
+    device, channels = execution.device, CONVOLUTION[1]
+    layer = torch.nn.Conv2d(channels, channels, 3, padding=1, device=device)
+    layer = execution.lay_out(layer)
+    x = execution.lay_out(torch.ones(CONVOLUTION, device=device))
+    seconds = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        execution.run(layer, x)
+        wait_for(device)
+        seconds.append(time.perf_counter() - began)
+    return 2 * 9 * channels * x.numel() / min(seconds)
 
 
 def training_seconds(settings, device):
@@ -104,7 +168,11 @@ def _step_seconds(settings, phase, device, processes):
     return sum(times) / len(times) * share / timed
 
 
+def _parameters(learner):
+    return sum(p.numel() for p in learner.module.parameters())
+
+
 def _bytes(learner):
     """Of its weights, average and Adam's two moments in fp32."""
     copies = 4 if learner.average else 3
-    return 4 * copies * sum(p.numel() for p in learner.module.parameters())
+    return 4 * copies * _parameters(learner)

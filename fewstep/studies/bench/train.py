@@ -21,7 +21,7 @@ from fewstep.engine.precision import prepare_backends
 from fewstep.engine.processes import ALONE
 from fewstep.runs import building
 from fewstep.runs.command_line import make_settings
-from fewstep.runs.estimate import random_phases
+from fewstep.runs.estimate import busy_step, random_phases
 from fewstep.runs.presets import PRESETS
 from fewstep.runs.settings import Speed
 from fewstep.studies.bench.data import WORKERS, decoded, loader_batches, write_faces
@@ -124,7 +124,7 @@ def turn(steps, phase, settings, device, batches, reads=False):
     and where everyone learns."""
     torch.manual_seed(0)
     trained = {one.name: one for one in random_phases(settings, device)}[phase]
-    numbers = itertools.count(getattr(trained, "warm", 0) + getattr(trained, "alone", 0))
+    numbers = itertools.count(busy_step(trained))
     count = micro_batches_of(settings.data.batch_size, settings.speed.micro_batch, 1)
 
     def run():

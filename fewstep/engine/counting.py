@@ -1,0 +1,78 @@
+"""What a step takes, without taking it: memory and operations, on tensors without values."""
+
+import warnings
+import weakref
+from contextlib import ExitStack
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of all tensors that were made since and are still in use: `now`, and at most `peak`."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.now, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        output = operator(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor):
+                self._add(leaf.untyped_storage())
+        return output
+
+    def _add(self, storage):
+        key = storage._cdata  # one for all views
+        if key not in self.sizes:
+            self.sizes[key] = storage.nbytes()
+            self.now += self.sizes[key]
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._remove, key)
+
+    def _remove(self, key):
+        self.now -= self.sizes.pop(key)
+
+
+class Rehearsal:
+    """A context in which torch computes shapes alone (`FakeTensorMode`), on any of its devices:
+    networks of any size take neither time nor memory. Reading a value raises an error of torch's.
+
+    Inside, `peak()` is what was in use at most since the last call, in bytes, and `operations()`
+    how many multiplications and additions were made since then.
+    """
+
+    def __enter__(self):
+        # Imported here: both load sympy, a fifth of every command's start.
+        from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch.utils.flop_counter import FlopCounterMode
+
+        class OneMode(FakeTensorMode):
+            """Copies of its tensors (averages of networks) belong to the same mode."""
+
+            def __deepcopy__(self, memo):
+                return self
+
+        self.memory, self.counter = LiveBytes(), FlopCounterMode(display=False)
+        self.counted = 0
+        with ExitStack() as entered:
+            # About the addresses that a deep copy compares: there are none.
+            entered.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+            for mode in (OneMode(), self.memory, self.counter):
+                entered.enter_context(mode)
+            self.entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        return self.entered.__exit__(*exception)
+
+    def peak(self):
+        peak, self.memory.peak = self.memory.peak, self.memory.now
+        return peak
+
+    def operations(self):
+        total = self.counter.get_total_flops()
+        new, self.counted = total - self.counted, total
+        return new
