@@ -2,9 +2,10 @@
 
 import warnings
 import weakref
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -35,6 +36,28 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self.sizes.pop(key)
 
 
+@contextmanager
+def replaced_weights():
+    """`Module.to` gives modules new tensors: those without values cannot be changed in place."""
+    plain, nn.Module._apply = nn.Module._apply, _replace_weights
+    try:
+        yield
+    finally:
+        nn.Module._apply = plain
+
+
+@torch.no_grad()
+def _replace_weights(module, convert, recurse=True):
+    for part in module.modules() if recurse else [module]:
+        for key, weight in part._parameters.items():
+            if weight is not None:
+                part._parameters[key] = nn.Parameter(convert(weight), weight.requires_grad)
+        for key, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[key] = convert(buffer)
+    return module
+
+
 class Rehearsal:
     """A context in which torch computes shapes alone (`FakeTensorMode`), on any of its devices:
     networks of any size take neither time nor memory. Reading a value raises an error of torch's.
@@ -60,6 +83,7 @@ class Rehearsal:
             # About the addresses that a deep copy compares: there are none.
             entered.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+            entered.enter_context(replaced_weights())
             for mode in (OneMode(), self.memory, self.counter):
                 entered.enter_context(mode)
             self.entered = entered.pop_all()

@@ -1,18 +1,20 @@
 """What a step needs, counted on tensors without values, and the time that a dry run states."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from fewstep.engine.counting import Rehearsal
+from fewstep.engine.learner import Learner
+from fewstep.engine.microbatch import split
 from fewstep.methods import METHODS
 from fewstep.runs import estimate
 from fewstep.runs.command_line import make_settings
-from fewstep.runs.estimate import Need, needs_of
+from fewstep.runs.estimate import Need, busy_step, needs_of, random_phases
 
 CPU = torch.device("cpu")
 MIB = 2**20
-# Whether torch lets tensors without values lie on a GPU that is not there (from 2.9 on).
-HAS_ABSENT_GPUS = hasattr(torch._C, "_ensureCUDADeviceGuardSet")
 
 
 def settings_of(**flags):
@@ -38,27 +40,37 @@ def test_memory_is_what_lives_and_operations_are_those_of_products():
     assert torch.ones(2).sum().item() == 2
 
 
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param(
-            "cuda:0",
-            marks=pytest.mark.skipif(not HAS_ABSENT_GPUS, reason="this torch needs the GPU itself"),
-        ),
-    ],
-)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_step_of_each_method_can_be_rehearsed(method, device):
-    """On a GPU this finds tensors on the wrong device, too: each operator asks where its inputs
-    are. Its weights and Adam's moments are the least that a phase keeps."""
-    settings = settings_of(method=method, batch_size=8, compile="off")
-    for need in needs_of(settings, torch.device(device)):
+def test_a_step_of_each_method_can_be_rehearsed(method):
+    """Its weights and Adam's moments are the least that a phase keeps."""
+    for need in needs_of(settings_of(method=method, batch_size=8, compile="off"), CPU):
         learnt = sum(need.parameters.values())
         assert 4 * 4 * learnt < need.memory < 2**30
         # At least one multiplication and one addition a weight and image, forth and twice back.
         assert need.operations > 6 * 8 * max(need.parameters.values())
         assert need.disk > 4 * learnt
+
+
+def without_kernels(learner, step):
+    """In place of `Learner.update`, whose kernels want values: looks where the gradients are."""
+    assert all(p.grad is not None and p.grad.is_meta for p in learner.parameters)
+    learner.optimizer.zero_grad(set_to_none=True)
+    nothing = torch.zeros((), device="meta")
+    return nothing, nothing
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_stays_on_its_device_and_reads_no_value(monkeypatch, method):
+    """torch's "meta" device stands in for a GPU: operators refuse to mix it with the CPU, and there
+    are no values to read."""
+    monkeypatch.setattr(torch, "autocast", lambda *device, **options: nullcontext())
+    monkeypatch.setattr(Learner, "update", without_kernels)
+    settings = settings_of(method=method, batch_size=8, precision="fp32", channels_last="off")
+    device = torch.device("meta")
+    for phase in random_phases(settings, device):
+        images = torch.zeros(8, 3, 64, 64, device=device)
+        metrics = phase.step(split(images, [0]), busy_step(phase))
+        assert {value.device for value in metrics.values()} == {device}
 
 
 def test_memory_follows_the_micro_batch_and_operations_the_batch():
