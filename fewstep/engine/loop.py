@@ -61,6 +61,7 @@ class Training:
         self.own_folder, self.log = job.folder / phase.name, job.folder / "log.jsonl"
         self.step, self.seconds, self.window, self.best = 0, 0.0, Window(), None
         self.concerns = set()  # those that the log has already
+        self.saved_at = time.monotonic()
 
     def resume(self):
         """Go on from the newest checkpoint, if there is one."""
@@ -102,6 +103,11 @@ class Training:
             self.selection.publish()
         draw_curves(read_rows(self.log), self.job.folder / "training_curves.png", self.job.panels)
 
+    def is_save_due(self):
+        """Whether the last checkpoint is --save_minutes ago."""
+        minutes = self.job.options.save_minutes
+        return minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes
+
     def save(self):
         """Write a checkpoint of the present step."""
         options, step = self.job.options, self.step
@@ -112,7 +118,7 @@ class Training:
                 f"{self.phase.name}: not all numbers are finite at step {step} ({where});"
                 f" the checkpoints in {self.own_folder} are kept: {self._remedy()}"
             )
-        # Not where a signal has stopped it: the best does not depend on when a run was stopped.
+        # Not where the time or a signal says when: the best depends on the step alone.
         if self.selection and (step % options.save_interval == 0 or step == self.phase.total):
             self.best = better(self.best, step, self.selection.score())
         sync_log(self.log)
@@ -196,10 +202,12 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
             if done % options.max_skips == 0 and window.skips >= options.max_skips:
                 training.give_up()
 
-            stopping = processes.largest(stop.exit_code)
+            due = done % options.save_interval == 0 or done == total or training.is_save_due()
+            # One number, as each exchange waits for all processes.
+            stopping, due = divmod(processes.largest(2 * stop.exit_code + due), 2)
             drawing = is_picture_step(done, options.sample_interval) or done == total
             logging = done % options.log_interval == 0 or drawing
-            saving = done % options.save_interval == 0 or done == total or stopping
+            saving = due or stopping
             heldout_metrics = {}
             if logging or saving:
                 window.settle()  # waits for the device, so that its time counts
@@ -222,6 +230,7 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
             if saving:
                 processes.agree_on(phase.ema, f"the {phase.name}'s average")
                 processes.first(training.save)
+                training.saved_at = time.monotonic()
             bar.update()
             if stopping:
                 raise Interrupted(stopping, f"stopped at step {done} of {total} ({phase.name})")

@@ -28,6 +28,9 @@ class Run:
     seed: int = setting(42, "seed of everything drawn", low=0, high=2**31 - 1)
     log_interval: int = steps(100, "steps between rows of log.jsonl")
     save_interval: int = steps(10000, "steps between checkpoints")
+    save_minutes: float = setting(
+        10.0, "minutes after which a checkpoint is due in any case; 0: never", low=0, high=1e6
+    )
     sample_interval: int = steps(5000, "steps between picture sheets, beside early ones")
     best_images: int = setting(
         256, "generated images that tell the best student so far (0: not told)", low=0, high=10000

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fewstep.engine.log import curves_of, read_rows
-from fewstep.engine.loop import train
+from fewstep.engine.loop import Selection, train
 from fewstep.engine.phase import Phase
 from fewstep.engine.stopping import TIME_IS_UP, Interrupted, StopRequests
 from src.utils import UserError
@@ -45,7 +45,7 @@ def full_of_step(step):
     return torch.full((2, 3, 4, 4), float(step))
 
 
-def run(folder, phase, saved=None, batch_of=full_of_step, lr=1.0, **options):
+def run(folder, phase, saved=None, batch_of=full_of_step, lr=1.0, selection=None, **options):
     intervals = dict(log_interval=4, save_interval=3, sample_interval=100)
     return train(
         phase,
@@ -53,6 +53,7 @@ def run(folder, phase, saved=None, batch_of=full_of_step, lr=1.0, **options):
         batch_of,
         identity={"lr": lr},
         heldout=torch.zeros(1, 3, 4, 4),
+        selection=selection,
         publish=lambda: None if saved is None else saved.append(float(phase.sum)),
     )
 
@@ -136,6 +137,24 @@ def test_when_its_time_is_up_a_run_saves_and_goes_on_later(tmp_path):
     assert caught.value.exit_code == TIME_IS_UP == 75
     run(tmp_path / "parted", again := CountingPhase(11))
     assert torch.equal(again.sum, whole.sum)
+
+
+def test_checkpoints_come_by_time_as_well(tmp_path):
+    """Steps may take minutes; which one is the best does not depend on the clock."""
+    scored = []
+    for minutes, saves in ((1e-9, 5), (60.0, 1), (0.0, 1)):
+        saved, folder = [], tmp_path / str(minutes)
+        selection = Selection(lambda: scored.append(1) or 1.0, lambda: None)
+        run(
+            folder,
+            CountingPhase(5),
+            saved,
+            save_interval=100,
+            save_minutes=minutes,
+            selection=selection,
+        )
+        assert len(saved) == saves, minutes
+    assert len(scored) == 3, "at the last step alone"
 
 
 def test_a_panel_draws_the_rows_of_its_phase_alone():
