@@ -29,6 +29,7 @@ from src.utils import UserError, picture_sheet, save_picture, seed_everything, t
 
 SHEET_IMAGES = 8  # the write-up wants about eight
 SECONDS_BETWEEN_LINES = 30
+END_SHARE = 0.05  # of a phase: with so many last updates dropped it has not succeeded
 
 
 class Job(NamedTuple):
@@ -146,19 +147,26 @@ class Training:
                 bar.write(line, file=sys.stderr)
                 append_row(self.log, place | {"concern": name, "text": text})
 
-    def give_up(self):
-        """End a training whose updates are all dropped."""
-        self.window.settle()
-        dropped = [key for key in self.phase.remedies if self.window.sums.get(key)]
-        raise UserError(
-            f"{self.phase.name}: gradients were not finite for {int(self.window.skips)} steps up to"
-            f" {self.step} ({', '.join(dropped) or 'skipped'}); the checkpoints in"
-            f" {self.own_folder} are kept: {self._remedy(dropped)}"
-        )
+    def check_dropped(self):
+        """Raise `UserError` where a network's last updates were all dropped: --max_skips of them,
+        or fewer at the end of a short phase, which is then not finished."""
+        limit = self.job.options.max_skips
+        if self.step == self.phase.total:
+            limit = min(limit, math.ceil(END_SHARE * self.step))
+        elif self.step % limit:
+            return
+        dropped = self.window.dropped_in_a_row(limit)
+        if dropped:
+            raise UserError(
+                f"{self.phase.name}: gradients were not finite for the last"
+                f" {max(dropped.values())} updates up to step {self.step} ({', '.join(dropped)});"
+                f" the checkpoints in {self.own_folder} are kept: {self._remedy(dropped)}"
+            )
 
     def _remedy(self, dropped=()):
         remedies = self.phase.remedies
-        return remedies[dropped[0]] if dropped else next(iter(remedies.values()), "lower --lr")
+        known = [remedies[name] for name in dropped if name in remedies] or list(remedies.values())
+        return known[0] if known else "lower --lr"
 
 
 def train(phase, job, batch_of, identity, heldout=None, **publishing):
@@ -199,9 +207,7 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
             metrics = phase.step(split(images, seeds), step)
             window.add(metrics, len(images) * processes.count, phase.drop_metrics)
             training.step = done = step + 1
-            if done % options.max_skips == 0 and window.skips >= options.max_skips:
-                training.give_up()
-
+            training.check_dropped()
             due = done % options.save_interval == 0 or done == total or training.is_save_due()
             # One number, as each exchange waits for all processes.
             stopping, due = divmod(processes.largest(2 * stop.exit_code + due), 2)

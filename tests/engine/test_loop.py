@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fewstep.engine.checkpoints import list_checkpoints
 from fewstep.engine.log import curves_of, read_rows
 from fewstep.engine.loop import Selection, train
 from fewstep.engine.phase import Phase
@@ -121,11 +122,28 @@ def test_other_settings_are_refused(tmp_path):
 
 def test_a_diverged_run_stops_and_keeps_its_last_state(tmp_path):
     phase = CountingPhase(1000, broken_from=6)
-    with pytest.raises(UserError, match="not finite for 14 steps up to 20"):
+    with pytest.raises(UserError, match="not finite for the last 14 updates up to step 20"):
         run(tmp_path, phase, max_skips=10)
     rows = read_rows(tmp_path / "log.jsonl")
     assert rows[1]["loss"] == 4.5 and rows[1]["skipped"] == 0.5  # means over the good steps
     assert "loss" not in rows[-1] and rows[-1]["skipped"] == 1
+
+
+@pytest.mark.parametrize("broken_from", [0, 18])
+def test_a_phase_whose_last_updates_were_dropped_has_not_succeeded(tmp_path, broken_from):
+    saved, phase = [], CountingPhase(21, broken_from=broken_from)
+    with pytest.raises(UserError, match=f"last {21 - broken_from} updates up to step 21.*lower it"):
+        run(tmp_path, phase, saved, max_skips=50, save_interval=20)
+    assert len(saved) == 1, "the last state is neither saved nor published"
+    with pytest.raises(UserError, match=f"last {21 - broken_from} updates"):
+        run(tmp_path, phase, saved, max_skips=50, save_interval=20)
+    run(tmp_path, CountingPhase(21), saved)  # with whatever has helped
+    assert list_checkpoints(tmp_path / "counting")[0] == 21
+
+
+def test_a_single_dropped_update_at_the_end_of_a_long_phase_does_no_harm(tmp_path):
+    run(tmp_path, CountingPhase(60, broken_from=59))
+    assert list_checkpoints(tmp_path / "counting")[0] == 60
 
 
 def test_when_its_time_is_up_a_run_saves_and_goes_on_later(tmp_path):
