@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,20 +22,21 @@ from fewstep.runs.building import (
     build_batches,
     build_distilled,
     build_scratch,
+    load_start,
     load_teacher,
     open_images,
     selection_of,
 )
 from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import describe
+from fewstep.runs.finding import choose_run_folder
 from fewstep.runs.run_folder import (
     add_facts,
     begin_run,
-    choose_run_folder,
     own_teacher,
     phase_identity,
 )
-from fewstep.runs.settings import PANELS, Settings, distils, method_of, phases_of
+from fewstep.runs.settings import PANELS, STEPS_FLAGS, Settings, distils, method_of, phases_of
 from fewstep.runs.weights import save_generator, weights_digest
 from src.utils import UserError, pick_device, run_command, sweep_dead
 
@@ -101,6 +103,8 @@ def run(processes, stop):
         method.try_to_build(settings)
     if needs_saved:
         load_teacher(settings, teacher_path)  # before the images are decoded for nothing
+    if settings.run.student_ckpt:
+        load_start(settings, asdict(settings.network))
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     computes = run_choices(settings, device).describe(device)
@@ -148,6 +152,7 @@ def run_phase(current, name, identity):
             lambda: save_generator(phase.ema, best, phase.config),
         ),
         publish=lambda: save_generator(phase.ema, saved, phase.config),
+        steps_flag=STEPS_FLAGS[name],
     )
     facts = {f"{name}_seconds": round(seconds, 1)}
     if not distils(settings, name) and "sigma_data" in phase.config:
@@ -165,14 +170,21 @@ def run_phase(current, name, identity):
 def build_phase(current, name):
     """(the phase of that name, what its identity has of the networks it starts from)."""
     settings, images, teacher_path, job = current
-    if not distils(settings, name):
+    more = {}
+    if distils(settings, name):
+        teacher, config = load_teacher(settings, teacher_path, job.device)
+        more["teacher"] = weights_digest(teacher)
+        torch.manual_seed(settings.run.seed)  # of what learns beside the student
+        phase = build_distilled(settings, teacher, config, job.device, job.processes)
+    else:
         sigma_data = pixel_std(images.train)
         torch.manual_seed(settings.run.seed)  # the random weights
-        return build_scratch(name, settings, sigma_data, job.device, job.processes), {}
-    teacher, config = load_teacher(settings, teacher_path, job.device)
-    more = {"teacher": weights_digest(teacher)}
-    torch.manual_seed(settings.run.seed)  # of what learns beside the student
-    return build_distilled(settings, teacher, config, job.device, job.processes), more
+        phase = build_scratch(name, settings, sigma_data, job.device, job.processes)
+    if settings.run.student_ckpt and name == method_of(settings).phase.name:
+        start = load_start(settings, phase.config)
+        more["start"] = weights_digest(start)
+        phase.start_from(start.state_dict())
+    return phase, more
 
 
 def export(phase, path):

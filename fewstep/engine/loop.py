@@ -56,11 +56,12 @@ class Selection(NamedTuple):
 class Training:
     """A `Phase` in training, and how far it has come; all that a checkpoint holds."""
 
-    def __init__(self, phase, job, identity, selection=None, publish=lambda: None):
-        self.phase, self.job, self.identity = phase, job, identity
+    def __init__(self, phase, job, identity, selection=None, publish=lambda: None, steps_flag=None):
+        self.phase, self.job, self.identity, self.steps_flag = phase, job, identity, steps_flag
         self.selection, self.publish = selection, publish
         self.own_folder, self.log = job.folder / phase.name, job.folder / "log.jsonl"
         self.step, self.seconds, self.window, self.best = 0, 0.0, Window(), None
+        self.lengths = [phase.total]  # as often as it was taken further
         self.concerns = set()  # those that the log has already
         self.saved_at = time.monotonic()
 
@@ -71,7 +72,8 @@ class Training:
         checkpoint = load_newest(self.own_folder)
         if checkpoint is None:
             return
-        check_identity(self.own_folder, checkpoint["identity"], self.identity)
+        saved = checkpoint["identity"]
+        check_identity(self.own_folder, saved, self.identity, self.steps_flag)
         self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
         self.window, self.best = Window(**checkpoint["window"]), checkpoint.get("best")
         try:
@@ -81,10 +83,23 @@ class Training:
                 f"{checkpoint_path(self.own_folder, self.step)}: does not fit these settings"
                 f" ({error}); give another --save_dir"
             ) from error
-        if self.step < total:
+        self.lengths = checkpoint.get("lengths") or [saved.get(self.steps_flag, total)]
+        phase.first_total = self.lengths[0]
+        if self.lengths[-1] != total:
+            print(self._taken_further())
+            self.lengths.append(total)
+        elif self.step < total:
             print(f"going on with the {phase.name} at step {self.step}")
         else:
             print(f"the {phase.name} has had its {total} steps")
+
+    def _taken_further(self):
+        phase, step = self.phase, self.step
+        rates = "".join(f"; learning rate now {one.lr(step):.3g}" for one in phase.learners[:1])
+        return (
+            f"taking the {phase.name} from {self.lengths[-1]} to {phase.total} steps: from step"
+            f" {step} on its schedules are those of {phase.total} steps{rates}"
+        )
 
     def prepare_files(self):
         """Undo what a killed run left beyond its checkpoint, and do what it left undone."""
@@ -100,7 +115,7 @@ class Training:
     def publish_all(self):
         """What is written after each checkpoint."""
         self.publish()
-        if self.best and self.best["step"] == self.step:
+        if self.selection and self.best and self.best["step"] == self.step:
             self.selection.publish()
         draw_curves(read_rows(self.log), self.job.folder / "training_curves.png", self.job.panels)
 
@@ -124,7 +139,7 @@ class Training:
             self.best = better(self.best, step, self.selection.score())
         sync_log(self.log)
         content = {"identity": self.identity, "seconds": self.seconds, "best": self.best}
-        content |= {"window": self.window.state(), "phase": state}
+        content |= {"window": self.window.state(), "phase": state, "lengths": self.lengths}
         best_step = self.best and self.best["step"]
         save_checkpoint(self.own_folder, step, content, options.keep_checkpoints, best_step)
         self.publish_all()
@@ -175,7 +190,8 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
     batch_of(step) -> images `[B, 3, H, W]` on the device, a function of the step alone: this
     process's. identity: plain dict that a checkpoint must share to be gone on from. heldout:
     images that the phase measures itself by at picture steps. publishing: `selection`, a
-    `Selection` that says which checkpoint is the best, and `publish()`, called after each.
+    `Selection` that says which checkpoint is the best, `publish()`, called after each, and
+    `steps_flag`, the key of the length in `identity`: a larger one takes the phase further.
     Returns the seconds trained in all. Raises `Interrupted` after saving where the job is asked to
     stop, `UserError` where numbers are no longer finite.
     """

@@ -22,6 +22,9 @@ class Run:
         "all", "teacher, the method's own phase (add), or both", ["teacher", "add", "all"]
     )
     teacher_ckpt: str = setting("", "teacher to distil; empty: the teacher of this run")
+    student_ckpt: str = setting(
+        "", "generator to start from, of an earlier run; empty: the teacher, or random weights"
+    )
     save_dir: str = setting("", "run folder; empty: results/TIMESTAMP, or the unfinished run of it")
     export_dir: str = setting("./checkpoints", "where the finished student is put for sampling")
     device: str = setting("cuda", "cuda, cuda:N or cpu; one that is not there falls back to cpu")
@@ -148,6 +151,9 @@ Settings = make_dataclass(
 )
 
 PHASES = {"teacher": TeacherPhase} | {m.phase.name: m.phase for m in METHODS.values()}
+
+# {name of a phase: the setting that is its length}
+STEPS_FLAGS = {"teacher": "num_iterations"} | {m.phase.name: m.steps_flag for m in METHODS.values()}
 
 # Of the curves picture: {phase: {title: keys of its rows in the log}}.
 PANELS = {name: phase.panels for name, phase in PHASES.items()}

@@ -52,7 +52,8 @@ def run(folder, phase, saved=None, batch_of=full_of_step, lr=1.0, selection=None
         phase,
         job_in(folder, **intervals | options),
         batch_of,
-        identity={"lr": lr},
+        identity={"lr": lr, "steps": phase.total},
+        steps_flag="steps",
         heldout=torch.zeros(1, 3, 4, 4),
         selection=selection,
         publish=lambda: None if saved is None else saved.append(float(phase.sum)),
@@ -118,6 +119,26 @@ def test_other_settings_are_refused(tmp_path):
     run(tmp_path, CountingPhase(3))
     with pytest.raises(UserError, match="trained with lr = 1.0, not 2.0"):
         run(tmp_path, CountingPhase(6), lr=2.0)
+
+
+def test_a_finished_phase_is_taken_further_and_says_by_which_schedule(tmp_path, capsys):
+    """Also when the longer run is stopped in between."""
+    whole, parted = CountingPhase(11), CountingPhase(11)
+    for folder in ("whole", "parted"):
+        run(tmp_path / folder, CountingPhase(5))
+    run(tmp_path / "whole", whole)
+    assert (
+        "from 5 to 11 steps: from step 5 on its schedules are those of 11"
+        in capsys.readouterr().out
+    )
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "parted", CountingPhase(11), batch_of=stop_at(8))
+    capsys.readouterr()
+    run(tmp_path / "parted", parted)
+    assert "schedules" not in capsys.readouterr().out
+    assert torch.equal(parted.sum, whole.sum) and parted.first_total == 5
+    with pytest.raises(UserError, match="steps = 11, not 9; give the same or more"):
+        run(tmp_path / "whole", CountingPhase(9))
 
 
 def test_a_diverged_run_stops_and_keeps_its_last_state(tmp_path):
