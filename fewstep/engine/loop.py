@@ -192,8 +192,8 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
     images that the phase measures itself by at picture steps. publishing: `selection`, a
     `Selection` that says which checkpoint is the best, `publish()`, called after each, and
     `steps_flag`, the key of the length in `identity`: a larger one takes the phase further.
-    Returns the seconds trained in all. Raises `Interrupted` after saving where the job is asked to
-    stop, `UserError` where numbers are no longer finite.
+    Returns the `Training`, which has `seconds`, in all, and `best`. Raises `Interrupted` after
+    saving where the job is asked to stop, `UserError` where numbers are no longer finite.
     """
     options, processes, stop = job.options, job.processes, job.stop
     training = Training(phase, job, identity, **publishing)
@@ -261,7 +261,7 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
         stopping = processes.largest(stop.signal_code)
         if stopping:
             raise Interrupted(stopping, f"stopped at step {total} of {total} ({phase.name})")
-    return training.seconds
+    return training
 
 
 def measure_heldout(phase, heldout, seed):

@@ -24,6 +24,8 @@ def check_together(settings):
         raise UserError(
             f"--best_images {run.best_images}: a distance needs at least {FEWEST_BEST}; 0 for none"
         )
+    if run.export == "best" and not (run.best_images or method_of(settings).phase.best_by):
+        raise UserError("--export best: --best_images 0 tells none; give some, or --export last")
     method_of(settings).check(settings)
 
 

@@ -27,6 +27,12 @@ class Run:
     )
     save_dir: str = setting("", "run folder; empty: results/TIMESTAMP, or the unfinished run of it")
     export_dir: str = setting("./checkpoints", "where the finished student is put for sampling")
+    export: str = setting(
+        "last",
+        "which student that is, and the run's final_model.pt: the last one, or the best one by its"
+        " distance to training images (--best_images; without a teacher: by held-out loss)",
+        ["last", "best"],
+    )
     device: str = setting("cuda", "cuda, cuda:N or cpu; one that is not there falls back to cpu")
     seed: int = setting(42, "seed of everything drawn", low=0, high=2**31 - 1)
     log_interval: int = steps(100, "steps between rows of log.jsonl")
