@@ -95,7 +95,10 @@ def run(processes, stop):
         names = [name for name in names if name != "teacher"]
     needs_saved = method.needs_teacher and "teacher" not in names
     if needs_saved and not teacher_path.exists():
-        raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
+        whose = "" if settings.run.teacher_ckpt else f"the teacher of {folder}, "
+        raise UserError(
+            f"{whose}--teacher_ckpt {teacher_path}: no such file; train it, or name another"
+        )
     if dry_run:
         processes.first(lambda: print(describe(settings, device, processes.count)))
         return 0

@@ -31,6 +31,8 @@ def choose_run_folder(settings, results="results"):
     named, phase = settings.run.teacher_ckpt, settings.run.phase
     if settings.run.save_dir:
         folder = Path(settings.run.save_dir)
+        if phase == "add" and not named and (folder / CONFIG_NAME).exists():
+            return folder, teacher_of(folder, read_json(folder / CONFIG_NAME))
         return folder, Path(named) if named else own_teacher(folder)
     new = Path(results) / get_current_time()
     runs = list(_newest_first(Path(results)))

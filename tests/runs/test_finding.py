@@ -120,6 +120,14 @@ def test_phase_add_finds_the_newest_finished_teacher_of_its_kind(tmp_path):
     assert str(choose_run_folder(elsewhere, tmp_path)[1]) == "x.pt"
 
 
+def test_a_named_folder_goes_on_with_the_teacher_of_its_record(tmp_path):
+    folder, foreign = tmp_path / "run", tmp_path / "elsewhere" / "model.pt"
+    add = settings_for("--phase", "add", "--save_dir", str(folder))
+    assert choose_run_folder(add) == (folder, own_teacher(folder))
+    begin_run(folder, add, {"student": identity_of(add, "student")}, foreign)
+    assert choose_run_folder(add) == (folder, foreign)
+
+
 def test_teachers_of_other_images_are_named(tmp_path):
     start(tmp_path / "run", settings_for("--phase", "teacher", "--data_seed", "7"), ["teacher"])
     with pytest.raises(UserError) as caught:
