@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,25 +22,26 @@ from fewstep.runs.building import (
     build_batches,
     build_distilled,
     build_scratch,
+    load_start,
     load_teacher,
     open_images,
     selection_of,
 )
 from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import describe
+from fewstep.runs.finding import choose_run_folder
+from fewstep.runs.results import Results, exported_path, warn_of_export
 from fewstep.runs.run_folder import (
     add_facts,
     begin_run,
-    choose_run_folder,
     own_teacher,
     phase_identity,
 )
-from fewstep.runs.settings import PANELS, Settings, distils, method_of, phases_of
-from fewstep.runs.weights import save_generator, weights_digest
-from src.utils import UserError, pick_device, run_command, sweep_dead
+from fewstep.runs.settings import PANELS, STEPS_FLAGS, Settings, distils, method_of, phases_of
+from fewstep.runs.weights import weights_digest
+from src.utils import UserError, pick_device, run_command
 
 HELDOUT_IMAGES = 64
-BEST = "best_model.pt"
 
 
 def main():
@@ -93,14 +95,20 @@ def run(processes, stop):
         names = [name for name in names if name != "teacher"]
     needs_saved = method.needs_teacher and "teacher" not in names
     if needs_saved and not teacher_path.exists():
-        raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
+        whose = "" if settings.run.teacher_ckpt else f"the teacher of {folder}, "
+        raise UserError(
+            f"{whose}--teacher_ckpt {teacher_path}: no such file; train it, or name another"
+        )
     if dry_run:
         processes.first(lambda: print(describe(settings, device, processes.count)))
         return 0
     if settings.run.phase != "teacher":
         method.try_to_build(settings)
+        processes.first(lambda: warn_of_export(settings.run))
     if needs_saved:
         load_teacher(settings, teacher_path)  # before the images are decoded for nothing
+    if settings.run.student_ckpt:
+        load_start(settings, asdict(settings.network))
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     computes = run_choices(settings, device).describe(device)
@@ -130,57 +138,49 @@ def run_phase(current, name, identity):
     settings, images, teacher_path, job = current
     device, folder, processes = job.device, job.folder, job.processes
     phase, more = build_phase(current, name)
-    is_generator = name == method_of(settings).phase.name
-    saved = folder / "final_model.pt" if is_generator else own_teacher(folder)
-    best = folder / name / BEST
+    results = Results(settings, folder, phase)
     heldout = to_float(images.val.take(range(min(HELDOUT_IMAGES, len(images.val))))).to(device)
-    seconds = train(
+    trained = train(
         phase,
         job,
         build_batches(settings, images.train, device, processes),
         identity | more,
         heldout,
-        selection=selection_of(
-            settings,
-            phase,
-            images.train,
-            heldout,
-            lambda: save_generator(phase.ema, best, phase.config),
-        ),
-        publish=lambda: save_generator(phase.ema, saved, phase.config),
+        selection=selection_of(settings, phase, images.train, heldout, results.publish_best),
+        publish=results.publish,
+        steps_flag=STEPS_FLAGS[name],
     )
+    seconds = trained.seconds
     facts = {f"{name}_seconds": round(seconds, 1)}
     if not distils(settings, name) and "sigma_data" in phase.config:
         facts["sigma_data"] = phase.config["sigma_data"]
+    saved = results.saved
+    if results.is_generator:
+        facts |= processes.first(lambda: results.export(trained.best))
+        saved = f"python sampling.py --ckpt_path {exported_path(settings.run)}"
     processes.first(lambda: add_facts(folder, **facts))
-    if is_generator:
-        saved = Path(settings.run.export_dir) / BEST
-        processes.first(lambda: export(phase, saved))
-        print(f"{name}: {seconds:.0f} s of training; python sampling.py --ckpt_path {saved}")
-    else:
-        print(f"{name}: {seconds:.0f} s of training; {saved}")
+    print(f"{name}: {seconds:.0f} s of training; {saved}")
     return seconds
 
 
 def build_phase(current, name):
     """(the phase of that name, what its identity has of the networks it starts from)."""
     settings, images, teacher_path, job = current
-    if not distils(settings, name):
+    more = {}
+    if distils(settings, name):
+        teacher, config = load_teacher(settings, teacher_path, job.device)
+        more["teacher"] = weights_digest(teacher)
+        torch.manual_seed(settings.run.seed)  # of what learns beside the student
+        phase = build_distilled(settings, teacher, config, job.device, job.processes)
+    else:
         sigma_data = pixel_std(images.train)
         torch.manual_seed(settings.run.seed)  # the random weights
-        return build_scratch(name, settings, sigma_data, job.device, job.processes), {}
-    teacher, config = load_teacher(settings, teacher_path, job.device)
-    more = {"teacher": weights_digest(teacher)}
-    torch.manual_seed(settings.run.seed)  # of what learns beside the student
-    return build_distilled(settings, teacher, config, job.device, job.processes), more
-
-
-def export(phase, path):
-    """Put the generator where it is sampled from by default."""
-    sweep_dead(path.parent)
-    if path.exists():
-        print(f"{path}: the model there is replaced; each run keeps its final_model.pt")
-    save_generator(phase.ema, path, phase.config)
+        phase = build_scratch(name, settings, sigma_data, job.device, job.processes)
+    if settings.run.student_ckpt and name == method_of(settings).phase.name:
+        start = load_start(settings, phase.config)
+        more["start"] = weights_digest(start)
+        phase.start_from(start.state_dict())
+    return phase, more
 
 
 if __name__ == "__main__":

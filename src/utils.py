@@ -24,6 +24,7 @@ from src.files import (  # noqa: F401
     whole_file,
     write_json,
 )
+from src.streams import close_streams, steady_streams
 
 NEGATIVE_NUMBER = re.compile(
     r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|-(inf|infinity|nan)$", re.IGNORECASE
@@ -45,9 +46,9 @@ class CommandParser(argparse.ArgumentParser):
 
 def run_command(main):
     """Run `main()` as a program: a `UserError`, or a file that cannot be read or written, becomes
-    one line on stderr and exit code 2; Ctrl-C exits with 130."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a pipe's encoding may lack a letter or a check mark
+    one line on stderr and exit code 2; Ctrl-C exits with 130. Readers of its output that leave, or
+    cannot take it, do not end it."""
+    steady_streams()
     try:
         sys.exit(main())
     except UserError as error:
@@ -57,6 +58,8 @@ def run_command(main):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        close_streams()
     sys.exit(2)
 
 

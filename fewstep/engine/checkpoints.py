@@ -6,20 +6,29 @@ VERSION = 2  # goes up when a checkpoint holds what an earlier program would mis
 
 # Parts of an identity that are hashes, which would say nothing to a reader.
 DIGESTS = {"images": "images", "teacher": "weights of the teacher"}
+DIGESTS |= {"start": "weights of --student_ckpt"}
 
 
-def check_identity(folder, saved, wanted):
-    """Raise `UserError`, naming the first difference, unless `saved` has all of `wanted`."""
+def check_identity(folder, saved, wanted, steps_flag=None):
+    """Raise `UserError`, naming the first difference, unless `saved` has all of `wanted`.
+
+    steps_flag: the key of the length, which may be larger than it was.
+    """
     for key, value in wanted.items():
-        if saved.get(key) != value and key in DIGESTS:
+        old, more = saved.get(key), ""
+        if key == steps_flag and old is not None:
+            if value >= old:
+                continue
+            more = " or more"
+        if old != value and key in DIGESTS:
             raise UserError(
                 f"{folder}: was trained with other {DIGESTS[key]} than are there now; bring those"
                 " back, or give another --save_dir"
             )
-        if saved.get(key) != value:
+        if old != value:
             raise UserError(
-                f"{folder}: was trained with {key} = {saved.get(key)}, not {value}; give the same,"
-                " or another --save_dir"
+                f"{folder}: was trained with {key} = {old}, not {value}; give the same{more}, or"
+                " another --save_dir"
             )
 
 
@@ -35,6 +44,11 @@ def list_checkpoints(folder):
         if number.isdecimal():
             steps.append(int(number))
     return sorted(steps, reverse=True)
+
+
+def has_checkpoints(folder):
+    """Whether something was trained in `folder`; a damaged checkpoint says so too."""
+    return bool(list_checkpoints(folder) or _damaged(folder))
 
 
 def save_checkpoint(folder, step, content, keep, best=None):
@@ -78,6 +92,10 @@ def _checked(content, path):
     return content
 
 
+def _damaged(folder):
+    return list(folder.glob("checkpoint_iter_*.damaged"))
+
+
 def load_newest(folder):
     """Content of the newest checkpoint that is undamaged, or None where there is none at all.
 
@@ -85,7 +103,7 @@ def load_newest(folder):
     damaged: starting anew in silence would throw a run away; or for one of another version.
     """
     steps = list_checkpoints(folder)
-    damaged = list(folder.glob("checkpoint_iter_*.damaged"))
+    damaged = _damaged(folder)
     for step in steps:
         try:
             content = torch_load(checkpoint_path(folder, step))

@@ -29,6 +29,7 @@ from src.utils import UserError, picture_sheet, save_picture, seed_everything, t
 
 SHEET_IMAGES = 8  # the write-up wants about eight
 SECONDS_BETWEEN_LINES = 30
+END_SHARE = 0.05  # of a phase: with so many last updates dropped it has not succeeded
 
 
 class Job(NamedTuple):
@@ -55,12 +56,14 @@ class Selection(NamedTuple):
 class Training:
     """A `Phase` in training, and how far it has come; all that a checkpoint holds."""
 
-    def __init__(self, phase, job, identity, selection=None, publish=lambda: None):
-        self.phase, self.job, self.identity = phase, job, identity
+    def __init__(self, phase, job, identity, selection=None, publish=lambda: None, steps_flag=None):
+        self.phase, self.job, self.identity, self.steps_flag = phase, job, identity, steps_flag
         self.selection, self.publish = selection, publish
         self.own_folder, self.log = job.folder / phase.name, job.folder / "log.jsonl"
         self.step, self.seconds, self.window, self.best = 0, 0.0, Window(), None
+        self.lengths = [phase.total]  # as often as it was taken further
         self.concerns = set()  # those that the log has already
+        self.saved_at = time.monotonic()
 
     def resume(self):
         """Go on from the newest checkpoint, if there is one."""
@@ -69,7 +72,8 @@ class Training:
         checkpoint = load_newest(self.own_folder)
         if checkpoint is None:
             return
-        check_identity(self.own_folder, checkpoint["identity"], self.identity)
+        saved = checkpoint["identity"]
+        check_identity(self.own_folder, saved, self.identity, self.steps_flag)
         self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
         self.window, self.best = Window(**checkpoint["window"]), checkpoint.get("best")
         try:
@@ -79,10 +83,23 @@ class Training:
                 f"{checkpoint_path(self.own_folder, self.step)}: does not fit these settings"
                 f" ({error}); give another --save_dir"
             ) from error
-        if self.step < total:
+        self.lengths = checkpoint.get("lengths") or [saved.get(self.steps_flag, total)]
+        phase.first_total = self.lengths[0]
+        if self.lengths[-1] != total:
+            print(self._taken_further())
+            self.lengths.append(total)
+        elif self.step < total:
             print(f"going on with the {phase.name} at step {self.step}")
         else:
             print(f"the {phase.name} has had its {total} steps")
+
+    def _taken_further(self):
+        phase, step = self.phase, self.step
+        rates = "".join(f"; learning rate now {one.lr(step):.3g}" for one in phase.learners[:1])
+        return (
+            f"taking the {phase.name} from {self.lengths[-1]} to {phase.total} steps: from step"
+            f" {step} on its schedules are those of {phase.total} steps{rates}"
+        )
 
     def prepare_files(self):
         """Undo what a killed run left beyond its checkpoint, and do what it left undone."""
@@ -98,9 +115,14 @@ class Training:
     def publish_all(self):
         """What is written after each checkpoint."""
         self.publish()
-        if self.best and self.best["step"] == self.step:
+        if self.selection and self.best and self.best["step"] == self.step:
             self.selection.publish()
         draw_curves(read_rows(self.log), self.job.folder / "training_curves.png", self.job.panels)
+
+    def is_save_due(self):
+        """Whether the last checkpoint is --save_minutes ago."""
+        minutes = self.job.options.save_minutes
+        return minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes
 
     def save(self):
         """Write a checkpoint of the present step."""
@@ -112,12 +134,12 @@ class Training:
                 f"{self.phase.name}: not all numbers are finite at step {step} ({where});"
                 f" the checkpoints in {self.own_folder} are kept: {self._remedy()}"
             )
-        # Not where a signal has stopped it: the best does not depend on when a run was stopped.
+        # Not where the time or a signal says when: the best depends on the step alone.
         if self.selection and (step % options.save_interval == 0 or step == self.phase.total):
             self.best = better(self.best, step, self.selection.score())
         sync_log(self.log)
         content = {"identity": self.identity, "seconds": self.seconds, "best": self.best}
-        content |= {"window": self.window.state(), "phase": state}
+        content |= {"window": self.window.state(), "phase": state, "lengths": self.lengths}
         best_step = self.best and self.best["step"]
         save_checkpoint(self.own_folder, step, content, options.keep_checkpoints, best_step)
         self.publish_all()
@@ -140,19 +162,26 @@ class Training:
                 bar.write(line, file=sys.stderr)
                 append_row(self.log, place | {"concern": name, "text": text})
 
-    def give_up(self):
-        """End a training whose updates are all dropped."""
-        self.window.settle()
-        dropped = [key for key in self.phase.remedies if self.window.sums.get(key)]
-        raise UserError(
-            f"{self.phase.name}: gradients were not finite for {int(self.window.skips)} steps up to"
-            f" {self.step} ({', '.join(dropped) or 'skipped'}); the checkpoints in"
-            f" {self.own_folder} are kept: {self._remedy(dropped)}"
-        )
+    def check_dropped(self):
+        """Raise `UserError` where a network's last updates were all dropped: --max_skips of them,
+        or fewer at the end of a short phase, which is then not finished."""
+        limit = self.job.options.max_skips
+        if self.step == self.phase.total:
+            limit = min(limit, math.ceil(END_SHARE * self.step))
+        elif self.step % limit:
+            return
+        dropped = self.window.dropped_in_a_row(limit)
+        if dropped:
+            raise UserError(
+                f"{self.phase.name}: gradients were not finite for the last"
+                f" {max(dropped.values())} updates up to step {self.step} ({', '.join(dropped)});"
+                f" the checkpoints in {self.own_folder} are kept: {self._remedy(dropped)}"
+            )
 
     def _remedy(self, dropped=()):
         remedies = self.phase.remedies
-        return remedies[dropped[0]] if dropped else next(iter(remedies.values()), "lower --lr")
+        known = [remedies[name] for name in dropped if name in remedies] or list(remedies.values())
+        return known[0] if known else "lower --lr"
 
 
 def train(phase, job, batch_of, identity, heldout=None, **publishing):
@@ -161,9 +190,10 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
     batch_of(step) -> images `[B, 3, H, W]` on the device, a function of the step alone: this
     process's. identity: plain dict that a checkpoint must share to be gone on from. heldout:
     images that the phase measures itself by at picture steps. publishing: `selection`, a
-    `Selection` that says which checkpoint is the best, and `publish()`, called after each.
-    Returns the seconds trained in all. Raises `Interrupted` after saving where the job is asked to
-    stop, `UserError` where numbers are no longer finite.
+    `Selection` that says which checkpoint is the best, `publish()`, called after each, and
+    `steps_flag`, the key of the length in `identity`: a larger one takes the phase further.
+    Returns the `Training`, which has `seconds`, in all, and `best`. Raises `Interrupted` after
+    saving where the job is asked to stop, `UserError` where numbers are no longer finite.
     """
     options, processes, stop = job.options, job.processes, job.stop
     training = Training(phase, job, identity, **publishing)
@@ -193,13 +223,13 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
             metrics = phase.step(split(images, seeds), step)
             window.add(metrics, len(images) * processes.count, phase.drop_metrics)
             training.step = done = step + 1
-            if done % options.max_skips == 0 and window.skips >= options.max_skips:
-                training.give_up()
-
-            stopping = processes.largest(stop.exit_code)
+            training.check_dropped()
+            due = done % options.save_interval == 0 or done == total or training.is_save_due()
+            # One number, as each exchange waits for all processes.
+            stopping, due = divmod(processes.largest(2 * stop.exit_code + due), 2)
             drawing = is_picture_step(done, options.sample_interval) or done == total
             logging = done % options.log_interval == 0 or drawing
-            saving = done % options.save_interval == 0 or done == total or stopping
+            saving = due or stopping
             heldout_metrics = {}
             if logging or saving:
                 window.settle()  # waits for the device, so that its time counts
@@ -222,6 +252,7 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
             if saving:
                 processes.agree_on(phase.ema, f"the {phase.name}'s average")
                 processes.first(training.save)
+                training.saved_at = time.monotonic()
             bar.update()
             if stopping:
                 raise Interrupted(stopping, f"stopped at step {done} of {total} ({phase.name})")
@@ -230,7 +261,7 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
         stopping = processes.largest(stop.signal_code)
         if stopping:
             raise Interrupted(stopping, f"stopped at step {total} of {total} ({phase.name})")
-    return training.seconds
+    return training
 
 
 def measure_heldout(phase, heldout, seed):

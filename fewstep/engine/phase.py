@@ -23,7 +23,8 @@ class Phase:
     """A phase of a method, behind the one interface that the loop knows.
 
     learners: all that learns; the first one's average is what is sampled and saved. total: steps.
-    config: the `model_config.json` of what is saved. Its subclasses have `name` and `turns`.
+    first_total: those that it was begun with, where it was taken further since. config: the
+    `model_config.json` of what is saved. Its subclasses have `name` and `turns`.
     """
 
     name = None
@@ -33,6 +34,7 @@ class Phase:
 
     def __init__(self, learners, total, config):
         self.learners, self.total, self.config = learners, total, config
+        self.first_total = total
 
     @property
     def model(self):
@@ -48,6 +50,11 @@ class Phase:
     def drop_metrics(self):
         """Names of the metrics that say whether an update was dropped."""
         return [learner.drop_metric for learner in self.learners]
+
+    def start_from(self, weights):
+        """Begin with a state dict of the model in place of the weights it was built with."""
+        self.model.load_state_dict(weights)
+        self.ema.load_state_dict(weights)
 
     def turns(self, step):
         """Yield the `Turn`s of a step, in their order; what stands after a `yield` is done after

@@ -1,4 +1,5 @@
-"""SIGINT, SIGTERM and the end of the time: inside the training loop they wait for a checkpoint."""
+"""Signals that ask to stop, and the end of the time: inside the training loop they wait for a
+checkpoint."""
 
 import signal
 import time
@@ -6,6 +7,26 @@ from contextlib import contextmanager
 
 HOW_TO_GO_ON = "run it again to go on"
 TIME_IS_UP = 75  # exit code: EX_TEMPFAIL of sysexits.h, "try again later"
+
+# Ctrl-C, `kill`, a lost terminal, the warnings of schedulers, the end of a limit of processor time.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+STOPPED = tuple(128 + number for number in SIGNALS)  # exit codes after them, as a shell says it
+
+
+def catch_stops(handler):
+    """Let `handler` answer all of `SIGNALS`. Returns {signal: the handler before}.
+
+    One that whoever started this process has ignored stays so (nohup ignores SIGHUP), but for
+    SIGINT, which shells ignore in the background, and SIGTERM.
+    """
+    always, before = (signal.SIGINT, signal.SIGTERM), {}
+    for number in SIGNALS:
+        previous = signal.getsignal(number)
+        # None: set by other than Python, and could not be put back.
+        if number in always or previous not in (signal.SIG_IGN, None):
+            before[number] = signal.signal(number, handler)
+    return before
 
 
 class Interrupted(BaseException):
@@ -18,8 +39,8 @@ class Interrupted(BaseException):
 
 
 class StopRequests:
-    """What asks a run to stop while this is in use: the first SIGINT or SIGTERM, or that
-    `minutes` (0: no limit) are over.
+    """What asks a run to stop while this is in use: the first of `SIGNALS`, or that `minutes` are
+    over (0: no limit).
 
     A signal raises `Interrupted` where it comes, but within `deferred()` it is only remembered:
     a loop acts on it between two steps, when what it has is consistent. Later signals change
@@ -51,8 +72,7 @@ class StopRequests:
     def __enter__(self):
         self.depth += 1
         if self.depth == 1:
-            numbers = (signal.SIGINT, signal.SIGTERM)
-            self.previous = {number: signal.signal(number, self._take) for number in numbers}
+            self.previous = catch_stops(self._take)
         return self
 
     def __exit__(self, *_):

@@ -10,11 +10,13 @@ class Window:
     alone: one value that is not finite would hide the others of the window.
     """
 
-    def __init__(self, sums=None, counts=None, images=0, seconds=0.0):
+    def __init__(self, sums=None, counts=None, images=0, seconds=0.0, skips=None):
         self.sums, self.counts = sums or {}, counts or {}
         self.images, self.seconds = images, seconds
         self.pending = {}  # keys of a kind of step -> (sums, counts, which of them count drops)
-        self.skips = 0.0  # steps up to now, without a break, in which an update was dropped
+        # Name that counts a network's drops -> how many of its updates up to now, without a break.
+        # Not all networks learn at every step.
+        self.skips = skips or {}
 
     def add(self, metrics, images, drop_metrics):
         """Take in {name: scalar tensor} of a step of so many images; drop_metrics: the names that
@@ -33,7 +35,15 @@ class Window:
         counted = is_drop | ~dropped
         sums += torch.where(counted, values, 0.0)
         counts += counted
-        self.skips = (self.skips + 1.0) * dropped
+        for name in set(keys).intersection(drop_metrics):
+            is_lost = (metrics[name] != 0).float()
+            self.skips[name] = (self.skips.get(name, 0.0) + 1.0) * is_lost
+
+    def dropped_in_a_row(self, limit):
+        """{name: how many of a network's last updates, all of them dropped} of those with at least
+        so many; waits for the device."""
+        counts = {name: int(count) for name, count in self.skips.items()}
+        return {name: count for name, count in counts.items() if count >= limit}
 
     def settle(self):
         """Wait for the device and bring its sums here."""
@@ -52,7 +62,8 @@ class Window:
 
     def state(self):
         """The settled content as plain values, arguments of a `Window` that goes on with it."""
-        return dict(sums=self.sums, counts=self.counts, images=self.images, seconds=self.seconds)
+        own = dict(sums=self.sums, counts=self.counts, images=self.images, seconds=self.seconds)
+        return own | {"skips": {name: float(count) for name, count in self.skips.items()}}
 
     def close(self):
         """The settled means as a row of the log; begins anew."""

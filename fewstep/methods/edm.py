@@ -81,8 +81,9 @@ class ScratchPhase(Phase):
         scratch, name = settings.scratch, self.name
         model = create_custom_model(execution.device, **config)
         total = scratch.num_iterations
-        self.start_steps, self.is_start = int(total * scratch.start_share), False
-        if self.start_steps:
+        self.start_share, self.is_start = scratch.start_share, False
+        starts_small = int(total * scratch.start_share) > 0
+        if starts_small:
             begin_as_shortcut(model.network)
         model = execution.prepare(model).train()
         learner = Learner(
@@ -93,13 +94,18 @@ class ScratchPhase(Phase):
             lr=lambda step: scratch.lr * warmup_cosine(step, total, scratch.warmup),
             betas=(0.9, 0.99),
             decay=lambda step: ema_decay(step, scratch.ema_share),
-            some_unused=self.start_steps > 0,
+            some_unused=starts_small,
         )
         super().__init__([learner], total, config)
         self.growth, self.ema_growth = Growth(model.network), Growth(self.ema.network)
-        passes = ("inner", "whole") if self.start_steps else ("whole",)
+        passes = ("inner", "whole") if starts_small else ("whole",)
         self.growth.compile(execution, passes, f"the {name}")
         self.remedies = {learner.drop_metric: "lower --lr, or --precision fp32"}
+
+    @property
+    def start_steps(self):
+        """Steps at half the side: who is taken further does not go back to them."""
+        return int(self.first_total * self.start_share)
 
     def turns(self, step):
         self.is_start = step < self.start_steps

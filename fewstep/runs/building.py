@@ -1,6 +1,7 @@
 """From `Settings` to images, batches, teacher and phases."""
 
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.loop import Selection, measure_heldout
 from fewstep.images import ImageSource, open_image_sets
 from fewstep.runs.settings import PHASES, method_of
+from fewstep.runs.variety import check_variety
 from fewstep.scores.frechet import feature_distance
 from fewstep.scores.random_features import random_feature_space
 from src.model_config import MODEL_DEFAULTS
@@ -22,9 +24,12 @@ SELECTION_SEED = 2_000_003  # apart from any that scores are given for
 
 
 def open_images(settings):
-    """The training and held-out images that the settings name."""
+    """The training and held-out images that the settings name. Raises `UserError` for such that
+    nothing can be learnt from."""
     source = {item.name: getattr(settings.data, item.name) for item in fields(ImageSource)}
-    return open_image_sets(settings.data.batch_size, **source)
+    images = open_image_sets(settings.data.batch_size, **source)
+    check_variety(images)
+    return images
 
 
 def build_batches(settings, cache, device, processes):
@@ -71,6 +76,20 @@ def load_teacher(settings, path, device="cpu"):
         raise UserError(f"--teacher_ckpt {path}: it is {kind}; name a teacher's model.pt")
     teacher = load_model(path, create_custom_model, device)
     return teacher, method_of(settings).config(config, settings)
+
+
+def load_start(settings, config):
+    """The generator of --student_ckpt, for a phase to start from. Raises `UserError` where its
+    `model_config.json` has not what `config` has of model, sampler and network."""
+    path = Path(settings.run.student_ckpt)
+    theirs = read_json(path.with_name("model_config.json"))
+    for key in ("model_type", "sampler", *asdict(settings.network)):
+        if key in config and theirs.get(key) != config[key]:
+            raise UserError(
+                f"--student_ckpt {path}: it has {key} = {theirs.get(key)}, this run's generator"
+                f" {config[key]}; name one of its kind"
+            )
+    return load_model(path, create_custom_model)
 
 
 def distance_to_training(cache, count, device, model):

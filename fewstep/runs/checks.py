@@ -15,6 +15,8 @@ def check_together(settings):
     _check_data(settings)
     if run.phase == "teacher" and run.teacher_ckpt:
         raise UserError("--phase teacher trains a teacher; leave out --teacher_ckpt")
+    if run.phase == "teacher" and run.student_ckpt:
+        raise UserError("--phase teacher trains no student; leave out --student_ckpt")
     if not method_of(settings).needs_teacher and (run.phase != "all" or run.teacher_ckpt):
         flag = f"--phase {run.phase}" if run.phase != "all" else "--teacher_ckpt"
         raise UserError(f"{flag}: --method {run.method} has no teacher; leave it out")
@@ -22,6 +24,8 @@ def check_together(settings):
         raise UserError(
             f"--best_images {run.best_images}: a distance needs at least {FEWEST_BEST}; 0 for none"
         )
+    if run.export == "best" and not (run.best_images or method_of(settings).phase.best_by):
+        raise UserError("--export best: --best_images 0 tells none; give some, or --export last")
     method_of(settings).check(settings)
 
 
@@ -61,6 +65,8 @@ def check_places(settings):
         check_place("--teacher_ckpt", run.teacher_ckpt)
         if Path(run.teacher_ckpt).is_dir():
             raise UserError(f"--teacher_ckpt {run.teacher_ckpt}: is a folder; name a model.pt")
+    if run.student_ckpt:
+        check_input_file("--student_ckpt", run.student_ckpt, "name a run's final_model.pt")
 
 
 def _check_data(settings):

@@ -1,53 +1,14 @@
-"""Which folder a run writes to, and its `training_config.json`."""
+"""A run's folder: its `training_config.json`, and which settings may go on in it."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
-from fewstep.engine.checkpoints import check_identity
-from fewstep.runs.settings import NOT_IDENTITY, PHASES, method_of, phases_of
-from src.utils import UserError, get_current_time, read_json, write_json
+from fewstep.engine.checkpoints import check_identity, has_checkpoints, load_newest
+from fewstep.runs.settings import NOT_IDENTITY, PHASES, STEPS_FLAGS
+from src.utils import UserError, read_json, write_json
 
 CONFIG_NAME = "training_config.json"
-
-# Two runs learn the same images when they agree on these; a teacher serves either.
-IMAGE_FIELDS = ("data", "data_root", "train_split", "val_split", "synthetic_count", "data_seed")
-
-# Where images lie identifies a run here, since it is all that is known before reading them; this
-# does not.
-LEFT_OUT = {"cache_dir", "skip_bad_images"}
-SAME_RUN = ("method", "phase", "seed", "teacher_ckpt")
-
-
-def choose_run_folder(settings, results="results"):
-    """(run folder, teacher file) of these settings; nothing is made or written.
-
-    `--save_dir` where given. Else the newest run below `results` that the same settings began and
-    did not finish. Else a new folder named by the time; but to distil without a teacher named, the
-    newest finished teacher below `results` is taken, in its own folder if that has no student yet.
-    """
-    named, phase = settings.run.teacher_ckpt, settings.run.phase
-    if settings.run.save_dir:
-        folder = Path(settings.run.save_dir)
-        return folder, Path(named) if named else own_teacher(folder)
-    new = Path(results) / get_current_time()
-    runs = list(_newest_first(Path(results)))
-    for folder, content in runs:
-        if _began_and_did_not_finish(settings, content):
-            print(f"going on with the run in {folder}")
-            return folder, teacher_of(folder, content)
-    if named:
-        return new, Path(named)
-    if phase != "add":
-        return new, own_teacher(new)
-    for folder, content in runs:
-        if _teaches(settings, content):
-            print(f"distilling the teacher of {folder}")
-            taken = method_of(settings).phase.name in content.get("identities", {})
-            return new if taken else folder, own_teacher(folder)
-    raise UserError(
-        f"--phase add: no run below {results}/ has a finished teacher for these images and this"
-        " network; name one with --teacher_ckpt FILE, or run --phase all"
-    )
 
 
 def own_teacher(folder):
@@ -58,6 +19,11 @@ def own_teacher(folder):
 def teacher_of(folder, content):
     """The teacher file of the run in `folder` whose `training_config.json` holds `content`."""
     return Path(content.get("teacher_file") or own_teacher(folder))
+
+
+def places_of(content, text):
+    """Where a path of a record may be: as it stands, and from where the run was started."""
+    return [Path(text), Path(content.get("started_in", "")) / text]
 
 
 def phase_identity(settings, phase, digests):
@@ -77,13 +43,16 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
     """Write the run's `training_config.json`, or raise `UserError` and leave it as it was.
 
     identities: {phase: `phase_identity`} of the phases about to run; each must equal what the
-    folder has for that phase already. Settings of a phase that is not run now are kept.
+    folder has for that phase already, if there is a checkpoint of it, but may have more steps.
+    Settings of a phase that is not run now are kept.
     """
     before = _read_if_there(folder)
     recorded, now = before.get("identities", {}), settings.as_dict()
     for phase, identity in identities.items():
-        if phase in recorded:
-            check_identity(folder, recorded[phase], identity)
+        if has_checkpoints(folder / phase) and phase in recorded:
+            longer = _check_phase(folder, phase, recorded[phase], identity, teacher_path)
+            if longer and phase == "teacher":
+                _check_students(folder, identities, teacher_path)
     key, size = "micro_batch_images", facts.get("micro_batch_images")
     if before.get(key) not in (None, size):
         print(
@@ -96,7 +65,8 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
     foreign = Path(teacher_path) != own_teacher(folder)
     teacher = {"teacher_file": str(Path(teacher_path).resolve())} if foreign else {}
     both = {"settings": groups, "identities": recorded | identities}
-    write_json(folder / CONFIG_NAME, before | both | teacher | facts | {"finished": False})
+    both |= {"started_in": os.getcwd(), "finished": False}
+    write_json(folder / CONFIG_NAME, before | both | teacher | facts)
 
 
 def add_facts(folder, **facts):
@@ -104,34 +74,45 @@ def add_facts(folder, **facts):
     write_json(folder / CONFIG_NAME, _read_if_there(folder) | facts)
 
 
-def _newest_first(results):
-    configs = results.glob(f"*/{CONFIG_NAME}")
-    for config in sorted(configs, key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            yield config.parent, read_json(config)
-        except UserError:
-            continue
-
-
 def _read_if_there(folder):
     path = Path(folder) / CONFIG_NAME
     return read_json(path) if path.exists() else {}
 
 
-def _began_and_did_not_finish(settings, content):
-    before, now = content.get("settings", {}), settings.as_dict()
-    run = before.get("run", {})
-    same_run = all(run.get(key) == now["run"][key] for key in SAME_RUN)
-    groups = {group for phase in phases_of(settings) for group in PHASES[phase].identity}
-    same = all(_same(now[group], before.get(group, {})) for group in groups)
-    return same_run and same and not content.get("finished")
+def _check_phase(folder, phase, recorded, identity, teacher_path):
+    """Raise `UserError` where a phase that has checkpoints cannot go on with that identity.
+    Returns whether it goes on to more steps than it had."""
+    flag = STEPS_FLAGS[phase]
+    if identity.get(flag) != recorded.get(flag):
+        # The record may say what was asked for and never trained.
+        recorded = load_newest(folder / phase)["identity"]
+    try:
+        check_identity(folder, recorded, identity, flag)
+    except UserError as error:
+        if phase == "teacher":
+            raise
+        raise UserError(f"{error} ({_elsewhere(folder, teacher_path)})") from error
+    return identity.get(flag) != recorded.get(flag)
 
 
-def _teaches(settings, content):
-    before, now = content.get("settings", {}), settings.as_dict()
-    images = all(before.get("data", {}).get(key) == now["data"][key] for key in IMAGE_FIELDS)
-    return images and before.get("network") == now["network"] and "teacher_seconds" in content
+def _check_students(folder, running, teacher_path):
+    """What comes of the students of a folder whose teacher is about to be trained further. Raises
+    `UserError` where one of them is to be gone on with."""
+    names = [name for name in PHASES if name != "teacher" and has_checkpoints(folder / name)]
+    for name in names:
+        text = f"{folder}: its {name} comes from the teacher as it was and cannot be taken further"
+        again = "--save_dir NEW --phase add --teacher_ckpt"
+        if name in running:
+            raise UserError(
+                f"{text} with another: give --phase teacher, then distil the teacher into another"
+                f" folder: {again} {teacher_path}"
+            )
+        print(f"{text} from here on; to distil anew: {again} {teacher_path}")
 
 
-def _same(now, before):
-    return all(now.get(key) == before.get(key) for key in (set(now) | set(before)) - LEFT_OUT)
+def _elsewhere(folder, teacher_path):
+    """How a student of other settings is trained."""
+    return (
+        f"other settings: --save_dir NEW --phase add --teacher_ckpt {teacher_path}, and"
+        f" --student_ckpt {folder / 'final_model.pt'} to start from this student"
+    )

@@ -22,12 +22,24 @@ class Run:
         "all", "teacher, the method's own phase (add), or both", ["teacher", "add", "all"]
     )
     teacher_ckpt: str = setting("", "teacher to distil; empty: the teacher of this run")
+    student_ckpt: str = setting(
+        "", "generator to start from, of an earlier run; empty: the teacher, or random weights"
+    )
     save_dir: str = setting("", "run folder; empty: results/TIMESTAMP, or the unfinished run of it")
     export_dir: str = setting("./checkpoints", "where the finished student is put for sampling")
+    export: str = setting(
+        "last",
+        "which student that is, and the run's final_model.pt: the last one, or the best one by its"
+        " distance to training images (--best_images; without a teacher: by held-out loss)",
+        ["last", "best"],
+    )
     device: str = setting("cuda", "cuda, cuda:N or cpu; one that is not there falls back to cpu")
     seed: int = setting(42, "seed of everything drawn", low=0, high=2**31 - 1)
     log_interval: int = steps(100, "steps between rows of log.jsonl")
     save_interval: int = steps(10000, "steps between checkpoints")
+    save_minutes: float = setting(
+        10.0, "minutes after which a checkpoint is due in any case; 0: never", low=0, high=1e6
+    )
     sample_interval: int = steps(5000, "steps between picture sheets, beside early ones")
     best_images: int = setting(
         256, "generated images that tell the best student so far (0: not told)", low=0, high=10000
@@ -145,6 +157,9 @@ Settings = make_dataclass(
 )
 
 PHASES = {"teacher": TeacherPhase} | {m.phase.name: m.phase for m in METHODS.values()}
+
+# {name of a phase: the setting that is its length}
+STEPS_FLAGS = {"teacher": "num_iterations"} | {m.phase.name: m.steps_flag for m in METHODS.values()}
 
 # Of the curves picture: {phase: {title: keys of its rows in the log}}.
 PANELS = {name: phase.panels for name, phase in PHASES.items()}

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fewstep.engine.stopping import STOPPED
+
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
-STOPPED = (130, 143)  # exit codes after SIGINT and SIGTERM
 
 
 def run_training(arguments, output):

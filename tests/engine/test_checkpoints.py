@@ -62,3 +62,12 @@ def test_identity_names_the_first_difference(tmp_path):
     check_identity(tmp_path, {"lr": 1, "seed": 2}, {"lr": 1})
     with pytest.raises(UserError, match="trained with lr = 1, not 3"):
         check_identity(tmp_path, {"lr": 1}, {"lr": 3})
+
+
+def test_the_length_may_grow_and_nothing_else():
+    saved = {"steps": 5, "lr": 1}
+    check_identity("run", saved, {"steps": 6, "lr": 1}, "steps")
+    with pytest.raises(UserError, match="steps = 5, not 4; give the same or more"):
+        check_identity("run", saved, {"steps": 4, "lr": 1}, "steps")
+    with pytest.raises(UserError, match="lr = 1, not 2; give the same, or"):
+        check_identity("run", saved, {"steps": 6, "lr": 2}, "steps")

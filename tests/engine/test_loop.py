@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from fewstep.engine.checkpoints import list_checkpoints
 from fewstep.engine.log import curves_of, read_rows
-from fewstep.engine.loop import train
+from fewstep.engine.loop import Selection, train
 from fewstep.engine.phase import Phase
 from fewstep.engine.stopping import TIME_IS_UP, Interrupted, StopRequests
 from src.utils import UserError
@@ -45,14 +46,16 @@ def full_of_step(step):
     return torch.full((2, 3, 4, 4), float(step))
 
 
-def run(folder, phase, saved=None, batch_of=full_of_step, lr=1.0, **options):
+def run(folder, phase, saved=None, batch_of=full_of_step, lr=1.0, selection=None, **options):
     intervals = dict(log_interval=4, save_interval=3, sample_interval=100)
     return train(
         phase,
         job_in(folder, **intervals | options),
         batch_of,
-        identity={"lr": lr},
+        identity={"lr": lr, "steps": phase.total},
+        steps_flag="steps",
         heldout=torch.zeros(1, 3, 4, 4),
+        selection=selection,
         publish=lambda: None if saved is None else saved.append(float(phase.sum)),
     )
 
@@ -118,13 +121,50 @@ def test_other_settings_are_refused(tmp_path):
         run(tmp_path, CountingPhase(6), lr=2.0)
 
 
+def test_a_finished_phase_is_taken_further_and_says_by_which_schedule(tmp_path, capsys):
+    """Also when the longer run is stopped in between."""
+    whole, parted = CountingPhase(11), CountingPhase(11)
+    for folder in ("whole", "parted"):
+        run(tmp_path / folder, CountingPhase(5))
+    run(tmp_path / "whole", whole)
+    assert (
+        "from 5 to 11 steps: from step 5 on its schedules are those of 11"
+        in capsys.readouterr().out
+    )
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "parted", CountingPhase(11), batch_of=stop_at(8))
+    capsys.readouterr()
+    run(tmp_path / "parted", parted)
+    assert "schedules" not in capsys.readouterr().out
+    assert torch.equal(parted.sum, whole.sum) and parted.first_total == 5
+    with pytest.raises(UserError, match="steps = 11, not 9; give the same or more"):
+        run(tmp_path / "whole", CountingPhase(9))
+
+
 def test_a_diverged_run_stops_and_keeps_its_last_state(tmp_path):
     phase = CountingPhase(1000, broken_from=6)
-    with pytest.raises(UserError, match="not finite for 14 steps up to 20"):
+    with pytest.raises(UserError, match="not finite for the last 14 updates up to step 20"):
         run(tmp_path, phase, max_skips=10)
     rows = read_rows(tmp_path / "log.jsonl")
     assert rows[1]["loss"] == 4.5 and rows[1]["skipped"] == 0.5  # means over the good steps
     assert "loss" not in rows[-1] and rows[-1]["skipped"] == 1
+
+
+@pytest.mark.parametrize("broken_from", [0, 18])
+def test_a_phase_whose_last_updates_were_dropped_has_not_succeeded(tmp_path, broken_from):
+    saved, phase = [], CountingPhase(21, broken_from=broken_from)
+    with pytest.raises(UserError, match=f"last {21 - broken_from} updates up to step 21.*lower it"):
+        run(tmp_path, phase, saved, max_skips=50, save_interval=20)
+    assert len(saved) == 1, "the last state is neither saved nor published"
+    with pytest.raises(UserError, match=f"last {21 - broken_from} updates"):
+        run(tmp_path, phase, saved, max_skips=50, save_interval=20)
+    run(tmp_path, CountingPhase(21), saved)  # with whatever has helped
+    assert list_checkpoints(tmp_path / "counting")[0] == 21
+
+
+def test_a_single_dropped_update_at_the_end_of_a_long_phase_does_no_harm(tmp_path):
+    run(tmp_path, CountingPhase(60, broken_from=59))
+    assert list_checkpoints(tmp_path / "counting")[0] == 60
 
 
 def test_when_its_time_is_up_a_run_saves_and_goes_on_later(tmp_path):
@@ -136,6 +176,24 @@ def test_when_its_time_is_up_a_run_saves_and_goes_on_later(tmp_path):
     assert caught.value.exit_code == TIME_IS_UP == 75
     run(tmp_path / "parted", again := CountingPhase(11))
     assert torch.equal(again.sum, whole.sum)
+
+
+def test_checkpoints_come_by_time_as_well(tmp_path):
+    """Steps may take minutes; which one is the best does not depend on the clock."""
+    scored = []
+    for minutes, saves in ((1e-9, 5), (60.0, 1), (0.0, 1)):
+        saved, folder = [], tmp_path / str(minutes)
+        selection = Selection(lambda: scored.append(1) or 1.0, lambda: None)
+        run(
+            folder,
+            CountingPhase(5),
+            saved,
+            save_interval=100,
+            save_minutes=minutes,
+            selection=selection,
+        )
+        assert len(saved) == saves, minutes
+    assert len(scored) == 3, "at the last step alone"
 
 
 def test_a_panel_draws_the_rows_of_its_phase_alone():

@@ -293,7 +293,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step(together):
 
 def test_all_give_up_a_diverged_run(together):
     for _, ending in (x["broken"] for x in together[1]):
-        assert ": ranks: gradients were not finite for 50 steps up to 50" in ending
+        assert ": ranks: gradients were not finite for the last 50 updates up to step 50" in ending
 
 
 def test_averages_that_differ_are_not_saved(together):

@@ -31,12 +31,23 @@ def test_a_dropped_step_counts_as_dropped_alone():
     window = Window()
     for loss, skipped in ((1.0, 0.0), (float("nan"), 1.0), (float("inf"), 1.0)):
         window.add(row(loss, skipped), 1, {"skipped"})
-    assert float(window.skips) == 2
+    assert window.dropped_in_a_row(2) == {"skipped": 2} and not window.dropped_in_a_row(3)
     window.add(row(2.0), 1, {"skipped"})
-    assert float(window.skips) == 0
+    assert not window.dropped_in_a_row(1)
     window.settle()
     closed = window.close()
     assert closed["loss"] == 1.5 and closed["skipped"] == 0.5
+
+
+def test_a_network_that_seldom_learns_has_a_count_of_its_own():
+    """Between its updates the critics learn alone."""
+    window, names = Window(), {"skipped", "disc_skipped"}
+    for _ in range(3):
+        window.add(row(1.0, 1.0, disc_skipped=0.0), 1, names)
+        window.add({"disc_skipped": torch.tensor(0.0)}, 1, names)
+    assert window.dropped_in_a_row(1) == {"skipped": 3}
+    window.settle()
+    assert Window(**window.state()).dropped_in_a_row(1) == {"skipped": 3}
 
 
 def test_a_window_of_dropped_steps_has_no_loss():

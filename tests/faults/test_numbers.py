@@ -172,7 +172,7 @@ def test_numbers_too_large_for_the_networks_precision_are_skipped(tmp_path):
 @pytest.mark.parametrize("phase", MAKERS)
 def test_after_the_limit_the_run_ends_with_the_last_good_state(tmp_path, phase):
     stage = MAKERS[phase]()
-    with pytest.raises(UserError, match="not finite for 5 steps up to 8") as caught:
+    with pytest.raises(UserError, match="not finite for the last 5 updates up to step 8") as caught:
         run(tmp_path, stage, 100, batch_of=bad_batch(NAN, range(3, 100)))
     text = str(caught.value)
     assert "\n" not in text and str(tmp_path / phase) in text
@@ -249,7 +249,8 @@ def test_a_diverging_discriminator_is_noticed(tmp_path, capsys):
         return row_concerns[-1]
 
     stage.concerns = noted
-    run(tmp_path, stage, 6, max_skips=100)
+    with pytest.raises(UserError, match="the last 4 updates up to step 6 .disc_skipped"):
+        run(tmp_path, stage, 6, max_skips=100)
     assert any("discriminator's loss" in found for found in row_concerns)
     assert any("dropped updates" in found for found in row_concerns)
     logged = [row for row in read_rows(tmp_path / "log.jsonl") if "concern" in row]

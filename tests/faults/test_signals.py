@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: a checkpoint, one line, the agreed exit code; and one training a folder."""
+"""Signals to stop: a checkpoint, one line, the agreed exit code; and one training a folder."""
 
 import os
 import signal
@@ -8,12 +8,13 @@ from functools import partial
 import pytest
 
 from fewstep.engine.lock import sole_use
-from fewstep.engine.stopping import Interrupted, StopRequests
+from fewstep.engine.stopping import STOPPED, Interrupted, StopRequests
 from src.utils import UserError
 from tests.faults.comparing import assert_same_results, rows
 from tests.faults.jobs import finish, said, signal_at, start
 
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
+CODES |= {signal.SIGUSR1: 138, signal.SIGUSR2: 140, signal.SIGXCPU: 152}
 
 
 def last_line(folder):
@@ -32,11 +33,11 @@ LIVES = [
     (SAVE, 1, [signal.SIGINT], "stopped at step 3 of 8 (teacher)"),
     # Of several signals during a save the first one counts.
     ("fewstep.engine.checkpoints.torch_save", 1, INTERRUPTS, "stopped at step 5 of 8 (teacher)"),
-    (f"{TEACHER}.step", 1, [signal.SIGTERM], "stopped at step 6 of 8 (teacher)"),
+    (f"{TEACHER}.step", 1, [signal.SIGUSR1], "stopped at step 6 of 8 (teacher)"),
     (SAVE, 1, [signal.SIGTERM], "stopped at step 8 of 8 (teacher)"),
-    ("train.build_distilled", 1, [signal.SIGTERM], "stopped"),  # between the phases
-    (f"{STUDENT}.step", 3, [signal.SIGTERM], "stopped at step 3 of 6 (student)"),
-    (SAVE, 2, [signal.SIGTERM], "stopped at step 6 of 6 (student)"),
+    ("train.build_distilled", 1, [signal.SIGHUP], "stopped"),  # between the phases
+    (f"{STUDENT}.step", 3, [signal.SIGXCPU], "stopped at step 3 of 6 (student)"),
+    (SAVE, 2, [signal.SIGUSR2], "stopped at step 6 of 6 (student)"),
 ]
 
 
@@ -66,6 +67,24 @@ def test_outside_the_loop_a_signal_acts_at_once_and_handlers_are_put_back():
             reached = stop.number
         raise AssertionError("a signal that nobody answered is raised at the end")
     assert reached == signal.SIGINT
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_every_signal_that_means_go_away_stops_a_run(number):
+    with pytest.raises(Interrupted) as caught, StopRequests():
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+    assert caught.value.exit_code == CODES[number] and CODES[number] in STOPPED
+
+
+def test_a_signal_that_nohup_has_ignored_stops_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequests() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.number and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def wait_in_step(path):

@@ -107,3 +107,11 @@ def test_a_run_without_a_start_has_the_weights_it_had():
     phase = build_teacher(tiny_settings())
     for one, other in zip(plain.parameters(), copy.deepcopy(phase.ema.network).parameters()):
         assert torch.equal(one, other)
+
+
+def test_who_is_taken_further_does_not_go_back_to_half_the_side():
+    phase = build_teacher(tiny_settings(dict(num_iterations=400, start_share=0.5, batch_size=2)))
+    phase.first_total = 100  # as the loop reads from its checkpoint
+    for step, side in ((49, 16), (50, 32), (150, 32)):
+        next(phase.turns(step))
+        assert phase.is_start == (side == 16)

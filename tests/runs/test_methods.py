@@ -1,6 +1,7 @@
 """Every registered method: trained, stopped, gone on with to the same bits, saved, and sampled in a
 bare environment."""
 
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import torch
 
 import train
 from custom_model import create_custom_model
+from fewstep.engine.log import read_rows
 from fewstep.engine.stopping import TIME_IS_UP
 from fewstep.methods import METHODS
 from fewstep.runs.command_line import parse_settings
@@ -23,9 +25,18 @@ FLAGS |= dict(num_iterations=2, student_iterations=2, warmup=1, disc_warmup=0, d
 FLAGS |= dict(start_share=0.5, teacher_steps=2, best_images=8, log_interval=1)
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=METHODS, scope="module")
 def method(request):
     return METHODS[request.param]
+
+
+@pytest.fixture(scope="module")
+def whole(method, few_pictures, tmp_path_factory):
+    """The folder of an undisturbed run."""
+    folder = tmp_path_factory.mktemp(method.name)
+    with pytest.MonkeyPatch.context() as patch:
+        assert train_in(folder, method, patch) == 0
+    return folder
 
 
 def train_in(folder, method, monkeypatch, **more):
@@ -39,13 +50,11 @@ def train_in(folder, method, monkeypatch, **more):
 
 
 def test_a_method_goes_on_to_the_same_bits_and_is_sampled_as_graders_do(
-    method, tmp_path, monkeypatch
+    method, whole, tmp_path, monkeypatch
 ):
     """Any limit of time leads to the end: each run takes a step, also from one phase to the next,
     and all together leave what an undisturbed run leaves."""
-    whole, parted = tmp_path / "whole", tmp_path / "parted"
-    assert train_in(whole, method, monkeypatch) == 0
-    codes = []
+    parted, codes = tmp_path / "parted", []
     while not codes or (codes[-1] and len(codes) < 9):
         codes.append(train_in(parted, method, monkeypatch, max_minutes=1e-9))
     assert codes == [TIME_IS_UP] * (2 * len(method.phases)) + [0]
@@ -71,6 +80,30 @@ def test_a_method_goes_on_to_the_same_bits_and_is_sampled_as_graders_do(
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "samples").glob("nfe=*/*.png"))) == 6
+
+
+def test_a_finished_training_is_taken_further(method, whole, tmp_path, monkeypatch, capsys):
+    """In its folder, from its last step, in the whole network where it had started in a part; and
+    stopped on the way it has the same end."""
+    name, flag, ends = method.phase.name, method.steps_flag, []
+    for place in ("at_once", "parted"):
+        folder, codes = tmp_path / place, []
+        shutil.copytree(whole, folder)
+        capsys.readouterr()
+        limits = [0.0] if place == "at_once" else [1e-9, 0.0]
+        codes = [train_in(folder, method, monkeypatch, **{flag: 4}, max_minutes=m) for m in limits]
+        assert codes == [TIME_IS_UP if limit else 0 for limit in limits]
+        said = capsys.readouterr().out
+        assert said.count(f"taking the {name} from 2 to 4 steps: from step 2 on its schedules") == 1
+        rows = [row for row in read_rows(folder / "run" / "log.jsonl") if row["phase"] == name]
+        assert [row["step"] for row in rows if "concern" not in row] == [1, 2, 3, 4]
+        assert not any("start_loss" in row for row in rows[2:])
+        ends.append(torch_load(folder / "run" / "final_model.pt")["state_dict"])
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+    before = torch_load(whole / "run" / "final_model.pt")["state_dict"]
+    assert not all(torch.equal(ends[0][key], before[key]) for key in before)
+    with pytest.raises(UserError, match=f"{flag} = 4, not 3; give the same or more"):
+        train_in(tmp_path / "at_once", method, monkeypatch, **{flag: 3})
 
 
 def test_flags_of_other_methods_are_refused():

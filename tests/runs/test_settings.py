@@ -1,6 +1,5 @@
 """Settings, flags and presets; and which folder a run goes to."""
 
-import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from fewstep.methods.student_inputs import nfe_table
 from fewstep.runs.command_line import make_settings, parse_settings, settings_from_json
 from fewstep.runs.flags_page import flags_page
 from fewstep.runs.presets import PRESETS, RECIPES
-from fewstep.runs.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
+from fewstep.runs.run_folder import begin_run, own_teacher
 from fewstep.runs.settings import GROUPS, Settings
 from src.utils import UserError, read_json
 
@@ -203,52 +202,6 @@ def settings_for(*arguments):
 def start(folder, settings, stages=("teacher", "student"), **facts):
     identities = {stage: {"seed": settings.run.seed} for stage in stages}
     begin_run(folder, settings, identities, own_teacher(folder), **facts)
-
-
-def test_the_same_command_finds_its_unfinished_run(tmp_path):
-    settings = settings_for("--lr", "0.01")
-    folder, teacher = choose_run_folder(settings, tmp_path)
-    assert folder.parent == tmp_path and not folder.exists()
-    assert teacher == folder / "teacher" / "model.pt"
-    unfinished = tmp_path / "2026-01-01_00-00-00"
-    start(unfinished, settings)
-    assert choose_run_folder(settings, tmp_path)[0] == unfinished
-    assert choose_run_folder(settings_for("--lr", "0.02"), tmp_path)[0] != unfinished
-    assert choose_run_folder(settings_for("--lr", "0.01", "--seed", "1"), tmp_path)[0] != unfinished
-    add_facts(unfinished, finished=True)
-    assert choose_run_folder(settings, tmp_path)[0] != unfinished
-    named = settings_for("--save_dir", str(tmp_path / "mine"))
-    assert choose_run_folder(named, tmp_path)[0] == tmp_path / "mine"
-
-
-def test_phase_add_finds_the_newest_finished_teacher_of_its_kind(tmp_path):
-    add = settings_for("--phase", "add", "--batch_size", "128")
-    with pytest.raises(UserError, match="--teacher_ckpt"):
-        choose_run_folder(add, tmp_path)
-    for day, network in ((1, "full"), (2, "full"), (3, "tiny"), (4, "full")):
-        folder = tmp_path / f"run{day}"
-        start(folder, settings_for("--phase", "teacher", "--network", network), ["teacher"])
-        if day != 4:  # the fourth is still in training
-            add_facts(folder, teacher_seconds=1.0)
-        os.utime(folder / "training_config.json", (day, day))
-    folder = tmp_path / "run2"
-    assert choose_run_folder(add, tmp_path) == (folder, folder / "teacher" / "model.pt")
-    # Another student has its place there: the teacher is taken, the folder is not.
-    start(folder, add, ["student"], finished=True)
-    other = settings_for("--phase", "add", "--adv_weight", "3")
-    add_facts(folder, finished=True)
-    chosen, teacher = choose_run_folder(other, tmp_path)
-    assert chosen != folder and teacher == folder / "teacher" / "model.pt"
-    elsewhere = settings_for("--phase", "add", "--teacher_ckpt", "x.pt")
-    assert str(choose_run_folder(elsewhere, tmp_path)[1]) == "x.pt"
-
-
-def test_a_refused_run_leaves_the_record_as_it_was(tmp_path):
-    start(tmp_path, settings_for("--lr", "0.01"), finished=True)
-    before = (tmp_path / "training_config.json").read_bytes()
-    with pytest.raises(UserError, match="seed = 42, not 1"):
-        start(tmp_path, settings_for("--seed", "1"))
-    assert (tmp_path / "training_config.json").read_bytes() == before
 
 
 def test_settings_of_a_phase_that_is_not_run_are_kept(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import train
 from custom_model import create_custom_model
@@ -147,6 +149,11 @@ def test_rerunning_a_finished_run_trains_nothing(finished):
     out, _ = run(finished)
     assert (finished / "run" / "teacher" / "model.pt").exists()
     assert "the student has had its 5 steps" in out
+    exported = finished / "export" / "best_model.pt"
+    assert f"{exported} will be replaced at the end" in out
+    assert f"{exported}: the last student, of step 5" in out
+    record = json.loads((finished / "run" / "training_config.json").read_text())
+    assert record["exported"] == {"kind": "last", "step": 5}
     assert (finished / "run" / "log.jsonl").read_bytes() == before
 
 
@@ -173,6 +180,58 @@ def test_additional_condition_trains_and_rebuilds(tmp_path):
     assert model.sample((1, 3, 64, 64), 2).shape == (1, 3, 64, 64)
 
 
+@pytest.fixture
+def again(finished, tmp_path):
+    """A copy of the finished run, to go on with, and the flags by which it looks for its images."""
+    shutil.copytree(finished, tmp_path / "again")
+    return tmp_path / "again", ["--cache_dir", finished.parent / "cache"]
+
+
+def test_a_finished_student_is_taken_further_and_its_teacher_alone(again):
+    folder, cache = again
+    record = (folder / "run" / "training_config.json").read_bytes()
+    _, err = run(folder, *cache, "--num_iterations", 7, code=2)
+    assert "--phase teacher" in err and "--teacher_ckpt" in err
+    assert (folder / "run" / "training_config.json").read_bytes() == record
+
+    out, _ = run(folder, *cache, "--student_iterations", 7)
+    assert "taking the student from 5 to 7 steps: from step 5 on its schedules are" in out
+    assert "the teacher has had its 5 steps" in out
+    assert [r["step"] for r in rows(folder) if r["phase"] == "student"] == [2, 4, 5, 6, 7]
+    before = weights(folder / "run" / "final_model.pt")
+
+    out, _ = run(folder, *cache, *"--phase teacher --num_iterations 6".split())
+    assert "taking the teacher from 5 to 6 steps" in out and "cannot be taken further" in out
+    assert [r["step"] for r in rows(folder) if r["phase"] == "teacher"] == [2, 4, 5, 6]
+    after = weights(folder / "run" / "final_model.pt")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_student_of_other_settings_starts_from_a_students_weights(finished, tmp_path):
+    teacher, student = (finished / "run" / name for name in ("teacher/model.pt", "final_model.pt"))
+    named = ["--phase", "add", "--teacher_ckpt", teacher, "--student_ckpt", student]
+    run(tmp_path, *named, *"--student_lr 0 --student_iterations 2".split())
+    first, second = (weights(where / "export" / "best_model.pt") for where in (finished, tmp_path))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    _, err = run(tmp_path / "x", *named[:-1], teacher, code=2)
+    assert "--student_ckpt" in err and "sampler = heun" in err and len(err.splitlines()) == 1
+
+
+def test_images_of_one_colour_are_refused_before_anything_is_locked(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    own = ["--data", "folder", "--data_root", images]
+    for place in range(20):
+        Image.new("RGB", (64, 64)).save(images / f"{place}.png")
+    _, err = run(tmp_path, *own, code=2)
+    assert "one colour" in err and err.startswith("error: ") and len(err.splitlines()) == 1
+    for place in range(20):
+        Image.new("RGB", (64, 64), (place // 2 * 20, 0, 0)).save(images / f"{place}.png")
+    short = "--num_iterations 2 --phase teacher --lr 0.001".split()
+    out, _ = run(tmp_path, *own, *short)
+    assert "held-out images are training images too" in out
+
+
 MISTAKES = {
     "--phase add": "--teacher_ckpt",
     "--sigmas 1 2 3 4": "--sigmas",
@@ -187,6 +246,8 @@ MISTAKES = {
     "--disc_warmup 5": "--disc_warmup 5",
     "--phase teacher --teacher_ckpt x.pt": "--teacher_ckpt",
     "--teacher_ckpt nowhere.pt": "nowhere.pt",
+    "--student_ckpt nowhere.pt": "--student_ckpt nowhere.pt",
+    "--export best --best_images 0": "--best_images 0",
 }
 
 

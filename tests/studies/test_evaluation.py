@@ -11,12 +11,13 @@ import measure_fid
 import sampling
 from custom_model import MODEL_DEFAULTS, create_custom_model
 from fewstep.images.synthetic import draw_face
-from fewstep.runs.settings import Run, Settings
+from fewstep.runs.settings import Data, Run, Settings
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.inception import InceptionSpace
 from fewstep.scores.random_features import random_feature_space
 from fewstep.studies.evaluate.pictures import sample_images
 from fewstep.studies.evaluate.series import Series, score_series
+from fewstep.studies.evaluate.subjects import recorded_places
 from fewstep.studies.evaluate.tables import (
     distance_title,
     markdown,
@@ -238,3 +239,19 @@ def test_only_differences_beyond_noise_in_all_spaces_are_called_so():
     assert line == "floor < near ≈ noisy ≈ odd ≈ far"
     assert ranking({"rows": [rows[1], rows[3]], "spaces": spaces}) == "near ? odd"
     assert ranking({"rows": [rows[1], rows[3]], "spaces": spaces[:1]}) == "near < odd"
+
+
+def test_a_path_of_a_runs_record_is_the_records(tmp_path, monkeypatch):
+    """It may be relative to where the run was started; one that is not there is not called the
+    user's."""
+    (tmp_path / "begun" / "imgs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    record, data = {"started_in": str(tmp_path / "begun")}, Data(data="folder", data_root="imgs")
+    assert recorded_places("run", record, data, {}) == {"data_root": str(tmp_path / "begun/imgs")}
+    assert recorded_places("run", record, data, {"data_root": "other"}) == {}
+    (tmp_path / "begun" / "imgs").rmdir()
+    with pytest.raises(UserError) as caught:
+        recorded_places("run", record, data, {})
+    text = str(caught.value)
+    assert text.startswith("run/training_config.json: its data_root imgs") and "--data_root" in text
+    assert str(tmp_path / "begun") in text

@@ -9,12 +9,13 @@ import torch
 
 from custom_model import create_custom_model
 from fewstep.engine.batches import to_float
+from fewstep.engine.checkpoints import has_checkpoints
 from fewstep.methods.sentinels import MOST_IMAGES, measure
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import training_seconds
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher
-from fewstep.runs.settings import flat
+from fewstep.runs.settings import STEPS_FLAGS, flat, phases_of
 from fewstep.runs.weights import weights_digest
 from fewstep.scores.comparison import Comparison
 from fewstep.scores.random_features import random_feature_space
@@ -154,6 +155,7 @@ class Laboratory:
         return read_json(path)["steps"]
 
     def _train(self, flags, output):
+        _check_lengths(flags)
         began = time.perf_counter()
         code, ending = run_training(as_arguments(flags), output)
         if code:
@@ -191,6 +193,22 @@ class Laboratory:
         sentinels = measure(*(to_float(torch.tensor(images)) for images in both))
         scores |= {key: float(sentinels[key]) for key in ("spread", "detail")}
         return {self.space["name"]: scores}
+
+
+def _check_lengths(flags):
+    """Raise `UserError` where a run is there that these flags of train.py would take further: equal
+    steps are equal schedules."""
+    settings, folder = parse_settings(as_arguments(flags))[0], Path(flags["save_dir"])
+    path, wanted = folder / CONFIG_NAME, flat(settings.as_dict())
+    recorded = read_json(path).get("identities", {}) if path.exists() else {}
+    for phase in phases_of(settings):
+        flag = STEPS_FLAGS[phase]
+        old = recorded.get(phase, {}).get(flag, wanted[flag])
+        if old != wanted[flag] and has_checkpoints(folder / phase):
+            raise UserError(
+                f"{folder}: was trained with {flag} = {old}, not {wanted[flag]}; give the same, or"
+                " another --save_dir"
+            )
 
 
 def _identity(settings):

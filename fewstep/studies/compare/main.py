@@ -13,6 +13,7 @@ import signal
 from functools import partial
 
 from fewstep.engine.precision import prepare_backends
+from fewstep.engine.stopping import catch_stops
 from fewstep.studies.compare.cells import make_cells
 from fewstep.studies.compare.laboratory import Laboratory
 from fewstep.studies.compare.plan import (
@@ -36,7 +37,7 @@ from src.utils import CommandParser, UserError
 
 def main(arguments=None):
     args, plan = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
+    catch_stops(signal.default_int_handler)  # all as Ctrl-C
     laboratory = Laboratory(plan, args.save_dir)
     prepare_backends(laboratory.device, laboratory.settings.speed.tf32)
     if laboratory.needs_teacher and not laboratory.trains_teacher:

@@ -10,7 +10,7 @@ from custom_model import create_custom_model
 from fewstep.engine.checkpoints import check_identity
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import add_flag, make_settings, settings_from_json
-from fewstep.runs.run_folder import CONFIG_NAME, teacher_of
+from fewstep.runs.run_folder import CONFIG_NAME, places_of, teacher_of
 from fewstep.runs.settings import Data, Settings, flat
 from fewstep.scores.comparison import Comparison
 from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_spaces
@@ -117,7 +117,9 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
     """
     record = read_json(Path(run_dir) / CONFIG_NAME) if run_dir else {}
     settings = settings_from_json(record) if run_dir else Settings()
-    if not run_dir:
+    if run_dir:
+        data_flags = recorded_places(run_dir, record, settings.data, data_flags) | data_flags
+    else:
         source = {"data": "folder"} if "data_root" in data_flags else {}
         data_flags = source | data_flags | {"batch_size": 2}  # nothing is trained
     settings = make_settings(flat(settings.as_dict()) | data_flags)
@@ -136,6 +138,26 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
         print(f"{run_dir}: the run is not finished; its newest networks are scored")
     name = Path(run_dir).name if run_dir else str(checkpoint or "folders of images")
     return Subjects(name, checkpoint, student, teacher_model, images, settings, record)
+
+
+def recorded_places(run_dir, record, data, flags):
+    """{flag: path} of what a run read, unless `flags` name it. Raises `UserError`, saying whose
+    path it is, where one is not there."""
+    found = {}
+    for flag in ("data_root", "train_split", "val_split"):
+        text = getattr(data, flag)
+        if not text or flag in flags:
+            continue
+        places = [str(place) for place in places_of(record, text) if place.exists()]
+        if not places:
+            where = record.get("started_in", "the folder that train.py was started in")
+            begin = "" if Path(text).is_absolute() else f", seen from {where},"
+            raise UserError(
+                f"{Path(run_dir) / CONFIG_NAME}: its {flag} {text}{begin} is not there; say where"
+                f" it is now: --{flag}"
+            )
+        found[flag] = places[0]
+    return found
 
 
 def has_levels(model):

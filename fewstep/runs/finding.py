@@ -1,0 +1,118 @@
+"""Which folder a command means: the run that it began, the teacher that it needs, or a new one."""
+
+import os
+from pathlib import Path
+
+from fewstep.engine.checkpoints import has_checkpoints
+from fewstep.runs.run_folder import CONFIG_NAME, own_teacher, places_of, teacher_of
+from fewstep.runs.settings import PHASES, STEPS_FLAGS, flat, method_of, phases_of
+from src.formatting import short_name
+from src.utils import UserError, get_current_time, read_json
+
+# Two runs learn the same images when they agree on these; a teacher serves either.
+IMAGE_FIELDS = ("data", "data_root", "train_split", "val_split", "synthetic_count", "data_seed")
+
+# Where images lie identifies a run here, since it is all that is known before reading them; this
+# does not.
+LEFT_OUT = {"cache_dir", "skip_bad_images"}
+SAME_RUN = ("method", "phase", "seed", "teacher_ckpt", "student_ckpt")
+PATHS = ("data_root", "train_split", "val_split", "teacher_ckpt", "student_ckpt")
+MOST_NAMED, MOST_DIFFERENCES = 3, 3  # runs that may have been meant, and how far they may be off
+
+
+def choose_run_folder(settings, results="results"):
+    """(run folder, teacher file) of these settings; nothing is made or written.
+
+    `--save_dir` where given. Else the newest run below `results` that the same settings began and
+    did not finish. Else a new folder named by the time; but to distil without a teacher named, the
+    newest finished teacher below `results` is taken, in its own folder if that has no student yet.
+    Runs that are nearly those that were asked for are named.
+    """
+    named, phase = settings.run.teacher_ckpt, settings.run.phase
+    if settings.run.save_dir:
+        folder = Path(settings.run.save_dir)
+        if phase == "add" and not named and (folder / CONFIG_NAME).exists():
+            return folder, teacher_of(folder, read_json(folder / CONFIG_NAME))
+        return folder, Path(named) if named else own_teacher(folder)
+    new = Path(results) / get_current_time()
+    runs = list(_newest_first(Path(results)))
+    for folder, content in runs:
+        if not content.get("finished") and not _differences(settings, content):
+            print(f"going on with the run in {folder}")
+            return folder, teacher_of(folder, content)
+    for line in _nearly(settings, runs):
+        print(line)
+    if named:
+        return new, Path(named)
+    if phase != "add":
+        return new, own_teacher(new)
+    near = []
+    for folder, content in runs:
+        differences = _teacher_differences(settings, content)
+        if not differences:
+            print(f"distilling the teacher of {folder}")
+            taken = has_checkpoints(folder / method_of(settings).phase.name)
+            return new if taken else folder, own_teacher(folder)
+        near.append(f"{folder} ({', '.join(differences)})")
+    others = f"; there are {'; '.join(near[:MOST_NAMED])}" if near else ""
+    raise UserError(
+        f"--phase add: no run below {results}/ has a finished teacher for these images and this"
+        f" network{others}; name one with --teacher_ckpt FILE, or run --phase all"
+    )
+
+
+def _newest_first(results):
+    configs = results.glob(f"*/{CONFIG_NAME}")
+    for config in sorted(configs, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            yield config.parent, read_json(config)
+        except UserError:
+            continue
+
+
+def _nearly(settings, runs):
+    """Lines on the runs that a slip may have missed: unfinished ones of nearly these settings, and
+    finished ones of fewer steps."""
+    lengths = {STEPS_FLAGS[phase] for phase in phases_of(settings)}
+    for folder, content in runs[:MOST_NAMED]:
+        found = _differences(settings, content)
+        text = ", ".join(found.values())
+        if not content.get("finished") and len(found) <= MOST_DIFFERENCES:
+            yield f"not going on with {folder}, which is unfinished: it has {text}"
+        elif content.get("finished") and found and set(found) <= lengths:
+            yield f"{folder} is finished and has {text}; to take it further: --save_dir {folder}"
+
+
+def _differences(settings, content):
+    """{setting: `NAME = VALUE, not VALUE`} of what keeps the run of a record from being the one
+    that these settings began."""
+    groups = {group for phase in phases_of(settings) for group in PHASES[phase].identity}
+    now = settings.as_dict()
+    keys = [*SAME_RUN, *(key for group in groups for key in now[group] if key not in LEFT_OUT)]
+    return _unequal(keys, flat(now), content)
+
+
+def _teacher_differences(settings, content):
+    """What keeps the record's teacher from being that of these settings, as lines."""
+    now = settings.as_dict()
+    lines = list(_unequal([*IMAGE_FIELDS, *now["network"]], flat(now), content).values())
+    return lines if "teacher_seconds" in content else [*lines, "no finished teacher"]
+
+
+def _unequal(keys, now, content):
+    groups = content.get("settings")
+    is_record = isinstance(groups, dict) and all(isinstance(one, dict) for one in groups.values())
+    before = flat(groups) if is_record else {}
+    return {
+        key: f"{key} = {short_name(str(before.get(key, '')))}, not {short_name(str(now[key]))}"
+        for key in keys
+        if not _is_same(key, now[key], before.get(key), content)
+    }
+
+
+def _is_same(key, now, before, content):
+    if key not in PATHS or not (now and isinstance(before, str) and before):
+        # A flag that is younger than the record had no effect then.
+        return now == before or (before is None and key in PATHS and not now)
+    real = {os.path.realpath(place) for place in places_of(content, before)}
+    return os.path.realpath(now) in real

@@ -1,0 +1,75 @@
+"""The models that a phase leaves: the newest, the best so far, and the exported generator."""
+
+from pathlib import Path
+
+from custom_model import create_custom_model
+from fewstep.runs.run_folder import own_teacher
+from fewstep.runs.settings import method_of
+from fewstep.runs.weights import save_generator
+from src.utils import load_model, read_json, sweep_dead
+
+BEST = "best_model.pt"
+MEASURES = {"heldout_loss": "held-out loss", None: "distance to training images"}
+
+
+class Results:
+    """Saved models of a `Phase` of a run's `Settings` in its folder.
+
+    `saved`: the teacher's model.pt, or the generator's final_model.pt, which is the newest one or,
+    with --export best, the best so far. `best`: the best so far.
+    """
+
+    def __init__(self, settings, folder, phase):
+        self.phase, self.run = phase, settings.run
+        self.is_generator = phase.name == method_of(settings).phase.name
+        self.saved = folder / "final_model.pt" if self.is_generator else own_teacher(folder)
+        self.best = folder / phase.name / BEST
+        self.takes_best = self.is_generator and self.run.export == "best"
+
+    def publish(self):
+        """Called after each checkpoint."""
+        takes_other = self.takes_best and self.best.exists()
+        model = load_model(self.best, create_custom_model) if takes_other else self.phase.ema
+        save_generator(model, self.saved, self.phase.config)
+
+    def publish_best(self):
+        """Called after a checkpoint that is the best so far."""
+        save_generator(self.phase.ema, self.best, self.phase.config)
+        if self.takes_best:
+            save_generator(self.phase.ema, self.saved, self.phase.config)
+
+    def export(self, best):
+        """Put the generator where it is sampled from by default. best: {"step": ..., "value": ...}
+        of the best one, or None. Returns the facts, and prints them."""
+        path = exported_path(self.run)
+        sweep_dead(path.parent)
+        if path.exists():
+            print(f"{path}: the model there is replaced; each run keeps its final_model.pt")
+        config = read_json(self.saved.with_name("model_config.json"))
+        save_generator(load_model(self.saved, create_custom_model), path, config)
+        name, last = self.phase.name, self.phase.total
+        measure = MEASURES.get(self.phase.best_by, self.phase.best_by)
+        facts = {"kind": "last", "step": last}
+        if best and self.takes_best:
+            facts = {"kind": "best", "step": best["step"], "by": measure}
+        line = f"{path}: the {facts['kind']} {name}, of step {facts['step']}"
+        if best and best["step"] != last:
+            told = f"by {measure} ({best['value']:.4g})"
+            other = (
+                f"the best one {told} is that of step {best['step']}, {self.best} (--export best)"
+            )
+            line += f" {told}" if self.takes_best else f"; {other}"
+        print(line)
+        return {"exported": facts}
+
+
+def exported_path(run):
+    """Where a run's settings put the finished generator."""
+    return Path(run.export_dir) / BEST
+
+
+def warn_of_export(run):
+    """Say before the training what its end will replace."""
+    path = exported_path(run)
+    if path.exists():
+        print(f"{path} will be replaced at the end of this run; another --export_dir keeps it")
