@@ -84,13 +84,23 @@ def write_json(path, content):
 def read_json(path):
     """Read a JSON object; `UserError` when the file is absent or not a JSON object."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        content = json.loads(text, object_pairs_hook=_without_twins)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({reason_of(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: a JSON object was expected")
+    return content
+
+
+def _without_twins(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twin = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twin!r} is there twice")
     return content
 
 

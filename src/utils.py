@@ -40,6 +40,7 @@ class CommandParser(argparse.ArgumentParser):
         self._negative_number_matcher = NEGATIVE_NUMBER
 
     def error(self, message):
+        message = re.sub(r"(expected [2-9]\d* arguments)$", r"\1, with blanks between", message)
         raise UserError(f"{message} (python {self.prog} --help lists the flags)")
 
 

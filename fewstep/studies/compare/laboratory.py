@@ -19,13 +19,13 @@ from fewstep.runs.weights import weights_digest
 from fewstep.scores.comparison import Comparison
 from fewstep.scores.random_features import random_feature_space
 from fewstep.studies.compare.cells import (
-    as_arguments,
     cell_steps,
     make_cells,
     method_of,
     teacher_flags,
     training_flags,
 )
+from fewstep.studies.compare.reading import as_arguments
 from fewstep.studies.compare.report import STRIP
 from fewstep.studies.evaluate.pictures import strip_of
 from fewstep.studies.evaluate.series import model_series, real_series, score_series
