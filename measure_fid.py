@@ -159,7 +159,7 @@ def main(argv=None):
     if not is_there:
         write_reference(args.data_root, args.reference_dir)
         reference = image_files(args.reference_dir, "--reference_dir")
-    if not space.is_fid:
+    if args.features != "inception":
         check_sizes(generated, reference)
 
     score = distance(space, generated, reference, device, args.batch_size, args.cache_dir)

@@ -18,7 +18,7 @@ from fewstep.scores.folders import image_files
 from fewstep.scores.frechet import feature_distance
 from src.suffixes import SCORED_SUFFIXES
 from src.utils import UserError, read_json
-from tests.stand_in import CLEANFIDS_GRID, save_stand_in
+from tests.stand_in import CLEANFIDS_GRID, save_stand_in, trust_stand_in
 
 cleanfid_fid = pytest.importorskip("cleanfid.fid")
 
@@ -37,7 +37,7 @@ def weights(tmp_path, monkeypatch):
     monkeypatch.setattr(inception, "platform", windows)
     monkeypatch.delenv("FID_WEIGHTS", raising=False)
     monkeypatch.chdir(tmp_path)
-    return path
+    return trust_stand_in(monkeypatch, path, CLEANFIDS_GRID)
 
 
 def cleanfids(folder_a, folder_b):
@@ -206,6 +206,18 @@ def test_damaged_or_foreign_weights_are_refused(weights, tmp_path):
     torch.save({"weights": 1}, weights)
     with pytest.raises(UserError, match="not clean-fid's Inception"):
         inception.InceptionSpace()
+    save_stand_in(weights, grid=3)
+    with pytest.raises(UserError, match="gives 288 features an image, not 2048"):
+        inception.InceptionSpace()
+
+
+def test_only_the_network_that_cleanfid_fetches_gives_fid(weights):
+    space = inception.InceptionSpace()
+    assert space.is_fid and space.name == "Inception"
+    save_stand_in(weights, seed=1, grid=CLEANFIDS_GRID)
+    foreign = inception.InceptionSpace()
+    assert not foreign.is_fid and foreign.digest != space.digest
+    assert foreign.digest[:12] in foreign.name and foreign.name != "Inception"
 
 
 def test_weights_are_fetched_only_when_asked_and_whole(weights, tmp_path, capsys):
@@ -217,6 +229,9 @@ def test_weights_are_fetched_only_when_asked_and_whole(weights, tmp_path, capsys
     assert f"downloading Inception's weights from {source.as_uri()}" in capsys.readouterr().out
     inception.download_weights(target, "file:///nowhere")  # there already
     target.unlink()
+    save_stand_in(source, seed=1)
+    with pytest.raises(UserError, match="not Inception's file"):
+        inception.download_weights(target, source.as_uri())
     source.write_bytes(source.read_bytes()[:3000])
     with pytest.raises(UserError, match="not whole"):
         inception.download_weights(target, source.as_uri())

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 import measure_fid
+from fewstep.scores import inception
 from fewstep.scores.comparison import Comparison
 from fewstep.scores.folders import load_image
 from fewstep.scores.inception import InceptionSpace
 from fewstep.scores.random_features import RandomFeatureSpace, random_feature_space
 from src.utils import UserError
-from tests.stand_in import save_stand_in
+from tests.stand_in import save_stand_in, trust_stand_in
 
 
 def write_pictures(folder, count, seed, size=64):
@@ -83,8 +84,8 @@ def test_random_features_are_never_called_fid(folders, capsys):
     assert space.name in output and "not FID" in output
 
 
-def test_inception_result(folders, tmp_path):
-    weights = save_stand_in(tmp_path / "weights.pt")
+def test_inception_result(folders, tmp_path, monkeypatch):
+    weights = trust_stand_in(monkeypatch, save_stand_in(tmp_path / "weights.pt"))
     result = run(folders.path, "--fid_weights", str(weights))
     space = InceptionSpace(weights)
     assert result.pop("fid_score") == pytest.approx(
@@ -98,6 +99,21 @@ def test_inception_result(folders, tmp_path):
         "num_generated": 6,
         "num_reference": 5,
     }
+
+
+def test_another_networks_distance_is_not_called_fid(folders, tmp_path, monkeypatch, capsys):
+    weights = trust_stand_in(monkeypatch, save_stand_in(tmp_path / "weights.pt"))
+    as_fid = run(folders.path, "--fid_weights", str(weights))
+    monkeypatch.setattr(inception, "FID_SHA256", "0" * 64)
+    capsys.readouterr()
+    result = run(folders.path, "--fid_weights", str(weights))
+    digest = result["feature_space_sha256"]
+    assert digest == as_fid["feature_space_sha256"] and "fid_score" not in result
+    assert result["frechet_distance"] == as_fid["fid_score"]
+    assert result["feature_space"] == f"weights-{digest[:12]}"
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert "not clean-fid's Inception" in first and digest in first
+    assert second.startswith(f"Fréchet distance in weights-{digest[:12]} (not FID): ")
 
 
 def test_reference_is_written_in_order_when_absent(folders, monkeypatch):
