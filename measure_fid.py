@@ -28,6 +28,8 @@ from src.arguments import (
 )
 from src.utils import CommandParser, UserError, pick_device, run_command, to_uint8, write_json
 
+REFERENCE = "./data/simpsons_64x64/val"  # the only folder of reference images that is ever made
+
 
 def write_reference(data_root, reference_dir):
     """Write the validation images as 0000.png, ... in the split's order.
@@ -95,8 +97,9 @@ def build_parser():
     add("--generated_dir", required=True, help="folder of generated images")
     add(
         "--reference_dir",
-        default="./data/simpsons_64x64/val",
-        help="folder of real images; written from --data_root if it is not there (%(default)s)",
+        default=REFERENCE,
+        help="folder of real images; the default alone is written from --data_root if it is not"
+        " there (%(default)s)",
     )
     add(
         "--data_root",
@@ -141,6 +144,11 @@ def parse_arguments(argv=None):
     check_output_file("--output_path", args.output_path)
     check_output_folder("--cache_dir", args.cache_dir)
     if not Path(args.reference_dir).exists():
+        if Path(args.reference_dir).resolve() != Path(REFERENCE).resolve():
+            raise UserError(
+                f"--reference_dir {args.reference_dir}: no such folder; name one that is there, or"
+                f" leave the flag out, and the Simpsons' validation images are put in {REFERENCE}"
+            )
         check_output_folder("--reference_dir", args.reference_dir)
         if args.data_root != parser.get_default("data_root"):  # which may be downloaded
             check_input_folder("--data_root", args.data_root)

@@ -118,6 +118,17 @@ def check_output_file(flag, path):
     check_place(flag, path)
 
 
+def check_apart(flag, output, where, folder):
+    """Raise `UserError`, naming `flag`, where the pictures written to `output` would become images
+    of `folder`, which is read and which `where` named."""
+    place, source = Path(output).resolve(), Path(folder).resolve()
+    if place == source or source in place.parents:
+        raise UserError(
+            f"{flag} {output}: is in the folder of {where}, which is searched for images; name a"
+            " place outside"
+        )
+
+
 def check_input_file(flag, path, remedy="name one that is there"):
     """Raise `UserError`, naming `flag`, unless `path` is a file that may be read."""
     if check_place(flag, path) == Path(path) and Path(path).is_dir():

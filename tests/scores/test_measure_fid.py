@@ -119,6 +119,7 @@ def test_another_networks_distance_is_not_called_fid(folders, tmp_path, monkeypa
 def test_reference_is_written_in_order_when_absent(folders, monkeypatch):
     seen = []
     monkeypatch.setitem(sys.modules, "dataset", fake_data_module(folders.reference, seen))
+    monkeypatch.setattr(measure_fid, "REFERENCE", str(folders.path / "new" / "val"))
     root = str(folders.path)
     with pytest.raises(UserError, match="--data_root absent: no such folder"):
         run(folders.path, "--data_root", "absent", reference="new/val")
@@ -131,6 +132,17 @@ def test_reference_is_written_in_order_when_absent(folders, monkeypatch):
     # there now: the data set is not touched again
     run(folders.path, "--features", "random", reference="new/val")
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("given", ["refs_typo", "new/vall"])
+def test_a_named_reference_that_is_not_there_is_never_made(folders, monkeypatch, given):
+    seen = []
+    monkeypatch.setitem(sys.modules, "dataset", fake_data_module(folders.reference, seen))
+    monkeypatch.setattr(measure_fid, "REFERENCE", str(folders.path / "new" / "val"))
+    with pytest.raises(UserError, match=f"--reference_dir .*{given}: no such folder"):
+        run(folders.path, "--features", "random", reference=given)
+    assert seen == [] and not (folders.path / given).exists()
+    assert not (folders.path / "new").exists()
 
 
 def test_an_interrupted_reference_does_not_count(folders, monkeypatch):
@@ -169,6 +181,7 @@ def test_a_damaged_cache_is_made_anew(folders):
 
 def test_absent_weights_stop_before_the_reference_is_written(folders, monkeypatch, tmp_path):
     monkeypatch.setenv("FID_WEIGHTS", str(tmp_path / "nowhere.pt"))
+    monkeypatch.setattr(measure_fid, "REFERENCE", str(folders.path / "new"))
     with pytest.raises(UserError, match="nowhere.pt is not there: --download_weights"):
         run(folders.path, reference="new")
     assert not (folders.path / "new").exists()

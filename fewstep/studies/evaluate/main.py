@@ -23,10 +23,19 @@ from fewstep.studies.evaluate.subjects import (
     fingerprint,
     has_levels,
     open_evaluation,
+    output_folder,
     subject_parser,
 )
 from fewstep.studies.evaluate.tables import markdown, space_record
-from src.arguments import LARGEST_BATCH, MOST_IMAGES, InRange, check_input_file, line, whole_number
+from src.arguments import (
+    LARGEST_BATCH,
+    MOST_IMAGES,
+    InRange,
+    check_apart,
+    check_input_file,
+    line,
+    whole_number,
+)
 from src.utils import UserError
 
 TEACHER_NFE = [35, 1]
@@ -62,6 +71,9 @@ def parse_arguments(argv=None):
         check_input_file("--teacher", args.teacher)
     args.teacher_nfe_list = list(dict.fromkeys(args.teacher_nfe_list or TEACHER_NFE))
     args.seeds = list(dict.fromkeys(args.seeds))
+    for word in args.folder or []:
+        name, _, folder = word.partition("=")
+        check_apart("--output_dir", output_folder(args), f"--folder {name}", folder)
     args.folder = named_folders(args.folder or [])
     return args
 

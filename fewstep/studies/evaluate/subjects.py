@@ -17,6 +17,7 @@ from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_spaces
 from src.arguments import (
     MOST_EVALUATIONS,
     InRange,
+    check_apart,
     check_input_file,
     check_input_folder,
     check_output_file,
@@ -89,6 +90,13 @@ def check_subject(args):
     for flag, check in checks.items():
         if getattr(args, flag, None):
             check(f"--{flag}", getattr(args, flag))
+    if getattr(args, "data_root", None):
+        check_apart("--output_dir", output_folder(args), "--data_root", args.data_root)
+
+
+def output_folder(args):
+    """Where an evaluation writes to."""
+    return Path(args.output_dir or f"{args.run_dir or 'results'}/evaluation")
 
 
 def open_evaluation(args, teacher=None, classify=False):
@@ -101,7 +109,7 @@ def open_evaluation(args, teacher=None, classify=False):
     spaces = feature_spaces(args.features, args.fid_weights, args.download_weights)
     flags = {item.name: getattr(args, item.name) for item in data_fields() if item.name in args}
     subjects = open_subjects(args.run_dir, args.ckpt_path, teacher, flags, device)
-    output = Path(args.output_dir or f"{args.run_dir or 'results'}/evaluation")
+    output = output_folder(args)
     output.mkdir(parents=True, exist_ok=True)  # now, not after the work
     data, images = subjects.settings.data, subjects.images
     sets = (images.val.images, images.train.images)
