@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fewstep.scores.feature_cache import cached_features, files_digest
-from fewstep.scores.folders import image_files, load_image
+from fewstep.scores.folders import image_files, load_images, say_differences
 from fewstep.scores.frechet import distance_name, feature_distance
 from fewstep.scores.inception import download_weights, weights_path
 from fewstep.scores.random_features import SMALLEST
@@ -77,7 +77,7 @@ def distance(space, generated, reference, device, batch_size, cache_dir):
 def check_sizes(generated, reference):
     """Spaces beside Inception's want images of one size, not too small: raise `UserError`."""
     (height, width, _), (height2, width2, _) = (
-        load_image(files[0]).shape for files in (generated, reference)
+        load_images(files[:1])[0].shape for files in (generated, reference)
     )
     if min(height, width) < SMALLEST:
         raise UserError(
@@ -158,16 +158,21 @@ def parse_arguments(argv=None):
 def main(argv=None):
     args = parse_arguments(argv)
     device = pick_device(args.device)
-    generated = image_files(args.generated_dir, "--generated_dir")
+    is_inception = args.features == "inception"
+    generated = image_files(args.generated_dir, "--generated_dir", is_inception)
     is_there = Path(args.reference_dir).exists()
-    reference = image_files(args.reference_dir, "--reference_dir") if is_there else []
+    list_reference = partial(image_files, args.reference_dir, "--reference_dir", is_inception)
+    reference = list_reference() if is_there else []
     if args.download_weights:
         download_weights(weights_path(args.fid_weights))
     space = feature_space(args.features, args.fid_weights)
     if not is_there:
         write_reference(args.data_root, args.reference_dir)
-        reference = image_files(args.reference_dir, "--reference_dir")
-    if args.features != "inception":
+        reference = list_reference()
+    if is_inception:
+        say_differences(generated, args.generated_dir)
+        say_differences(reference, args.reference_dir)
+    else:
         check_sizes(generated, reference)
 
     score = distance(space, generated, reference, device, args.batch_size, args.cache_dir)

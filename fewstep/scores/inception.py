@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fewstep.scores.folders import load_image
+from fewstep.scores.folders import load_like_cleanfid
 from src.errors import package_for
 from src.utils import UserError, file_digest, reason_of, whole_file
 
@@ -97,7 +97,7 @@ class InceptionSpace:
 
     def embed_files(self, files, batch_size=64, device="cpu"):
         """The same for image files, read as clean-fid reads them."""
-        return self._embed(lambda i: load_image(files[i]), len(files), batch_size, device)
+        return self._embed(lambda i: load_like_cleanfid(files[i]), len(files), batch_size, device)
 
     @torch.no_grad()
     def _embed(self, image, count, batch_size, device):
