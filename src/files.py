@@ -13,6 +13,9 @@ from torch.nn import Parameter
 from src.errors import UserError, reason_of
 from src.sealing import is_sealed, seal
 
+# How torch's files began that were no zip archives: a pickled magic number.
+OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
 
 @contextmanager
 def naming(path):
@@ -159,7 +162,9 @@ def torch_load(path, device="cpu"):
     than tensors and plain values.
     """
     try:
-        if not is_sealed(path):
+        if _is_old_format(path):
+            print(f"{path}: in torch's old format, in which damage cannot be seen")
+        elif not is_sealed(path):
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
@@ -179,8 +184,16 @@ def torch_load(path, device="cpu"):
         raise UserError(f"{path}: not a checkpoint that can be loaded ({reason})") from error
 
 
+def _is_old_format(path):
+    """Whether `torch.save` wrote it with `_use_new_zipfile_serialization=False`, as until 1.5."""
+    with open(path, "rb") as file:
+        return file.read(len(OLD_FORMAT)) == OLD_FORMAT
+
+
 def _refusal(error):
     """The reason of torch's refusal, without its advice to load the file all the same."""
     if "weights_only" in str(error):
-        return "it holds more than tensors and plain values, which is not loaded"
+        return (
+            "it holds more than tensors and plain values, which is not loaded: save the state dict"
+        )
     return reason_of(error)

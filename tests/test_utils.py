@@ -141,7 +141,7 @@ def test_truncated_and_foreign_files_are_user_errors(saved):
             utils.load_model(path, make_linear)
     with pytest.raises(UserError, match="no such file"):
         utils.load_model(path.with_name("absent.pt"), make_linear)
-    utils.torch_save({"weights": torch.zeros(1)}, path)
+    utils.torch_save({"weights": [torch.zeros(1)]}, path)
     with pytest.raises(UserError, match="state_dict"):
         utils.load_model(path, make_linear)
 
