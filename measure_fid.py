@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fewstep.scores.feature_cache import cached_features, files_digest
-from fewstep.scores.folders import image_files, load_images, say_differences
+from fewstep.scores.folders import image_files, load_images, say_differences, say_if_few
 from fewstep.scores.frechet import distance_name, feature_distance
 from fewstep.scores.inception import download_weights, weights_path
 from fewstep.scores.random_features import SMALLEST
@@ -175,6 +175,8 @@ def main(argv=None):
     else:
         check_sizes(generated, reference)
 
+    say_if_few(len(generated), f"images are in {args.generated_dir}")
+    say_if_few(len(reference), f"images are in {args.reference_dir}")
     score = distance(space, generated, reference, device, args.batch_size, args.cache_dir)
     title = distance_name(space.name, space.is_fid)
     print(f"{title}: {score:.4f} ({len(generated)} images against {len(reference)})")

@@ -184,4 +184,4 @@ def export(phase, path):
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, in_parallel=True)

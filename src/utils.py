@@ -2,6 +2,7 @@
 beside them that every command shares: one-line errors, whole files, picture sheets."""
 
 import argparse
+import os
 import random
 import re
 import sys
@@ -46,11 +47,20 @@ class CommandParser(argparse.ArgumentParser):
         raise UserError(f"{message} (python {self.prog} --help lists the flags)")
 
 
-def run_command(main):
+def run_command(main, in_parallel=False):
     """Run `main()` as a program: a `UserError`, or a file that cannot be read or written, becomes
-    one line on stderr and exit code 2; Ctrl-C exits with 130."""
+    one line on stderr and exit code 2; Ctrl-C exits with 130.
+
+    Of several processes that torchrun started, the first does the work alone, as if started without
+    it, unless `main` shares it out itself (in_parallel): else all would write the same files.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a pipe's encoding may lack a letter or a check mark
+    if not in_parallel and os.environ.get("WORLD_SIZE", "1") != "1":
+        rank, count = (os.environ.pop(name, "0") for name in ("RANK", "WORLD_SIZE"))
+        if rank != "0":
+            print(f"process {rank} of {count}: process 0 does the work alone", file=sys.stderr)
+            sys.exit(0)
     try:
         sys.exit(main())
     except UserError as error:

@@ -17,6 +17,14 @@ from src.listing import list_images
 from src.suffixes import CLEANFIDS, SUFFIXES
 from src.utils import UserError
 
+FEW_IMAGES = 100  # fewer than features: their covariance is not even of full rank
+
+
+def say_if_few(count, what):
+    """Print a warning where `count` images are too few for a distance."""
+    if count < FEW_IMAGES:
+        print(f"only {count} {what}: distances to them mean little")
+
 
 def image_files(folder, flag, like_cleanfid=False):
     """Sorted image files of a folder and its subfolders, hidden ones left out, at least two.

@@ -111,7 +111,7 @@ def test_another_networks_distance_is_not_called_fid(folders, tmp_path, monkeypa
     assert digest == as_fid["feature_space_sha256"] and "fid_score" not in result
     assert result["frechet_distance"] == as_fid["fid_score"]
     assert result["feature_space"] == f"weights-{digest[:12]}"
-    first, second, _ = capsys.readouterr().out.splitlines()
+    first, *_, second, _ = capsys.readouterr().out.splitlines()
     assert "not clean-fid's Inception" in first and digest in first
     assert second.startswith(f"Fréchet distance in weights-{digest[:12]} (not FID): ")
 
@@ -237,6 +237,14 @@ def test_unreadable_and_uneven_images_are_named(folders):
     bad.write_bytes(b"\x89PNG half")
     with pytest.raises(UserError, match="0003.png: cannot be used as an image"):
         run(folders.path, "--features", "random")
+
+
+def test_few_images_are_said(folders, capsys):
+    run(folders.path, "--features", "random")
+    said = capsys.readouterr().out
+    for count, name in ((6, "generated"), (5, "reference")):
+        place = folders.path / name
+        assert f"only {count} images are in {place}: distances to them mean little" in said
 
 
 def test_hidden_files_do_not_count_and_subfolders_do(folders):

@@ -13,7 +13,7 @@ from datetime import date
 from functools import partial
 
 from fewstep.engine.hardware import hardware
-from fewstep.scores.folders import image_files
+from fewstep.scores.folders import image_files, say_if_few
 from fewstep.studies.evaluate.report import publish
 from fewstep.studies.evaluate.series import folder_series, model_series, real_series, score_series
 from fewstep.studies.evaluate.subjects import (
@@ -97,6 +97,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     subjects, comparison, output = open_evaluation(args, args.teacher, not args.no_auc)
     args.num_samples = common_count(args.num_samples, args.folder)
+    say_if_few(args.num_samples, "images of each are scored")
     series = list_series(args, subjects)
     rows, first_images = score_series(series, comparison.spaces, comparison.scores, args.seeds)
     images = subjects.images

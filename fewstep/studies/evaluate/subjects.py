@@ -13,6 +13,7 @@ from fewstep.runs.command_line import add_flag, make_settings, settings_from_jso
 from fewstep.runs.run_folder import CONFIG_NAME, teacher_of
 from fewstep.runs.settings import Data, Settings, flat
 from fewstep.scores.comparison import Comparison
+from fewstep.scores.folders import say_if_few
 from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_spaces
 from src.arguments import (
     MOST_EVALUATIONS,
@@ -28,7 +29,6 @@ from src.arguments import (
 from src.utils import CommandParser, UserError, file_digest, load_model, pick_device, read_json
 
 CHECKPOINT = "./checkpoints/best_model.pt"
-FEW_IMAGES = 100  # fewer held-out ones than features: their covariance is not even of full rank
 LEAST = 4  # of each kind: what the classifier needs to train on some and be tested on others
 
 
@@ -184,6 +184,5 @@ def _opened_images(settings):
             f"scores need at least {LEAST} training and {LEAST} held-out images, not"
             f" {len(images.train)} and {len(images.val)}; name more with --val_split FILE"
         )
-    if len(images.val) < FEW_IMAGES:
-        print(f"only {len(images.val)} images are held out: distances to them mean little")
+    say_if_few(len(images.val), "images are held out")
     return images
