@@ -22,6 +22,7 @@ LONGEST_TEXT = 1000
 LONGEST_NAME = 255  # bytes, of a file or folder on the usual file systems
 SHOWN = 60  # characters of a value in a message
 
+YES, NO = ("true", "on", "yes", "y", "1"), ("false", "off", "no", "n", "0")
 WHOLE = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40}(?=[eE]))?([eE]\+?[0-9]{1,2})?")
 DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?")
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -44,6 +45,14 @@ def real_number(text):
 
 def _comma(text):
     return "; no commas: several numbers have blanks between them" if "," in text else ""
+
+
+def switch(text):
+    """An argparse type: whether a switch is on, in one of the words of `YES` and `NO`."""
+    word = text.lower()
+    if word not in YES + NO:
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: use one of {', '.join(YES + NO)}")
+    return word in YES
 
 
 def line(text):

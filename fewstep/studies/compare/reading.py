@@ -1,5 +1,6 @@
 """How a plan is read from YAML and what its texts mean: one value has one form, however spelled."""
 
+import argparse
 from functools import cache
 from pathlib import Path
 
@@ -8,12 +9,12 @@ import yaml
 from fewstep.methods.adversary import head_resolutions, policy_names
 from fewstep.runs.command_line import build_parser
 from fewstep.runs.settings import Settings, flat
+from src.arguments import switch
 from src.utils import UserError, reason_of
 
 DEFAULTS = flat(Settings().as_dict())
 MERGE = "tag:yaml.org,2002:merge"
 LISTS = {"augment": policy_names, "disc_heads": head_resolutions}  # texts of several values
-YES, NO = ("true", "on", "yes", "y", "1"), ("false", "off", "no", "n", "0")
 
 
 class PlanLoader(yaml.SafeLoader):
@@ -57,13 +58,13 @@ def flag_value(key, value):
     """What train.py makes of a flag's value, which may be a text: 0.001 and 1e-3 are one.
 
     Whole numbers are `int`, for a flag of any number too. Raises `UserError` for what train.py
-    refuses, and for a switch that is neither of `YES` nor of `NO`.
+    refuses, and for other words of a switch than those of `src.arguments.switch`.
     """
     if isinstance(DEFAULTS.get(key), bool):
-        word = str(value).lower()
-        if word not in YES + NO:
-            raise UserError(f"{key} {value!r}: use one of {', '.join(YES + NO)}")
-        return word in YES
+        try:
+            return switch(str(value))
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"{key} {error}") from error
     parsed = getattr(_parser().parse_args(as_arguments({key: value})), key)
     if key in LISTS:
         return as_text(LISTS[key](parsed))
