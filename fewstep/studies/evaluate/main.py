@@ -73,7 +73,8 @@ def parse_arguments(argv=None):
     args.seeds = list(dict.fromkeys(args.seeds))
     for word in args.folder or []:
         name, _, folder = word.partition("=")
-        check_apart("--output_dir", output_folder(args), f"--folder {name}", folder)
+        if folder:  # else what is wrong with the word is said next
+            check_apart("--output_dir", output_folder(args), f"--folder {name}", folder)
     args.folder = named_folders(args.folder or [])
     return args
 
