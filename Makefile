@@ -3,8 +3,13 @@ PYTHON ?= python3
 # The grading environment's versions; CONSTRAINTS= takes the newest that requirements.txt allows.
 CONSTRAINTS ?= -c .ci/constraints.txt
 PY := .venv/bin/python
-RUN ?= results/demo$(if $(DATA),$(subst /,-,$(abspath $(DATA))))
-DATA_FLAGS := $(if $(DATA),--data_root $(DATA),--data synthetic)
+# A word of a shell, whatever is in it; and DATA as it was given, be there a $ in it.
+quote = '$(subst ','\'',$(1))'
+override DATA := $(value DATA)
+empty :=
+# Functions that take paths part them at blanks.
+RUN ?= results/demo$(if $(DATA),$(subst /,-,$(abspath $(subst $(empty) $(empty),_,$(DATA)))))
+DATA_FLAGS := $(if $(DATA),--data_root $(call quote,$(DATA)),--data synthetic)
 # More flags of train.py, e.g. to shorten it (with a RUN of its own, a run keeps its settings):
 # make demo RUN=results/short DEMO_FLAGS="--num_iterations 20 --student_iterations 20 --disc_warmup 2"
 DEMO_FLAGS ?=
@@ -16,25 +21,28 @@ EXPANDED ?= checkpoints/pretrained-expanded
 SAMPLES ?= samples/pretrained
 SAMPLES_FLAGS ?= --num_samples 64 --nfe_list 1 2 4 --batch_size 16 --device cpu
 
-.PHONY: demo samples test lint bench clean
+.PHONY: demo samples weights test lint bench clean
 
 demo: .venv/installed
-	$(PY) train.py --preset tiny --device cpu --save_dir $(RUN) --export_dir $(RUN)/checkpoints \
-		$(DATA_FLAGS) $(DEMO_FLAGS)
-	$(PY) sampling.py --ckpt_path $(RUN)/checkpoints/best_model.pt --save_dir $(RUN)/samples_nfe \
-		--num_samples 64 --nfe_list 1 2 4 --device cpu
-	$(PY) -m fewstep evaluate --run_dir $(RUN) --teacher --device cpu $(EVALUATE_FLAGS)
+	$(PY) train.py --preset tiny --device cpu --save_dir $(call quote,$(RUN)) \
+		--export_dir $(call quote,$(RUN)/checkpoints) $(DATA_FLAGS) $(DEMO_FLAGS)
+	$(PY) sampling.py --ckpt_path $(call quote,$(RUN)/checkpoints/best_model.pt) \
+		--save_dir $(call quote,$(RUN)/samples_nfe) --num_samples 64 --nfe_list 1 2 4 --device cpu
+	$(PY) -m fewstep evaluate --run_dir $(call quote,$(RUN)) --teacher --device cpu $(EVALUATE_FLAGS)
 
 # The weights come first: without them nothing is installed.
-samples: $(PRETRAINED)/model.safetensors .venv/installed
-	$(PY) -m fewstep publish unpack --input_dir $(PRETRAINED) --ckpt_path $(EXPANDED)/best_model.pt --force
-	@echo "sampling into $(SAMPLES), the sheet of one evaluation an image first"
-	$(PY) sampling.py --ckpt_path $(EXPANDED)/best_model.pt --save_dir $(SAMPLES) $(SAMPLES_FLAGS)
-	@echo "sheets of the published student: $(SAMPLES)/sheet_nfe=*.png"
+samples: weights .venv/installed
+	$(PY) -m fewstep publish unpack --input_dir $(call quote,$(PRETRAINED)) \
+		--ckpt_path $(call quote,$(EXPANDED)/best_model.pt) --force
+	@echo sampling into $(call quote,$(SAMPLES)), the sheet of one evaluation an image first
+	$(PY) sampling.py --ckpt_path $(call quote,$(EXPANDED)/best_model.pt) \
+		--save_dir $(call quote,$(SAMPLES)) $(SAMPLES_FLAGS)
+	@echo sheets of the published student: $(call quote,$(SAMPLES)/sheet_nfe=*.png)
 
-$(PRETRAINED)/model.safetensors:
-	@echo "error: $(PRETRAINED): there are no published weights yet; 'make demo' trains a small" \
-		"student of your own, 'python -m fewstep publish pack' publishes one" >&2; exit 2
+weights:
+	@test -f $(call quote,$(PRETRAINED)/model.safetensors) || { \
+		echo error: $(call quote,$(PRETRAINED)): there are no published weights yet\; make demo \
+		trains a small student of your own, python -m fewstep publish pack publishes one >&2; exit 2; }
 
 # Two processes of one thread each take the files in turn, in the order of tests/conftest.py.
 TEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder

@@ -9,6 +9,7 @@ from torchvision import transforms
 from src.utils import UserError
 
 SPLIT_DIR = Path(__file__).resolve().parent / "data"
+DOWNLOADED = "./data/datasets/kostastokis/simpsons-faces/versions/1/cropped"
 
 
 def get_data_iterator(loader):
@@ -72,14 +73,15 @@ def _read_ids(split):
 class SimpsonsDataModule:
     """Training and validation sets (`train_ds`, `val_ds`) and their loaders.
 
-    When `root` does not exist the images are downloaded below `./data`. Batches are float tensors
-    `[B, 3, 64, 64]` in [-1, 1] unless another `transform` is given. Raises `UserError` when the
-    download is not possible, or split files or images are missing.
+    When the default `root` does not exist the images are downloaded below `./data`. Batches are
+    float tensors `[B, 3, 64, 64]` in [-1, 1] unless another `transform` is given. Raises
+    `UserError` when the download is not possible, another `root` does not exist, or split files or
+    images are missing.
     """
 
     def __init__(
         self,
-        root="./data/datasets/kostastokis/simpsons-faces/versions/1/cropped",
+        root=DOWNLOADED,
         batch_size=32,
         num_workers=4,
         transform=None,
@@ -88,6 +90,8 @@ class SimpsonsDataModule:
         self.batch_size, self.num_workers = batch_size, num_workers
         self.transform = transform or default_transform()
         if not self.root.is_dir():
+            if self.root.resolve() != Path(DOWNLOADED).resolve():
+                raise UserError(f"{root}: no such folder; name one, or leave it out to download")
             from fewstep.images import download_simpsons
 
             self.root = download_simpsons("./data")

@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fewstep.scores.feature_cache import cached_features, files_digest
-from fewstep.scores.folders import image_files, load_image
+from fewstep.scores.folders import image_files, load_images, say_differences, say_if_few
 from fewstep.scores.frechet import distance_name, feature_distance
 from fewstep.scores.inception import download_weights, weights_path
 from fewstep.scores.random_features import SMALLEST
@@ -27,6 +27,8 @@ from src.arguments import (
     whole_number,
 )
 from src.utils import CommandParser, UserError, pick_device, run_command, to_uint8, write_json
+
+REFERENCE = "./data/simpsons_64x64/val"  # the only folder of reference images that is ever made
 
 
 def write_reference(data_root, reference_dir):
@@ -75,7 +77,7 @@ def distance(space, generated, reference, device, batch_size, cache_dir):
 def check_sizes(generated, reference):
     """Spaces beside Inception's want images of one size, not too small: raise `UserError`."""
     (height, width, _), (height2, width2, _) = (
-        load_image(files[0]).shape for files in (generated, reference)
+        load_images(files[:1])[0].shape for files in (generated, reference)
     )
     if min(height, width) < SMALLEST:
         raise UserError(
@@ -95,8 +97,9 @@ def build_parser():
     add("--generated_dir", required=True, help="folder of generated images")
     add(
         "--reference_dir",
-        default="./data/simpsons_64x64/val",
-        help="folder of real images; written from --data_root if it is not there (%(default)s)",
+        default=REFERENCE,
+        help="folder of real images; the default alone is written from --data_root if it is not"
+        " there (%(default)s)",
     )
     add(
         "--data_root",
@@ -141,6 +144,11 @@ def parse_arguments(argv=None):
     check_output_file("--output_path", args.output_path)
     check_output_folder("--cache_dir", args.cache_dir)
     if not Path(args.reference_dir).exists():
+        if Path(args.reference_dir).resolve() != Path(REFERENCE).resolve():
+            raise UserError(
+                f"--reference_dir {args.reference_dir}: no such folder; name one that is there, or"
+                f" leave the flag out, and the Simpsons' validation images are put in {REFERENCE}"
+            )
         check_output_folder("--reference_dir", args.reference_dir)
         if args.data_root != parser.get_default("data_root"):  # which may be downloaded
             check_input_folder("--data_root", args.data_root)
@@ -150,18 +158,25 @@ def parse_arguments(argv=None):
 def main(argv=None):
     args = parse_arguments(argv)
     device = pick_device(args.device)
-    generated = image_files(args.generated_dir, "--generated_dir")
+    is_inception = args.features == "inception"
+    generated = image_files(args.generated_dir, "--generated_dir", is_inception)
     is_there = Path(args.reference_dir).exists()
-    reference = image_files(args.reference_dir, "--reference_dir") if is_there else []
+    list_reference = partial(image_files, args.reference_dir, "--reference_dir", is_inception)
+    reference = list_reference() if is_there else []
     if args.download_weights:
         download_weights(weights_path(args.fid_weights))
     space = feature_space(args.features, args.fid_weights)
     if not is_there:
         write_reference(args.data_root, args.reference_dir)
-        reference = image_files(args.reference_dir, "--reference_dir")
-    if not space.is_fid:
+        reference = list_reference()
+    if is_inception:
+        say_differences(generated, args.generated_dir)
+        say_differences(reference, args.reference_dir)
+    else:
         check_sizes(generated, reference)
 
+    say_if_few(len(generated), f"images are in {args.generated_dir}")
+    say_if_few(len(reference), f"images are in {args.reference_dir}")
     score = distance(space, generated, reference, device, args.batch_size, args.cache_dir)
     title = distance_name(space.name, space.is_fid)
     print(f"{title}: {score:.4f} ({len(generated)} images against {len(reference)})")

@@ -27,8 +27,8 @@ from src.arguments import (
     line,
     whole_number,
 )
+from src.listing import named_like_images
 from src.samplers import image_batches
-from src.suffixes import SCORED_SUFFIXES
 from src.utils import (
     CommandParser,
     UserError,
@@ -47,12 +47,9 @@ OUR_NAME = re.compile(r"\d{4,}\.png|\.\d{4,}\.\d+\.tmp\.png")
 
 def foreign_images(folder):
     """Images in `folder` that this program did not name; a score would count them as well."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in SCORED_SUFFIXES
-        and not (file.parent == folder and OUR_NAME.fullmatch(file.name))
-    )
+    if not folder.is_dir():
+        return []
+    return [folder / name for name in named_like_images(folder)[0] if not OUR_NAME.fullmatch(name)]
 
 
 def remove_old_images(folder):

@@ -184,4 +184,4 @@ def build_phase(current, name):
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, in_parallel=True)

@@ -1,9 +1,19 @@
 """`python -m fewstep COMMAND ...`: everything beside training, sampling and FID."""
 
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
 
-from src.utils import UserError, run_command
+HERE = Path(__file__).resolve().parent
+if __name__ == "__main__":
+    # Python puts first the folder that it was started in, or this one where it was named by its
+    # path: modules of other people in the former would be taken for ours or for our libraries'.
+    if sys.path[0] in ("", os.getcwd(), str(HERE)):
+        del sys.path[0]
+    sys.path.insert(0, str(HERE.parent))
+
+from src.utils import UserError, run_command  # noqa: E402
 
 # name: (module, what it does); a module's `main(arguments)` is given the rest of the line.
 COMMANDS = {

@@ -8,9 +8,11 @@ import argparse
 import math
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 
 from src.errors import UserError, file_error
+from src.formatting import number_text
 
 MOST_STEPS = 10**9  # of a phase, and of all that is counted in steps
 MOST_IMAGES = 10**6  # generated, or held at once
@@ -20,23 +22,37 @@ LONGEST_TEXT = 1000
 LONGEST_NAME = 255  # bytes, of a file or folder on the usual file systems
 SHOWN = 60  # characters of a value in a message
 
-WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+YES, NO = ("true", "on", "yes", "y", "1"), ("false", "off", "no", "n", "0")
+WHOLE = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40}(?=[eE]))?([eE]\+?[0-9]{1,2})?")
 DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?")
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 def whole_number(text):
-    """An argparse type: `int`, but plain digits alone (no 1_000, no digits of other scripts)."""
-    if not WHOLE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{quoted(text)}: a whole number is needed")
-    return int(text)
+    """An argparse type: `int`, but plain digits alone (no 1_000, no digits of other scripts), with
+    an exponent where the value is whole (1e5)."""
+    if not WHOLE.fullmatch(text) or Decimal(text) != Decimal(text).to_integral_value():
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: a whole number is needed{_comma(text)}")
+    return int(Decimal(text))
 
 
 def real_number(text):
     """An argparse type: `float`, but plain digits alone. `InRange` refuses what is not finite."""
     if not (DECIMAL.fullmatch(text) or NOT_FINITE.fullmatch(text)):
-        raise argparse.ArgumentTypeError(f"{quoted(text)}: a number is needed")
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: a number is needed{_comma(text)}")
     return float(text)
+
+
+def _comma(text):
+    return "; no commas: several numbers have blanks between them" if "," in text else ""
+
+
+def switch(text):
+    """An argparse type: whether a switch is on, in one of the words of `YES` and `NO`."""
+    word = text.lower()
+    if word not in YES + NO:
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: use one of {', '.join(YES + NO)}")
+    return word in YES
 
 
 def line(text):
@@ -87,9 +103,9 @@ def check_range(flag, values, low, high):
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{flag} {value}: a finite number is needed")
         if low is not None and value < low:
-            raise UserError(f"{flag} {quoted(value)}: at least {low} is needed")
+            raise UserError(f"{flag} {quoted(value)}: at least {number_text(low)} is needed")
         if high is not None and value > high:
-            raise UserError(f"{flag} {quoted(value)}: at most {high} is allowed")
+            raise UserError(f"{flag} {quoted(value)}: at most {number_text(high)} is allowed")
 
 
 def check_output_folder(flag, folder):
@@ -109,6 +125,17 @@ def check_output_file(flag, path):
         raise UserError(f"{flag} {path}: is a folder; name a file")
     check_output_folder(flag, path.parent)
     check_place(flag, path)
+
+
+def check_apart(flag, output, where, folder):
+    """Raise `UserError`, naming `flag`, where the pictures written to `output` would become images
+    of `folder`, which is read and which `where` named."""
+    place, source = Path(output).resolve(), Path(folder).resolve()
+    if place == source or source in place.parents:
+        raise UserError(
+            f"{flag} {output}: is in the folder of {where}, which is searched for images; name a"
+            " place outside"
+        )
 
 
 def check_input_file(flag, path, remedy="name one that is there"):

@@ -13,6 +13,9 @@ from torch.nn import Parameter
 from src.errors import UserError, reason_of
 from src.sealing import is_sealed, seal
 
+# How torch's files began that were no zip archives: a pickled magic number.
+OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
 
 @contextmanager
 def naming(path):
@@ -84,13 +87,23 @@ def write_json(path, content):
 def read_json(path):
     """Read a JSON object; `UserError` when the file is absent or not a JSON object."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        content = json.loads(text, object_pairs_hook=_without_twins)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({reason_of(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: a JSON object was expected")
+    return content
+
+
+def _without_twins(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twin = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twin!r} is there twice")
     return content
 
 
@@ -149,7 +162,9 @@ def torch_load(path, device="cpu"):
     than tensors and plain values.
     """
     try:
-        if not is_sealed(path):
+        if _is_old_format(path):
+            print(f"{path}: in torch's old format, in which damage cannot be seen")
+        elif not is_sealed(path):
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
@@ -169,8 +184,16 @@ def torch_load(path, device="cpu"):
         raise UserError(f"{path}: not a checkpoint that can be loaded ({reason})") from error
 
 
+def _is_old_format(path):
+    """Whether `torch.save` wrote it with `_use_new_zipfile_serialization=False`, as until 1.5."""
+    with open(path, "rb") as file:
+        return file.read(len(OLD_FORMAT)) == OLD_FORMAT
+
+
 def _refusal(error):
     """The reason of torch's refusal, without its advice to load the file all the same."""
     if "weights_only" in str(error):
-        return "it holds more than tensors and plain values, which is not loaded"
+        return (
+            "it holds more than tensors and plain values, which is not loaded: save the state dict"
+        )
     return reason_of(error)

@@ -12,6 +12,11 @@ def size_text(count, unit="MiB", digits=1):
     return f"{count / UNITS[unit]:,.{digits}f} {unit}"
 
 
+def number_text(value):
+    """A limit as people write it: whole numbers of up to 16 digits in full, not as 1e+06."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e16 else f"{value:g}"
+
+
 def markdown_table(header, rows):
     """A Markdown table of texts: column titles and rows of as many cells."""
     lines = [header, ["---"] * len(header), *rows]

@@ -2,6 +2,8 @@
 
 import difflib
 
+from src.formatting import number_text
+
 # "full" is the challenge's fixed network; the others are for CPUs: "small" (4.5 M parameters) for
 # hours on one, "tiny" (0.4 M) for a first look.
 NETWORKS = {
@@ -90,7 +92,8 @@ def _check_name(key, value, known):
 def _check_number(name, value, low, high, whole=False):
     kinds, what = (int, "a whole number") if whole else ((int, float), "a number")
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        raise ValueError(f"{name} {value!r}: {what} from {low:g} to {high:g} is needed")
+        limits = f"from {number_text(low)} to {number_text(high)}"
+        raise ValueError(f"{name} {value!r}: {what} {limits} is needed")
 
 
 def checked_levels(table):

@@ -2,6 +2,7 @@
 beside them that every command shares: one-line errors, whole files, picture sheets."""
 
 import argparse
+import os
 import random
 import re
 import sys
@@ -24,8 +25,10 @@ from src.files import (  # noqa: F401
     whole_file,
     write_json,
 )
+from src.foreign import fitting_state, state_dicts
 from src.streams import close_streams, steady_streams
 
+OWN_CONFIG = "put the model_config.json beside the weights that was saved with them"
 NEGATIVE_NUMBER = re.compile(
     r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|-(inf|infinity|nan)$", re.IGNORECASE
 )
@@ -41,14 +44,24 @@ class CommandParser(argparse.ArgumentParser):
         self._negative_number_matcher = NEGATIVE_NUMBER
 
     def error(self, message):
+        message = re.sub(r"(expected [2-9]\d* arguments)$", r"\1, with blanks between", message)
         raise UserError(f"{message} (python {self.prog} --help lists the flags)")
 
 
-def run_command(main):
+def run_command(main, in_parallel=False):
     """Run `main()` as a program: a `UserError`, or a file that cannot be read or written, becomes
     one line on stderr and exit code 2; Ctrl-C exits with 130. Readers of its output that leave, or
-    cannot take it, do not end it."""
+    cannot take it, do not end it.
+
+    Of several processes that torchrun started, the first does the work alone, as if started without
+    it, unless `main` shares it out itself (in_parallel): else all would write the same files.
+    """
     steady_streams()
+    if not in_parallel and os.environ.get("WORLD_SIZE", "1") != "1":
+        rank, count = (os.environ.pop(name, "0") for name in ("RANK", "WORLD_SIZE"))
+        if rank != "0":
+            print(f"process {rank} of {count}: process 0 does the work alone", file=sys.stderr)
+            sys.exit(0)
     try:
         sys.exit(main())
     except UserError as error:
@@ -143,24 +156,37 @@ def save_model(model, checkpoint_path, model_config, config_path=None):
     write_json(config_path, model_config)
 
 
+def read_model_config(path):
+    """The content of a `model_config.json`. Raises `UserError` that says which it should be."""
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file; {OWN_CONFIG}")
+    config = read_json(path)
+    if "settings" in config:
+        raise UserError(f"{path}: holds the settings of a run, not of a model; {OWN_CONFIG}")
+    return config
+
+
 def load_model(checkpoint_path, create_model_fn, device="cpu", config_path=None):
     """Rebuild the model of `save_model`: `create_model_fn(device=device, **JSON)`, strict load.
 
-    Raises `UserError` for missing, damaged or mismatching files.
+    Weights that another program saved are looked for where such keep them, and what is changed in
+    their names is printed. Raises `UserError` for missing, damaged or mismatching files.
     """
     checkpoint_path = Path(checkpoint_path)
-    config_path = config_path or checkpoint_path.with_name("model_config.json")
-    checkpoint = torch_load(checkpoint_path)
+    config_path = Path(config_path or checkpoint_path.with_name("model_config.json"))
+    tables = state_dicts(torch_load(checkpoint_path), checkpoint_path)
     try:
-        model = create_model_fn(device=device, **read_json(config_path))
+        model = create_model_fn(device=device, **read_model_config(config_path))
     except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{config_path}: {error}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise UserError(f'{checkpoint_path}: no "state_dict" in it; not a saved model')
+        raise UserError(f"{config_path}: {error}; {OWN_CONFIG}") from error
     try:
-        model.load_state_dict(checkpoint["state_dict"], strict=True)
-    except (RuntimeError, TypeError, AttributeError) as error:
+        state, said = fitting_state(tables, model.state_dict())
+    except ValueError as error:
         raise UserError(
-            f"{checkpoint_path}: its weights do not fit the model of {config_path}"
+            f"{checkpoint_path}: its weights do not fit the model of {config_path}: {error};"
+            f" {OWN_CONFIG}"
         ) from error
+    model.load_state_dict(state, strict=True)
+    if said:
+        print(f"{checkpoint_path}: {', '.join(said)}")
     return model.to(device)

@@ -95,6 +95,8 @@ def test_absent_root_without_kagglehub(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(UserError, match="pip install kagglehub"):
+        SimpsonsDataModule()
+    with pytest.raises(UserError, match="absent: no such folder"):  # a slip: nothing is fetched
         SimpsonsDataModule(root="absent")
 
 

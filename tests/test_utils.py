@@ -141,7 +141,7 @@ def test_truncated_and_foreign_files_are_user_errors(saved):
             utils.load_model(path, make_linear)
     with pytest.raises(UserError, match="no such file"):
         utils.load_model(path.with_name("absent.pt"), make_linear)
-    utils.torch_save({"weights": torch.zeros(1)}, path)
+    utils.torch_save({"weights": [torch.zeros(1)]}, path)
     with pytest.raises(UserError, match="state_dict"):
         utils.load_model(path, make_linear)
 
@@ -214,6 +214,30 @@ def test_user_error_is_one_line_and_exit_code_2(capsys):
     with pytest.raises(SystemExit) as caught:
         utils.run_command(lambda: None)
     assert not caught.value.code
+
+
+def test_of_several_processes_the_first_does_the_work(monkeypatch, capsys):
+    """torchrun would have all of them write, and delete, the same files."""
+    seen = []
+
+    def work():
+        seen.append({name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")})
+
+    def start(rank, **options):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(SystemExit) as ended:
+            utils.run_command(work, **options)
+        assert not ended.value.code
+
+    start("1")
+    assert seen == [] and capsys.readouterr().err == (
+        "process 1 of 2: process 0 does the work alone\n"
+    )
+    start("0")  # and what it starts itself is one process too
+    assert seen.pop() == {"RANK": None, "WORLD_SIZE": None}
+    start("1", in_parallel=True)
+    assert seen == [{"RANK": "1", "WORLD_SIZE": "2"}]
 
 
 def test_time_makes_a_folder_name():

@@ -26,7 +26,7 @@ from fewstep.runs.weights import same_weights
 from src.arguments import check_output_file, check_output_folder, line
 from src.errors import package_for
 from src.formatting import size_text
-from src.utils import CommandParser, UserError, load_model, read_json, save_model
+from src.utils import CommandParser, UserError, load_model, read_json, read_model_config, save_model
 
 FOLDER = "checkpoints/pretrained"
 
@@ -65,7 +65,7 @@ def load_student(path):
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise UserError(f"{path}: {name} is not finite; use an earlier checkpoint")
-    return model, read_json(path.with_name("model_config.json"))
+    return model, read_model_config(path.with_name("model_config.json"))
 
 
 def pack(args):

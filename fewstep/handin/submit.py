@@ -88,6 +88,9 @@ def parse_arguments(argv=None):
             check_input_folder(f"--{flag}", getattr(args, flag))
     check_input_file("--ckpt_path", args.ckpt_path, "train first, or name one")
     check_input_file("--config_path", args.config_path)
+    for source in (args.ckpt_path, args.config_path, args.writeup_pdf):
+        if source and Path(source).resolve() == Path(args.output).resolve():
+            raise UserError(f"--output {args.output}: is what is handed in; name another file")
     if args.writeup_pdf:
         check_input_file("--writeup_pdf", args.writeup_pdf)
         if not Path(args.writeup_pdf).read_bytes().startswith(b"%PDF-"):

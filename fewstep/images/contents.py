@@ -11,7 +11,7 @@ from pathlib import Path
 import PIL
 
 from fewstep.images.cache import writing
-from fewstep.images.decode import DECODE_VERSION
+from fewstep.images.decode import DECODE_VERSION, FORMATS
 from fewstep.images.parallel import map_ordered
 from src.utils import UserError, file_digest, read_json, whole_file, write_json
 
@@ -22,7 +22,7 @@ SETTLED_NS = 2_000_000_000
 MAX_BYTES = 2**30
 
 # Another decoder may be able to read what this one cannot.
-DECODER = f"rules v{DECODE_VERSION}, Pillow {PIL.__version__}"
+DECODER = f"rules v{DECODE_VERSION} for {' '.join(FORMATS)}, Pillow {PIL.__version__}"
 
 
 def content_hashes(root, names, manifest, label=None):

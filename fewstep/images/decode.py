@@ -8,7 +8,7 @@ from src.utils import UserError, one_line
 # Part of every cache's key: raise it whenever a rule below changes what comes out.
 DECODE_VERSION = 2
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 # Pillow only warns from here on; a small file that claims more than this is refused before it is
 # decoded, because its pixels may not fit into memory.
@@ -47,23 +47,28 @@ def decode_image(path, size=64):
     """Read the image file `path` as a uint8 array `[size, size, 3]` (RGB, 0 to 255).
 
     Square RGB files come out exactly as from torchvision's `Resize((size, size))` on the PIL image.
-    Anything else is first made into one: turned as its EXIF tag says, transparency laid on white,
-    16 bits shifted to 8, other colour spaces converted, the first frame of an animation taken, and
-    the largest central square cut out. Raises `UnreadableImage` (a `UserError`).
+    Anything else is first made into one: read by the rules of `_read_rgb`, and the largest central
+    square cut out. With a size of None it stays as large as it is, `[H, W, 3]`. Raises
+    `UnreadableImage` (a `UserError`).
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS}")
-            pixels = _to_rgb(image)
-            turn = UPRIGHT.get(_orientation(image))
-        if turn is not None:
-            pixels = pixels.transpose(turn)
-        pixels = _central_square(pixels).resize((size, size), Image.Resampling.BILINEAR)
+        pixels = _read_rgb(path)
+        if size is not None:
+            pixels = _central_square(pixels).resize((size, size), Image.Resampling.BILINEAR)
         return np.array(pixels)
     except Exception as error:  # damaged files raise almost anything, SyntaxError included
         passing = isinstance(error, MemoryError) or bool(getattr(error, "errno", None))
         raise UnreadableImage(path, _reason(error, path), not passing) from error
+
+
+def _read_rgb(path):
+    """The file as an RGB image: turned as its EXIF tag says, transparency laid on white, 16 bits
+    shifted to 8, other colour spaces converted, the first frame of an animation taken."""
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS}")
+        pixels, turn = _to_rgb(image), UPRIGHT.get(_orientation(image))
+    return pixels if turn is None else pixels.transpose(turn)
 
 
 def _orientation(image):
@@ -76,7 +81,7 @@ def _orientation(image):
 def _to_rgb(image):
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range")
-    if image.mode == "I" and image.format != "PNG":
+    if image.mode == "I" and image.format not in ("PNG", "PPM"):
         raise ValueError("32-bit and signed pixels have no fixed range")
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _deep_grey_to_rgb(image)

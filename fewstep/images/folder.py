@@ -9,10 +9,10 @@ from pathlib import Path
 from fewstep.images.cache import ImageSets, cached_images
 from fewstep.images.contents import content_hashes, read_undecodable, write_undecodable
 from fewstep.images.decode import DECODE_VERSION, UnreadableImage, decode_image
-from fewstep.images.listing import list_images
 from fewstep.images.parallel import map_ordered
 from fewstep.images.splits import divide, meant_by, names_by_id, read_split, write_split
 from src.formatting import MOST_NAMES, short_name
+from src.listing import list_images
 from src.utils import UserError, one_line
 
 SIZE = 64

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fewstep.images.cache import writing
 from src.formatting import first_names
-from src.suffixes import TRAINING_SUFFIXES
+from src.suffixes import SUFFIXES
 from src.utils import UserError, one_line, whole_file
 
 VALIDATION_SHARE = 0.1
@@ -51,7 +51,7 @@ def names_by_id(names):
 
 
 def _preference(name):
-    return TRAINING_SUFFIXES.index(os.path.splitext(name)[1].lower())
+    return SUFFIXES.index(os.path.splitext(name)[1].lower())
 
 
 def meant_by(one, by_id):

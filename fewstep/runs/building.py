@@ -16,7 +16,7 @@ from fewstep.scores.frechet import feature_distance
 from fewstep.scores.random_features import random_feature_space
 from src.model_config import MODEL_DEFAULTS
 from src.samplers import image_batches
-from src.utils import UserError, load_model, read_json
+from src.utils import UserError, load_model, read_model_config
 
 MOST_TRAINING_IMAGES = 1000
 SELECTION_BATCH = 64
@@ -64,7 +64,7 @@ def load_teacher(settings, path, device="cpu"):
     Raises `UserError` when what is there is no teacher, or has another network than the settings
     describe.
     """
-    config = read_json(path.with_name("model_config.json"))
+    config = read_model_config(path.with_name("model_config.json"))
     for key, value in asdict(settings.network).items():
         if config.get(key, MODEL_DEFAULTS[key]) != value:
             raise UserError(
@@ -72,7 +72,8 @@ def load_teacher(settings, path, device="cpu"):
                 f" {value}; give the teacher's --{key}"
             )
     if config.get("sampler") not in ("heun", "euler"):
-        kind = "a student" if config.get("sampler") == "few_step" else config.get("model_type")
+        kind = config.get("model_type", "a model without a sampler")
+        kind = "a student" if config.get("sampler") == "few_step" else kind
         raise UserError(f"--teacher_ckpt {path}: it is {kind}; name a teacher's model.pt")
     teacher = load_model(path, create_custom_model, device)
     return teacher, method_of(settings).config(config, settings)
@@ -82,7 +83,7 @@ def load_start(settings, config):
     """The generator of --student_ckpt, for a phase to start from. Raises `UserError` where its
     `model_config.json` has not what `config` has of model, sampler and network."""
     path = Path(settings.run.student_ckpt)
-    theirs = read_json(path.with_name("model_config.json"))
+    theirs = read_model_config(path.with_name("model_config.json"))
     for key in ("model_type", "sampler", *asdict(settings.network)):
         if key in config and theirs.get(key) != config[key]:
             raise UserError(

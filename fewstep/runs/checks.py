@@ -3,7 +3,13 @@
 from pathlib import Path
 
 from fewstep.runs.settings import flat, method_of, unused_settings
-from src.arguments import check_input_file, check_input_folder, check_output_folder, check_place
+from src.arguments import (
+    check_apart,
+    check_input_file,
+    check_input_folder,
+    check_output_folder,
+    check_place,
+)
 from src.utils import UserError
 
 FEWEST_BEST = 4  # images whose spread a distance can be of
@@ -58,6 +64,7 @@ def check_places(settings):
         check_output_folder("--export_dir", run.export_dir)
     if data.data_root:
         check_input_folder("--data_root", data.data_root, "name a folder of images")
+        check_apart("--save_dir", run.save_dir or "results", "--data_root", data.data_root)
     for flag, path in (("--train_split", data.train_split), ("--val_split", data.val_split)):
         if path:
             check_input_file(flag, path, "name a file with one image id a line")

@@ -15,6 +15,7 @@ from src.arguments import (
     real_number,
     whole_number,
 )
+from src.formatting import number_text
 from src.utils import CommandParser, UserError, did_you_mean
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -37,7 +38,7 @@ def add_flag(parser, item):
     """The flag of one field of the settings; a flag not given stays absent."""
     default = _default(item)
     low, high = item.metadata["low"], item.metadata["high"]
-    limits = "" if low is None or high is None else f"; {low:g} to {high:g}"
+    limits = "" if low is None or high is None else f"; {number_text(low)} to {number_text(high)}"
     help_text = f"{item.metadata['text']} (default: {default or repr(default)}{limits})"
     options = dict(default=argparse.SUPPRESS, help=help_text.replace("%", "%%"))
     flag = f"--{item.name}"

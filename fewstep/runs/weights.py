@@ -20,11 +20,12 @@ def same_weights(path, model):
     """Whether the saved model at `path` has exactly the weights of `model`; False where it cannot
     be read."""
     try:
-        stored = torch_load(path).get("state_dict", {})
+        content = torch_load(path)
     except UserError:
         return False
+    stored = content.get("state_dict") if isinstance(content, dict) else None
     own = model.state_dict()
-    same_names = stored.keys() == own.keys()
+    same_names = isinstance(stored, dict) and stored.keys() == own.keys()
     return same_names and all(torch.equal(stored[key], own[key].cpu()) for key in own)
 
 

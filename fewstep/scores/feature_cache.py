@@ -9,7 +9,7 @@ import torch
 
 from src.utils import file_digest, whole_file
 
-FORMAT = 1  # of the features themselves: goes up when resizing or reading changes
+FORMAT = 2  # of the features themselves: goes up when resizing or reading changes
 
 
 def cached_features(folder, space, content, device, embed):

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fewstep.scores.folders import load_image
+from fewstep.scores.folders import load_like_cleanfid
 from src.errors import package_for
 from src.utils import UserError, file_digest, reason_of, whole_file
 
 WEIGHTS_NAME = "inception-2015-12-05.pt"
+# SHA-256 of that file as StyleGAN's authors serve it and clean-fid fetches it: the network of FID.
+FID_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+SIDE, WIDTH = 299, 2048  # of the images that it takes, in pixels; of its features
 
 
 def weights_path(given=None):
@@ -56,6 +59,8 @@ def download_weights(path, url=None):
             torch.hub.download_url_to_file(url, str(temporary))
             if not _is_whole(temporary):
                 raise UserError(f"{url}: what came is not whole; try again")
+            if (digest := file_digest(temporary).hex()) != FID_SHA256:
+                raise UserError(f"{url}: what came is not Inception's file (SHA-256 {digest})")
     except OSError as error:
         raise UserError(f"{url}: cannot be downloaded ({reason_of(error)})") from error
 
@@ -63,19 +68,28 @@ def download_weights(path, url=None):
 class InceptionSpace:
     """Images -> clean-fid's 2048 Inception features; Fréchet distances in it are FID.
 
-    `digest` is the SHA-256 of the weights file. Raises `UserError` where that is absent or damaged.
+    `digest` is the SHA-256 of the weights file. Of another file than clean-fid's (`FID_SHA256`) the
+    space has another name, with the digest in it, and distances in it are not FID (`is_fid`).
+    Raises `UserError` for a file that is absent, damaged, or no network of that interface.
     """
-
-    name, is_fid = "Inception", True
 
     def __init__(self, path=None):
         path = weights_path(path)
         check_weights(path)
         self.digest = file_digest(path).hex()
+        self.is_fid = self.digest == FID_SHA256
+        self.name = "Inception" if self.is_fid else f"weights-{self.digest[:12]}"
         try:
             self._layers = torch.jit.load(path, map_location="cpu").eval().layers
-        except (RuntimeError, AttributeError) as error:
+            with torch.no_grad():
+                width = self._layers(torch.zeros(1, 3, SIDE, SIDE)).numel()
+        except (RuntimeError, AttributeError, TypeError) as error:
             raise UserError(f"{path}: not clean-fid's Inception ({reason_of(error)})") from error
+        if width != WIDTH:
+            raise UserError(
+                f"{path}: not clean-fid's Inception: it gives {width} features an image, not"
+                f" {WIDTH}; name {WEIGHTS_NAME}"
+            )
 
     def embed(self, images, batch_size=64, device="cpu"):
         """uint8 images `[N, H, W, 3]`, or N of various sizes -> float32 features `[N, 2048]`."""
@@ -83,7 +97,7 @@ class InceptionSpace:
 
     def embed_files(self, files, batch_size=64, device="cpu"):
         """The same for image files, read as clean-fid reads them."""
-        return self._embed(lambda i: load_image(files[i]), len(files), batch_size, device)
+        return self._embed(lambda i: load_like_cleanfid(files[i]), len(files), batch_size, device)
 
     @torch.no_grad()
     def _embed(self, image, count, batch_size, device):

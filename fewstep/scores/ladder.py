@@ -139,7 +139,7 @@ def load_set(data_root, split=None):
         files = [by_id[one] for one in ids]
     if len(files) < LEAST:
         raise UserError(f"{where}: {len(files)} images, at least {LEAST} are needed")
-    return load_images(files, size=(64, 64))
+    return load_images(files, size=64)
 
 
 def build_parser():

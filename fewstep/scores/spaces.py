@@ -19,7 +19,13 @@ def feature_space(name, weights=None):
     """The space of that flag. weights: Inception's file. Raises `UserError` where what it needs is
     not there."""
     if name == "inception":
-        return InceptionSpace(weights)
+        space = InceptionSpace(weights)
+        if not space.is_fid:
+            print(
+                f"{weights_path(weights)}: not clean-fid's Inception (SHA-256 {space.digest}):"
+                f" distances with it are in {space.name}, not FID"
+            )
+        return space
     return random_feature_space() if name == "random" else efficientnet_space()
 
 

@@ -22,7 +22,7 @@ from fewstep.runs.command_line import (
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.settings import flat
 from src.arguments import whole_number
-from src.utils import UserError
+from src.utils import UserError, read_json
 from tests.faults.programs import PROGRAMS, Reached, start
 from tests.faults.strategies import (
     QUIET,
@@ -185,5 +185,28 @@ def test_a_negative_number_may_have_an_exponent():
 
 def test_plain_digits_alone():
     assert [whole_number(text) for text in ("7", "-7", "+7", "007")] == [7, -7, 7, 7]
+    assert [whole_number(text) for text in ("1e5", "1.5E+3", "-2e0")] == [100_000, 1500, -2]
     with pytest.raises(UserError, match="--seed 1_0|'1_0'"):
         parse_settings(["--seed", "1_0"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        ("--seed 3000000000", "at most 2147483647 is allowed"),
+        ("--max_minutes 1e9", "at most 1000000 is allowed"),
+        ("--sigmas 80,4,1.5,0.54", "expected 4 arguments, with blanks between"),
+        ("--sigmas 80, 4, 1.5, 0.54", "'80,': a number is needed; no commas"),
+    ],
+)
+def test_limits_are_plain_digits_and_commas_are_told(arguments, end):
+    with pytest.raises(UserError) as refused:
+        parse_settings(arguments.split())
+    assert end in str(refused.value)
+
+
+def test_a_record_with_a_key_twice_is_refused(tmp_path):
+    path = tmp_path / "model_config.json"
+    path.write_text('{"rho": 7, "few": {"1": [3], "1": [4]}}')
+    with pytest.raises(UserError, match="model_config.json: .*'1' is there twice"):
+        read_json(path)

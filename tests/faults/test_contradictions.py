@@ -175,8 +175,13 @@ sampling.py | extra | extra
 measure_fid.py | --generated_dir a_file | --generated_dir a_file
 measure_fid.py | --generated_dir empty | --generated_dir empty
 measure_fid.py | --reference_dir a_file | --reference_dir a_file
-measure_fid.py | --reference_dir absent --data_root a_file | --data_root a_file
-measure_fid.py | --reference_dir absent --data_root absent | --data_root absent
+measure_fid.py | --reference_dir data/simpsons_64x64/val --data_root a_file | --data_root a_file
+measure_fid.py | --reference_dir data/simpsons_64x64/val --data_root absent | --data_root absent
+measure_fid.py | --reference_dir absent --data_root pictures | --reference_dir absent
+submit | --output model/best_model.pt | --output model/best_model.pt
+train.py | --data folder --data_root pictures --save_dir pictures/run | --save_dir pictures/run
+evaluate | --folder a=pictures --output_dir pictures/out | --output_dir pictures/out
+evaluate | --data_root pictures --output_dir pictures | --output_dir pictures
 measure_fid.py | --reference_dir a_file/new | --reference_dir
 measure_fid.py | --output_path pictures | --output_path pictures
 measure_fid.py | --cache_dir a_file | --cache_dir a_file

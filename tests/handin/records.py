@@ -9,11 +9,12 @@ from fewstep.methods.adversarial_settings import student_sigmas
 from fewstep.methods.student_inputs import nfe_table
 from fewstep.runs.command_line import make_settings
 from fewstep.runs.presets import PRESETS
+from fewstep.scores.inception import FID_SHA256
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.utils import picture_sheet, save_picture, write_json
 
 SPACE = {"name": "random-conv-v1", "sha256": "ab" * 32, "is_fid": False}
-INCEPTION = {"name": "inception-v3", "sha256": "cd" * 32, "is_fid": True}
+INCEPTION = {"name": "Inception", "sha256": FID_SHA256, "is_fid": True}
 
 
 def settings_of(**flags):

@@ -41,8 +41,12 @@ def test_fid_is_named_only_where_the_space_is_its_own():
     assert "FID" not in caption.replace("is not FID", "") and "that of KID@kid" in caption
     table, caption = texts(SPACE, INCEPTION)
     assert "FID KID × 1000 Coverage Fréchet in random-conv-v1" in table and table.count("FID") == 1
-    assert "FID@fid@clean_fid: with the features of inception-v3" in caption
-    assert "space random-conv-v1" in caption and "is not FID" in caption
+    assert "FID@fid@clean_fid: with the features of Inception" in caption
+    assert "space random-conv-v1 (" in caption and "is not FID" in caption
+    foreign = {"name": "weights-0123", "sha256": "01" * 32, "is_fid": False}
+    table, caption = texts(foreign)
+    assert "Fréchet in weights-0123" in table and "FID" not in table and "random" not in caption
+    assert "weights-0123 (SHA-256 010101010101): its Fréchet distance is not FID" in caption
 
 
 def test_scores_that_were_not_measured_have_no_column():

@@ -113,6 +113,12 @@ LACKS = {
     "scores.json: of other weights or noise levels": lambda run: change(
         run, "model_config", few_step_sigmas={"1": [7.5]}
     ),
+    "scores.json: not what fewstep": lambda run: change(run, "evaluation/scores", spaces=[{}]),
+    "scores.json: it calls FID what is of weights other": lambda run: change(
+        run,
+        "evaluation/scores",
+        spaces=[{"name": "Inception", "sha256": "ab" * 32, "is_fid": True}],
+    ),
     "scores.json: of other weights": lambda run: (run / "final_model.pt").write_bytes(b"other"),
 }
 

@@ -36,6 +36,15 @@ def test_validation_originals_come_out_exactly():
         assert np.array_equal(decode_image(path), expected), path.name
 
 
+def test_portable_maps_are_read_and_16_bits_of_them_shifted(tmp_path):
+    grey = noise(64, 64, channels=1)[..., 0]
+    deep = (grey.astype(">u2") << 8 | 77).astype(">u2")
+    (tmp_path / "deep.pgm").write_bytes(b"P5 64 64 65535\n" + deep.tobytes())
+    Image.fromarray(noise(64, 64)).save(tmp_path / "colour.ppm")
+    assert np.array_equal(decode_image(tmp_path / "deep.pgm"), np.stack([grey] * 3, axis=-1))
+    assert np.array_equal(decode_image(tmp_path / "colour.ppm"), noise(64, 64))
+
+
 @pytest.mark.parametrize("side", [1, 40, 64, 65, 200])
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tiff"])
 def test_square_rgb_equals_the_contract_transform(tmp_path, side, suffix):

@@ -13,8 +13,8 @@ import fewstep.images.opening
 import fewstep.images.splits
 from fewstep.images import open_image_sets
 from fewstep.images.kaggle import download_simpsons, simpsons_folder
-from fewstep.images.listing import list_images
 from fewstep.images.splits import hashed_split
+from src.listing import list_images
 from src.utils import UserError
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "simpsons"

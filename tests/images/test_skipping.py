@@ -14,7 +14,7 @@ import fewstep.images.contents
 import fewstep.images.folder
 from fewstep.images import open_image_sets
 from fewstep.images.decode import UnreadableImage, decode_image
-from fewstep.images.listing import list_images
+from src.listing import list_images
 from src.utils import UserError
 
 

@@ -16,9 +16,9 @@ from fewstep.scores import inception
 from fewstep.scores.feature_cache import cached_features, files_digest
 from fewstep.scores.folders import image_files
 from fewstep.scores.frechet import feature_distance
-from src.suffixes import SCORED_SUFFIXES
+from src.suffixes import CLEANFIDS
 from src.utils import UserError, read_json
-from tests.stand_in import CLEANFIDS_GRID, save_stand_in
+from tests.stand_in import CLEANFIDS_GRID, save_stand_in, trust_stand_in
 
 cleanfid_fid = pytest.importorskip("cleanfid.fid")
 
@@ -37,7 +37,7 @@ def weights(tmp_path, monkeypatch):
     monkeypatch.setattr(inception, "platform", windows)
     monkeypatch.delenv("FID_WEIGHTS", raising=False)
     monkeypatch.chdir(tmp_path)
-    return path
+    return trust_stand_in(monkeypatch, path, CLEANFIDS_GRID)
 
 
 def cleanfids(folder_a, folder_b):
@@ -102,19 +102,26 @@ def test_equals_cleanfid_on_real_images_odd_sizes_grey_and_alpha(weights, tmp_pa
     assert ours(mixed, real) == pytest.approx(theirs, rel=1e-6)
 
 
-def test_the_same_files_count(tmp_path):
+def test_the_same_files_count(tmp_path, capsys):
     from cleanfid.utils import EXTENSIONS
 
-    assert {suffix[1:] for suffix in SCORED_SUFFIXES} == EXTENSIONS - {"npy"}
+    assert {suffix[1:] for suffix in CLEANFIDS} == EXTENSIONS - {"npy"}
     mixed = write_mixed(tmp_path / "mixed")
     Image.new("RGB", (8, 8)).save(tmp_path / "mixed" / ".hidden.png")
     (tmp_path / "mixed" / "upper.PNG").write_bytes((mixed / "0000.png").read_bytes())
     (tmp_path / "mixed" / "Mixed.Png").write_bytes((mixed / "0000.png").read_bytes())
+    write_real(tmp_path / "elsewhere", 0, 5, 64)
+    (mixed / "linked").symlink_to(tmp_path / "elsewhere")
     features = cleanfid_fid.get_folder_features(
         str(mixed), lambda x: x[:, :, 0, 0], num_workers=0, device=torch.device("cpu"),
         verbose=False,
     )  # fmt: skip
-    assert len(features) == len(image_files(mixed, "--generated_dir"))
+    assert len(features) == len(image_files(mixed, "--generated_dir", like_cleanfid=True))
+    said = capsys.readouterr().out
+    assert f"1 of {len(features) + 1} images do not count for FID" in said and said.endswith(
+        " .webp alone: Mixed.Png\n"
+    )
+    assert len(image_files(mixed, "--generated_dir")) == len(features) + 1
 
 
 def test_features_equal_cleanfids_and_do_not_need_files(weights, tmp_path):
@@ -206,6 +213,18 @@ def test_damaged_or_foreign_weights_are_refused(weights, tmp_path):
     torch.save({"weights": 1}, weights)
     with pytest.raises(UserError, match="not clean-fid's Inception"):
         inception.InceptionSpace()
+    save_stand_in(weights, grid=3)
+    with pytest.raises(UserError, match="gives 288 features an image, not 2048"):
+        inception.InceptionSpace()
+
+
+def test_only_the_network_that_cleanfid_fetches_gives_fid(weights):
+    space = inception.InceptionSpace()
+    assert space.is_fid and space.name == "Inception"
+    save_stand_in(weights, seed=1, grid=CLEANFIDS_GRID)
+    foreign = inception.InceptionSpace()
+    assert not foreign.is_fid and foreign.digest != space.digest
+    assert foreign.digest[:12] in foreign.name and foreign.name != "Inception"
 
 
 def test_weights_are_fetched_only_when_asked_and_whole(weights, tmp_path, capsys):
@@ -217,6 +236,9 @@ def test_weights_are_fetched_only_when_asked_and_whole(weights, tmp_path, capsys
     assert f"downloading Inception's weights from {source.as_uri()}" in capsys.readouterr().out
     inception.download_weights(target, "file:///nowhere")  # there already
     target.unlink()
+    save_stand_in(source, seed=1)
+    with pytest.raises(UserError, match="not Inception's file"):
+        inception.download_weights(target, source.as_uri())
     source.write_bytes(source.read_bytes()[:3000])
     with pytest.raises(UserError, match="not whole"):
         inception.download_weights(target, source.as_uri())

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 import measure_fid
+from fewstep.scores import inception
 from fewstep.scores.comparison import Comparison
-from fewstep.scores.folders import load_image
+from fewstep.scores.folders import load_like_cleanfid
 from fewstep.scores.inception import InceptionSpace
 from fewstep.scores.random_features import RandomFeatureSpace, random_feature_space
 from src.utils import UserError
-from tests.stand_in import save_stand_in
+from tests.stand_in import save_stand_in, trust_stand_in
 
 
 def write_pictures(folder, count, seed, size=64):
@@ -83,8 +84,8 @@ def test_random_features_are_never_called_fid(folders, capsys):
     assert space.name in output and "not FID" in output
 
 
-def test_inception_result(folders, tmp_path):
-    weights = save_stand_in(tmp_path / "weights.pt")
+def test_inception_result(folders, tmp_path, monkeypatch):
+    weights = trust_stand_in(monkeypatch, save_stand_in(tmp_path / "weights.pt"))
     result = run(folders.path, "--fid_weights", str(weights))
     space = InceptionSpace(weights)
     assert result.pop("fid_score") == pytest.approx(
@@ -100,9 +101,25 @@ def test_inception_result(folders, tmp_path):
     }
 
 
+def test_another_networks_distance_is_not_called_fid(folders, tmp_path, monkeypatch, capsys):
+    weights = trust_stand_in(monkeypatch, save_stand_in(tmp_path / "weights.pt"))
+    as_fid = run(folders.path, "--fid_weights", str(weights))
+    monkeypatch.setattr(inception, "FID_SHA256", "0" * 64)
+    capsys.readouterr()
+    result = run(folders.path, "--fid_weights", str(weights))
+    digest = result["feature_space_sha256"]
+    assert digest == as_fid["feature_space_sha256"] and "fid_score" not in result
+    assert result["frechet_distance"] == as_fid["fid_score"]
+    assert result["feature_space"] == f"weights-{digest[:12]}"
+    first, *_, second, _ = capsys.readouterr().out.splitlines()
+    assert "not clean-fid's Inception" in first and digest in first
+    assert second.startswith(f"Fréchet distance in weights-{digest[:12]} (not FID): ")
+
+
 def test_reference_is_written_in_order_when_absent(folders, monkeypatch):
     seen = []
     monkeypatch.setitem(sys.modules, "dataset", fake_data_module(folders.reference, seen))
+    monkeypatch.setattr(measure_fid, "REFERENCE", str(folders.path / "new" / "val"))
     root = str(folders.path)
     with pytest.raises(UserError, match="--data_root absent: no such folder"):
         run(folders.path, "--data_root", "absent", reference="new/val")
@@ -115,6 +132,17 @@ def test_reference_is_written_in_order_when_absent(folders, monkeypatch):
     # there now: the data set is not touched again
     run(folders.path, "--features", "random", reference="new/val")
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("given", ["refs_typo", "new/vall"])
+def test_a_named_reference_that_is_not_there_is_never_made(folders, monkeypatch, given):
+    seen = []
+    monkeypatch.setitem(sys.modules, "dataset", fake_data_module(folders.reference, seen))
+    monkeypatch.setattr(measure_fid, "REFERENCE", str(folders.path / "new" / "val"))
+    with pytest.raises(UserError, match=f"--reference_dir .*{given}: no such folder"):
+        run(folders.path, "--features", "random", reference=given)
+    assert seen == [] and not (folders.path / given).exists()
+    assert not (folders.path / "new").exists()
 
 
 def test_an_interrupted_reference_does_not_count(folders, monkeypatch):
@@ -153,6 +181,7 @@ def test_a_damaged_cache_is_made_anew(folders):
 
 def test_absent_weights_stop_before_the_reference_is_written(folders, monkeypatch, tmp_path):
     monkeypatch.setenv("FID_WEIGHTS", str(tmp_path / "nowhere.pt"))
+    monkeypatch.setattr(measure_fid, "REFERENCE", str(folders.path / "new"))
     with pytest.raises(UserError, match="nowhere.pt is not there: --download_weights"):
         run(folders.path, reference="new")
     assert not (folders.path / "new").exists()
@@ -162,7 +191,9 @@ def test_mistakes_are_named(folders, tmp_path):
     with pytest.raises(UserError, match="--generated_dir"):
         measure_fid.main(["--generated_dir", str(tmp_path / "absent"), "--features", "random"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="--reference_dir .*empty: 0 images"):
+    with pytest.raises(
+        UserError, match="--reference_dir .*empty: no images in it .looked for .png"
+    ):
         run(folders.path, "--features", "random", reference="empty")
     with pytest.raises(UserError, match="--batch_size 0"):
         run(folders.path, "--batch_size", "0")
@@ -191,7 +222,7 @@ def test_any_damage_is_one_line_that_names_the_file(folders):
             damaged[place] = random.randint(256)
         path.write_bytes(damaged)
         try:
-            load_image(path)
+            load_like_cleanfid(path)
         except UserError as error:
             assert "0003.png: not readable" in str(error)
             refused += 1
@@ -204,8 +235,16 @@ def test_unreadable_and_uneven_images_are_named(folders):
     with pytest.raises(UserError, match="0003.png: its size differs"):
         run(folders.path, "--features", "random")
     bad.write_bytes(b"\x89PNG half")
-    with pytest.raises(UserError, match="0003.png: not readable"):
+    with pytest.raises(UserError, match="0003.png: cannot be used as an image"):
         run(folders.path, "--features", "random")
+
+
+def test_few_images_are_said(folders, capsys):
+    run(folders.path, "--features", "random")
+    said = capsys.readouterr().out
+    for count, name in ((6, "generated"), (5, "reference")):
+        place = folders.path / name
+        assert f"only {count} images are in {place}: distances to them mean little" in said
 
 
 def test_hidden_files_do_not_count_and_subfolders_do(folders):
@@ -217,3 +256,44 @@ def test_hidden_files_do_not_count_and_subfolders_do(folders):
 def test_generated_dir_is_required():
     with pytest.raises(UserError, match="--generated_dir"):
         measure_fid.main([])
+
+
+def test_every_space_reads_by_the_rules_for_training_images(folders, tmp_path):
+    """16-bit grey and transparency came out other than in training, a linked folder not at all."""
+    plain, deep = tmp_path / "plain", tmp_path / "deep"
+    (plain / "more").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    deep.mkdir()
+    (deep / "more").symlink_to(tmp_path / "elsewhere")
+    random = np.random.RandomState(4)
+    for i in range(6):
+        name = f"more/{i}" if i > 2 else str(i)
+        grey = random.randint(0, 256, (64, 64)).astype(np.uint8)
+        Image.fromarray(grey).convert("RGB").save(plain / f"{name}.png")
+        if i % 2:
+            Image.fromarray(grey.astype(np.uint16) << 8).save(deep / f"{name}.PNG")
+        else:
+            Image.fromarray(grey).save(deep / f"{name}.Gif")
+    alike = run(folders.path, "--features", "random", "--generated_dir", str(plain))
+    result = run(folders.path, "--features", "random", "--generated_dir", str(deep))
+    assert result["num_generated"] == 6
+    assert result["frechet_distance"] == pytest.approx(alike["frechet_distance"], rel=1e-6)
+
+
+def test_where_fid_reads_otherwise_it_is_said(folders, tmp_path, monkeypatch, capsys):
+    weights = trust_stand_in(monkeypatch, save_stand_in(tmp_path / "weights.pt"))
+    generated = folders.path / "generated"
+    Image.fromarray(np.full((64, 64), 9000, np.uint16)).save(generated / "deep.png")
+    Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(generated / "clear.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (64, 64)).save(generated / "turned.jpg", exif=turned)
+    assert run(folders.path, "--fid_weights", str(weights))["num_generated"] == 9
+    said = capsys.readouterr().out
+    for text in (
+        "1 of 9 images of 16 bits are read with all above 255 as white, as clean-fid does: deep",
+        "1 of 9 images are read without their transparency, as clean-fid does: clear.png",
+        "1 of 9 images are not turned as their EXIF data say, as clean-fid does: turned.jpg",
+    ):
+        assert text in said
+    assert said.count("as clean-fid does") == 3

@@ -79,7 +79,7 @@ IMPOSSIBLE = {
     "complie=off": "--lever.*'complie=off'.*compile",
     "compile": "--lever.*NAME=VALUE",
     "compile=fast": "--compile.*max-autotune-no-cudagraphs",
-    "tf32=perhaps": "--tf32",
+    "tf32=perhaps": "--lever.*'perhaps': use one of true, on",
     "micro_batch=few": "--lever.*number",
     "micro_batch=-1": "--micro_batch.*at least 0",
 }

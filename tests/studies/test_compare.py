@@ -15,7 +15,6 @@ from fewstep.studies.compare import cells as compare_cells
 from fewstep.studies.compare import laboratory
 from fewstep.studies.compare.cells import (
     Cell,
-    as_arguments,
     cell_steps,
     make_cells,
     merged,
@@ -23,7 +22,8 @@ from fewstep.studies.compare.cells import (
 )
 from fewstep.studies.compare.laboratory import Laboratory
 from fewstep.studies.compare.main import attempt, main, parse
-from fewstep.studies.compare.plan import complete_plan, parse_pairs, read_plan
+from fewstep.studies.compare.plan import complete_plan, parse_pairs
+from fewstep.studies.compare.reading import as_arguments, flag_value, read_yaml
 from fewstep.studies.compare.report import markdown, summarise
 from fewstep.studies.evaluate.tables import score_row
 from src.utils import UserError, write_json
@@ -63,7 +63,8 @@ def test_flags_become_arguments_by_their_kind():
     assert pairs == {"sigmas": ["4 2 1 0.5", "9 2 1 0.5"], "disc_spectral": ["on", "off"]}
     assert as_arguments({"sigmas": pairs["sigmas"][1]}) == "--sigmas 9 2 1 0.5".split()
     pairs = parse_pairs(["preset=tiny", "x_flip=false"], "--base", split=False)
-    assert as_arguments(pairs) == ["--preset=tiny", "--no-x_flip"]
+    settled = {key: flag_value(key, value) for key, value in pairs.items()}
+    assert as_arguments(settled) == ["--preset=tiny", "--no-x_flip"]
 
 
 def test_a_cells_recipe_replaces_the_base_and_not_the_cells_own_flags():
@@ -85,7 +86,7 @@ def test_yaml_and_flags_make_one_plan(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("base: {preset: tiny, lr: 0.001}\ngrid:\n  disc: [patch, none]\nminutes: 2\n")
     args, plan = parse([str(path), "--base", "lr=0.01", "--seeds", "3", "4"])
-    assert plan["base"] == {"preset": "tiny", "lr": "0.01"} and plan["seeds"] == [3, 4]
+    assert plan["base"] == {"preset": "tiny", "lr": 0.01} and plan["seeds"] == [3, 4]
     assert plan["minutes"] == 2 and plan["nfe_list"] == [1, 2, 4] and not args.dry_run
     assert len(make_cells(plan)) == 4
 
@@ -96,23 +97,40 @@ def test_yaml_and_flags_make_one_plan(tmp_path):
         ({"grids": {}}, "did you mean grid"),
         ({"grid": {"distil": ["add"]}}, "did you mean distill"),
         ({"grid": {"disc": "patch"}}, "grid disc needs a list"),
-        ({"grid": {"lr": [1, 2]}}, "lr is the same for all cells"),
+        ({"grid": {"lr": [0.1, 1]}}, "lr is the same for all cells"),
         ({"grid": {"preset": ["tiny"]}}, "preset is the same for all cells"),
         ({"base": {"seed": 3}}, "seed is set by the comparison"),
         ({"cells": [{"phase": "add"}]}, "phase is set by the comparison"),
         ({"cells": ["patch"]}, "cells should be a list of flag sets"),
-        ({"seeds": []}, "seeds needs at least one"),
+        ({"seeds": []}, "seeds: at least one"),
         ({"nfe_list": [0]}, "nfe_list 0: at least 1"),
         ({"num_samples": 1}, "num_samples 1: at least 2"),
         ({"minutes": -1}, "minutes"),
-        ({"minutes": "long"}, "minutes"),
+        ({"minutes": "long"}, "minutes: 'long': a number is needed"),
+        ({"nfe_list": "1,2,4"}, "nfe_list: '1,2,4': a whole number is needed; no commas"),
+        ({"nfe_list": ["1", "01"]}, "nfe_list: 1 is there twice"),
+        ({"seeds": ["1:30"]}, "'1:30': a whole number"),
+        ({"seeds": [True]}, "'True': a whole number"),
+        ({"seeds": ["9999999999"]}, "at most 2147483647"),
+        ({"grid": {"disc_stddev": ["y", "n", "true"]}}, "disc_stddev=on seed=42 is there twice"),
+        ({"grid": {"disc_stddev": ["y", "maybe"]}}, "disc_stddev 'maybe': use one of true, on"),
+        ({"base": {"x_flip": "maybe"}, "cells": [{}]}, "x_flip 'maybe': use one of"),
+        ({"grid": {"student_lr": ["0.001", "1e-3"]}}, "student_lr=0.001 seed=42 is there twice"),
+        ({"grid": {"student_lr": [".001", 0.001]}}, "student_lr=0.001 seed=42 is there twice"),
+        ({"grid": {"adv_weight": [1, "1.0"]}}, "adv_weight=1 seed=42 is there twice"),
+        ({"grid": {"sigmas": ["4 2 1 .5", [4.0, 2, 1, 0.5]]}}, "is there twice"),
+        ({"grid": {"augment": ["color+cutout", "color, cutout"]}}, "is there twice"),
+        ({"grid": {"disc_heads": ["16+8", "16,08"]}}, "disc_heads=16,8 seed=42 is there twice"),
+        ({"cells": [{"disc_channels": "1e1"}, {"disc_channels": 10}]}, "is there twice"),
+        ({"grid": {"gan_loss": ["hing"]}}, "invalid choice: 'hing'"),
+        ({"base": {"student_lr": "fast"}, "cells": [{}]}, "'fast': a number is needed"),
         ({"base": ["preset=tiny"]}, "base should be a mapping"),
-        ({"seeds": [1, 1]}, "is there twice"),
+        ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
         ({"grid": {"disc": ["patch"]}, "cells": [{"disc": "patch"}]}, "is there twice"),
         ({"base": {"student_iterations": 9}, "minutes": 1}, "leave out one"),
         ({"cells": [{"student_iterations": 9}], "images": 1}, "leave out one"),
         ({"steps": 4, "minutes": 1}, "steps and minutes both say how long"),
-        ({"steps": 1.5}, "steps should be a whole number"),
+        ({"steps": 1.5}, "steps: '1.5': a whole number is needed"),
         ({"grid": {"method": ["adversarial", "rectified_flo"]}}, "did you mean rectified_flow"),
         ({"cells": [{"method": "rectified_flow", "num_iterations": 9}], "steps": 3}, "both say"),
         ({"cells": [{"method": "rectified_flow", "data_seed": 9}]}, "is the same for all cells"),
@@ -143,10 +161,41 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("grid: [unclosed")
     with pytest.raises(UserError, match="plan.yaml: not readable as YAML"):
-        read_plan(path)
+        read_yaml(path)
     path.write_text("just words")
     with pytest.raises(UserError, match="keys and values"):
-        read_plan(path)
+        read_yaml(path)
+
+
+def test_yaml_is_taken_as_it_is_written(tmp_path):
+    """YAML's own reading makes 8 of 010, 90 of 1:30 and a truth value of a word."""
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        "shared: &shared {lr: 1e-3}\nbase: {<<: *shared, disc_spectral: on, penalty: none}\n"
+        "seeds: [010, 1e2]\nnfe_list: 1\ngrid: {disc_stddev: [y, no], x: 1:30}\n"
+    )
+    content = read_yaml(path)
+    assert content["base"] == {"lr": "1e-3", "disc_spectral": "on", "penalty": "none"}
+    assert content["grid"] == {"disc_stddev": ["y", "no"], "x": "1:30"}
+    del content["shared"], content["grid"]["x"]
+    plan = complete_plan(content, "plan.yaml")
+    assert plan["seeds"] == [10, 100] and plan["nfe_list"] == [1]
+    assert plan["grid"] == {"disc_stddev": [True, False]} and plan["base"]["lr"] == 0.001
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "base: {preset: tiny}\ngrid: {disc: [patch]}\nbase: {preset: full}\n",
+        "grid: {disc: [patch], disc: [unet]}\n",
+        "cells:\n- {lr: 1, 'lr': 2}\n",
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(text, tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"plan.yaml: .*line \d: (base|disc|lr) is there twice"):
+        read_yaml(path)
 
 
 def test_the_table_has_mean_and_sd_and_best_first():

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from fewstep.images.synthetic import draw_face
-from fewstep.scores import two_sample
+from fewstep.scores import inception, two_sample
 from fewstep.studies.evaluate import main as evaluate
 from src.utils import UserError, file_digest, read_json
-from tests.stand_in import save_stand_in
+from tests.stand_in import save_stand_in, trust_stand_in
 from tests.studies.programs import run_fewstep, train_in_process
 
 TRAIN = (
@@ -71,20 +71,31 @@ def test_tuned_levels_are_those_that_sampling_uses(folder):
     ).read_text().replace(str(folder) + "/", "")
 
 
-def test_inception_and_random_features_side_by_side(folder):
-    save_stand_in(folder / "weights.pt")
+@pytest.mark.parametrize("known", [True, False])
+def test_inception_and_random_features_side_by_side(folder, monkeypatch, known):
+    """Without the known file's hash, nothing is called FID, nor KID."""
+    trust_stand_in(monkeypatch, save_stand_in(folder / "weights.pt"))
+    if not known:
+        monkeypatch.setattr(inception, "FID_SHA256", "0" * 64)
+    name = "Inception" if known else f"weights-{file_digest(folder / 'weights.pt').hex()[:12]}"
     flags = "--run_dir run --num_samples 6 --nfe_list 1 --seeds 1 --device cpu --no_auc"
     flags += " --features inception random --fid_weights weights.pt --output_dir both"
     code, output = run_fewstep(["evaluate", *flags.split()], folder)
     assert code == 0, output
-    inception, random, _ = (folder / "both" / "scores.md").read_text().split("\n\n**")[1:]
-    columns = "| FID | extrapolated to infinitely many images | KID × 1000, 95 % interval |"
-    assert columns in inception
+    table, random, _ = (folder / "both" / "scores.md").read_text().split("\n\n**")[1:]
+    distance, kernel = ("FID", "KID") if known else (
+        f"Fréchet distance in {name} (not FID)", "kernel distance"
+    )  # fmt: skip
+    columns = f"| {distance} | extrapolated to infinitely many images | {kernel} × 1000, 95 %"
+    assert columns in table
+    for written in ("report.html", "scores.md"):
+        text = re.sub('"data:[^"]*"', "", (folder / "both" / written).read_text())
+        assert bool(re.search(r"(?<!not )\b[FK]ID\b", text)) == known, written
     assert "| Fréchet distance in random-conv-v1 (not FID) |" in random
     assert "| kernel distance, 95 % interval |" in random
     spaces = read_json(folder / "both" / "scores.json")["spaces"]
     assert [(space["name"], space["is_fid"]) for space in spaces] == [
-        ("Inception", True), ("random-conv-v1", False)
+        (name, known), ("random-conv-v1", False)
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from fewstep.methods.adversarial_settings import alone_steps
 from fewstep.runs.command_line import settings_from_json
 from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.settings import NOT_IDENTITY, Settings, flat, method_of
+from fewstep.scores.inception import FID_SHA256
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.utils import UserError, read_json
 
@@ -19,6 +20,7 @@ LEARNT = 100  # and so do those of a student that has learnt for fewer steps
 IMAGE_SIZE, GAP = 64, 2  # of `picture_sheet`
 SCORES = {"spaces", "rows", "seeds", "num_samples", "reference", "date", "weights_sha256"}
 ROW = {"images", "model", "nfe", "count", "scores"}
+SPACE = {"name", "sha256", "is_fid"}
 
 LEFT_OUT = ("run", "speed")  # groups of settings that say where and how fast
 
@@ -138,14 +140,27 @@ def read_scores(path, checkpoint):
     """The content of the `scores.json` of `fewstep evaluate` at `path`. Raises `UserError` where it
     is of another form, or not of the weights and noise levels of `checkpoint`."""
     scores = read_json(path)
-    rows = scores.get("rows")
-    rows = rows if isinstance(rows, list) else [None]
-    well_formed = all(isinstance(row, dict) and row.keys() >= ROW for row in rows)
+    well_formed = _are_records(scores.get("rows"), ROW) and _are_records(
+        scores.get("spaces"), SPACE
+    )
     if not well_formed or not scores.keys() >= SCORES:
         raise UserError(f"{path}: not what fewstep evaluate writes; run it again")
+    for space in scores["spaces"]:
+        if space["is_fid"] and space["sha256"] != FID_SHA256:
+            digest = space["sha256"]
+            raise UserError(
+                f"{path}: it calls FID what is of weights other than Inception's (SHA-256"
+                f" {digest}); run fewstep evaluate again"
+            )
     if any(scores.get(key) != now for key, now in fingerprint(checkpoint).items()):
         raise UserError(f"{path}: of other weights or noise levels; run fewstep evaluate again")
     return scores
+
+
+def _are_records(value, keys):
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and one.keys() >= keys for one in value
+    )
 
 
 def changed_settings(groups):

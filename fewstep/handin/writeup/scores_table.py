@@ -2,6 +2,7 @@
 
 from fewstep.handin.writeup.wording import listed
 from fewstep.scores.comparison import PIXELS
+from fewstep.scores.random_features import NAME as RANDOM
 from fewstep.studies.evaluate.tables import DISTANCE, Column, score_text, without_folders
 
 
@@ -61,10 +62,10 @@ def _caption(scores, spaces, keys):
         if space["is_fid"]:
             sentences.append(f"FID@fid@clean_fid: with the features of {space['name']}.")
         else:
+            kind = " has fixed random weights@prdc" if space["name"] == RANDOM else ""
             sentences.append(
-                f"The space {space['name']} (SHA-256 {space['sha256'][:12]}) has fixed random"
-                " weights@prdc: its Fréchet distance is not FID and compares these rows with each"
-                " other only."
+                f"The space {space['name']} (SHA-256 {space['sha256'][:12]}){kind}: its Fréchet"
+                " distance is not FID and compares these rows with each other only."
             )
     kernel = "KID" if spaces[0]["is_fid"] else "Kernel distance: that of KID"
     explained = {

@@ -26,7 +26,7 @@ from fewstep.runs.presets import PRESETS
 from fewstep.runs.settings import Speed
 from fewstep.studies.bench.data import WORKERS, decoded, loader_batches, write_faces
 from fewstep.studies.bench.turns import clear, compare, warm_up
-from src.arguments import MOST_STEPS, InRange, quoted, whole_number
+from src.arguments import MOST_STEPS, InRange, quoted, switch, whole_number
 
 ROUNDS, BATCH, LEAST = 8, 64, 2
 PHASES = ["teacher", "student"]
@@ -57,7 +57,7 @@ def lever(text):
         names = ", ".join(known)
         raise ArgumentTypeError(f"{quoted(text)}: write NAME=VALUE with a NAME of {names}")
     if isinstance(known[name], bool):
-        value = {"on": True, "off": False}.get(value, value)
+        value = switch(value)
     elif isinstance(known[name], int):
         value = whole_number(value)
     make_settings({name: value})

@@ -10,11 +10,11 @@ from typing import NamedTuple
 from fewstep.methods import METHODS
 from fewstep.runs.estimate import steps_that_fit
 from fewstep.runs.presets import RECIPES
-from fewstep.runs.settings import Settings, flat, unused_settings
+from fewstep.runs.settings import flat, unused_settings
+from fewstep.studies.compare.reading import DEFAULTS, as_text
 
 LENGTHS = ("steps", "images", "minutes")  # keys of a plan, at most one of them above 0
 LONGEST_NAME = 80  # of a folder, before its hash
-DEFAULTS = flat(Settings().as_dict())
 DEFAULT_METHOD = DEFAULTS["method"]
 
 
@@ -90,29 +90,3 @@ def teacher_flags(plan, folder):
     """train.py's flags for the shared teacher, trained in `folder`: the base's but its method."""
     flags = {key: value for key, value in plan["base"].items() if key != "method"}
     return flags | {"phase": "teacher", "save_dir": folder}
-
-
-def as_arguments(flags):
-    """{"disc": "patch", "x_flip": False} -> ["--disc=patch", "--no-x_flip"], by each flag's kind:
-    YAML reads on, off and none as other things than the words they are."""
-    arguments = []
-    for key, value in flags.items():
-        default = DEFAULTS.get(key, "")
-        if isinstance(default, bool):
-            yes = str(value).lower() in ("true", "1", "on", "yes")
-            arguments.append(f"--{key}" if yes else f"--no-{key}")
-        elif isinstance(default, list):
-            values = value if isinstance(value, list) else str(value).split()
-            arguments += [f"--{key}", *map(str, values)]
-        else:
-            arguments.append(f"--{key}={as_text(value)}")
-    return arguments
-
-
-def as_text(value):
-    """A flag's value as it stands in titles and arguments."""
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "none" if value is None else str(value)

@@ -18,15 +18,16 @@ from fewstep.runs.run_folder import CONFIG_NAME, own_teacher
 from fewstep.runs.settings import STEPS_FLAGS, flat, phases_of
 from fewstep.runs.weights import weights_digest
 from fewstep.scores.comparison import Comparison
+from fewstep.scores.folders import say_if_few
 from fewstep.scores.random_features import random_feature_space
 from fewstep.studies.compare.cells import (
-    as_arguments,
     cell_steps,
     make_cells,
     method_of,
     teacher_flags,
     training_flags,
 )
+from fewstep.studies.compare.reading import as_arguments
 from fewstep.studies.compare.report import STRIP
 from fewstep.studies.evaluate.pictures import strip_of
 from fewstep.studies.evaluate.series import model_series, real_series, score_series
@@ -101,6 +102,8 @@ class Laboratory:
         """Open the images, train the shared teacher unless it is finished or not needed, and
         score the baseline."""
         images = open_images(self.settings)
+        say_if_few(len(images.val), "images are held out")
+        say_if_few(self.plan["num_samples"], "images of each cell are scored")
         if self.trains_teacher:
             flags = teacher_flags(self.plan, self.folder / "teacher")
             self._train(flags, self.folder / "teacher" / "output.txt")

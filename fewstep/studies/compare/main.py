@@ -21,8 +21,8 @@ from fewstep.studies.compare.plan import (
     PLAN_DEFAULTS,
     complete_plan,
     parse_pairs,
-    read_plan,
 )
+from fewstep.studies.compare.reading import read_yaml
 from fewstep.studies.compare.report import write_report
 from src.arguments import (
     InRange,
@@ -112,7 +112,7 @@ def parse(arguments):
     """(namespace, plan). Raises `UserError`."""
     args = build_parser().parse_args(arguments)
     check_output_folder("--save_dir", args.save_dir)
-    plan = read_plan(args.plan) if args.plan else {}
+    plan = read_yaml(args.plan) if args.plan else {}
     if args.base:
         base = plan.get("base") or {}
         if not isinstance(base, dict):

@@ -1,16 +1,23 @@
 """What to compare: a plan from YAML or the command line, every key and value checked."""
 
+import argparse
 import math
 from dataclasses import fields
-from pathlib import Path
-
-import yaml
 
 from fewstep.methods import METHODS
 from fewstep.runs.settings import GROUPS
-from fewstep.studies.compare.cells import DEFAULTS, LENGTHS, as_text, make_cells, merged, method_of
-from src.arguments import MOST_EVALUATIONS, MOST_IMAGES, MOST_STEPS, check_range, quoted
-from src.utils import UserError, did_you_mean, reason_of
+from fewstep.studies.compare.cells import LENGTHS, make_cells, merged, method_of
+from fewstep.studies.compare.reading import DEFAULTS, as_text, flag_value
+from src.arguments import (
+    MOST_EVALUATIONS,
+    MOST_IMAGES,
+    MOST_STEPS,
+    check_range,
+    quoted,
+    real_number,
+    whole_number,
+)
+from src.utils import UserError, did_you_mean
 
 # Everything a plan may hold, with the value of what is left out.
 PLAN_DEFAULTS = {
@@ -36,38 +43,22 @@ NUMBERS = {
     "num_samples": (2, MOST_IMAGES, "images of each score"),
 }
 MOST_CELLS = 10_000
-KINDS = {dict: "mapping of flags", list: "list", int: "whole number"}
+KINDS = {dict: "mapping of flags", list: "list"}
 SET_BY_GRID = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
 TEACHER_GROUPS = ("data", "network", "scratch", "teacher")  # of the shared teacher
 OWN_DATA = ("batch_size", "x_flip")  # of how images are learnt, not which
 
 
-def read_plan(path):
-    """The content of a YAML file, not checked yet. Raises `UserError`."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    # ValueError: not UTF-8, or what looks like a date and is none.
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: {error.problem}" if mark else reason_of(error)
-        raise UserError(f"{path}: not readable as YAML ({place})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: keys and values are expected, such as grid:")
-    return content
-
-
 def complete_plan(content, where):
-    """Fill in defaults and check every key and kind. Raises `UserError`, naming `where`."""
+    """Fill in defaults, check every key and kind, and give each value its one form (`flag_value`).
+    Numbers may be texts. Raises `UserError`, naming `where`."""
     for key in content:
         _known(key, PLAN_DEFAULTS, f"{where}: unknown key")
     plan = PLAN_DEFAULTS | content
-    for key in ("seeds", "nfe_list"):
-        plan[key] = [plan[key]] if isinstance(plan[key], int) else plan[key]
+    for key in NUMBERS:
+        plan[key] = _numbers(key, plan[key], where)
     for key, default in PLAN_DEFAULTS.items():
-        kinds = (int, float) if key == "minutes" else (type(default),)
-        if type(plan[key]) not in kinds:
+        if key not in NUMBERS and type(plan[key]) is not type(default):
             raise UserError(f"{where}: {key} should be a {KINDS[type(default)]}")
     _check_numbers(plan, where)
     if not all(isinstance(cell, dict) for cell in plan["cells"]):
@@ -76,6 +67,12 @@ def complete_plan(content, where):
         if not isinstance(values, list) or not values:
             raise UserError(f"{where}: grid {key} needs a list of values")
     _check_flags(plan, where)
+    plan["base"] = _settled(plan["base"], where)
+    plan["cells"] = [_settled(cell, where) for cell in plan["cells"]]
+    plan["grid"] = {
+        key: [_settled({key: value}, where)[key] for value in values]
+        for key, values in plan["grid"].items()
+    }
     combinations = math.prod(len(values) for values in plan["grid"].values())
     count = (combinations + len(plan["cells"])) * len(plan["seeds"])
     if count > MOST_CELLS:
@@ -104,12 +101,34 @@ def parse_pairs(texts, flag, split):
     return pairs
 
 
+def _numbers(key, value, where):
+    """A number of the plan, or a list of some, from texts or numbers."""
+    read = real_number if key == "minutes" else whole_number
+    is_list = isinstance(PLAN_DEFAULTS[key], list)
+    values = value if is_list and isinstance(value, list) else [value]
+    try:
+        if not values or not all(isinstance(one, (str, int, float)) for one in values):
+            raise argparse.ArgumentTypeError("at least one number is needed, and nothing else")
+        numbers = [read(str(one)) for one in values]
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"{where}: {key}: {error}") from error
+    for one in numbers:
+        if numbers.count(one) > 1:
+            raise UserError(f"{where}: {key}: {one} is there twice")
+    return numbers if is_list else numbers[0]
+
+
+def _settled(flags, where):
+    """Flags with each value in its one form."""
+    try:
+        return {key: flag_value(key, value) for key, value in flags.items()}
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
 def _check_numbers(plan, where):
     for key, (low, high, _) in NUMBERS.items():
-        values = plan[key] if isinstance(plan[key], list) else [plan[key]]
-        if key != "minutes" and not (values and all(type(value) is int for value in values)):
-            raise UserError(f"{where}: {key} needs at least one whole number, and nothing else")
-        check_range(f"{where}: {key}", values, low, high)
+        check_range(f"{where}: {key}", plan[key], low, high)
     lengths = [key for key in LENGTHS if plan[key]]
     if len(lengths) > 1:
         raise UserError(f"{where}: {' and '.join(lengths)} both say how long; leave out one")
@@ -119,13 +138,14 @@ def _check_flags(plan, where):
     """Names and kinds of all flags of the plan."""
     for flags in (plan["base"], plan["grid"], *plan["cells"]):
         for key, value in flags.items():
-            if not _is_plain(value):
+            several = flags is plan["grid"]
+            if not all(map(_is_plain, value if several else [value])):
                 raise UserError(f"{where}: {key} {quoted(value)}: texts and numbers are expected")
             _known(key, {*DEFAULTS, "preset", "recipe", "method"}, f"{where}: unknown flag")
             if key in SET_BY_GRID and not (key == "teacher_ckpt" and flags is plan["base"]):
                 raise UserError(f"{where}: {key} is set by the comparison itself")
             if key == "method":
-                for name in value if flags is plan["grid"] else [value]:
+                for name in value if several else [value]:
                     _known(as_text(name), METHODS, f"{where}: unknown method")
 
 
@@ -147,9 +167,9 @@ def _check_cell(plan, cell, where):
 
 
 def _is_plain(value):
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return isinstance(value, (str, int, float, type(None)))
+    """Whether it is a text or a number, or a list of such, as some flags take."""
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(one, (str, int, float, type(None))) for one in values)
 
 
 def _known(key, known, message):

@@ -13,7 +13,7 @@ from datetime import date
 from functools import partial
 
 from fewstep.engine.hardware import hardware
-from fewstep.scores.folders import image_files
+from fewstep.scores.folders import image_files, say_if_few
 from fewstep.studies.evaluate.report import publish
 from fewstep.studies.evaluate.series import folder_series, model_series, real_series, score_series
 from fewstep.studies.evaluate.subjects import (
@@ -23,10 +23,19 @@ from fewstep.studies.evaluate.subjects import (
     fingerprint,
     has_levels,
     open_evaluation,
+    output_folder,
     subject_parser,
 )
 from fewstep.studies.evaluate.tables import markdown, space_record
-from src.arguments import LARGEST_BATCH, MOST_IMAGES, InRange, check_input_file, line, whole_number
+from src.arguments import (
+    LARGEST_BATCH,
+    MOST_IMAGES,
+    InRange,
+    check_apart,
+    check_input_file,
+    line,
+    whole_number,
+)
 from src.utils import UserError
 
 TEACHER_NFE = [35, 1]
@@ -62,6 +71,10 @@ def parse_arguments(argv=None):
         check_input_file("--teacher", args.teacher)
     args.teacher_nfe_list = list(dict.fromkeys(args.teacher_nfe_list or TEACHER_NFE))
     args.seeds = list(dict.fromkeys(args.seeds))
+    for word in args.folder or []:
+        name, _, folder = word.partition("=")
+        if folder:  # else what is wrong with the word is said next
+            check_apart("--output_dir", output_folder(args), f"--folder {name}", folder)
     args.folder = named_folders(args.folder or [])
     return args
 
@@ -85,6 +98,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     subjects, comparison, output = open_evaluation(args, args.teacher, not args.no_auc)
     args.num_samples = common_count(args.num_samples, args.folder)
+    say_if_few(args.num_samples, "images of each are scored")
     series = list_series(args, subjects)
     rows, first_images = score_series(series, comparison.spaces, comparison.scores, args.seeds)
     images = subjects.images

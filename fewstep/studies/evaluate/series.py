@@ -35,8 +35,8 @@ def real_series(cache, count):
 
 
 def folder_series(name, files, count):
-    """`count` of the images of these files, resized to 64x64 as training images are."""
-    images = load_images(files, size=IMAGE_SHAPE[:0:-1])
+    """`count` of the images of these files, decoded as training images are."""
+    images = load_images(files, IMAGE_SHAPE[-1])
 
     def sample(seed):
         picks = np.random.default_rng(seed).permutation(len(images))[:count]

@@ -13,10 +13,12 @@ from fewstep.runs.command_line import add_flag, make_settings, settings_from_jso
 from fewstep.runs.run_folder import CONFIG_NAME, places_of, teacher_of
 from fewstep.runs.settings import Data, Settings, flat
 from fewstep.scores.comparison import Comparison
+from fewstep.scores.folders import say_if_few
 from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_spaces
 from src.arguments import (
     MOST_EVALUATIONS,
     InRange,
+    check_apart,
     check_input_file,
     check_input_folder,
     check_output_file,
@@ -27,7 +29,6 @@ from src.arguments import (
 from src.utils import CommandParser, UserError, file_digest, load_model, pick_device, read_json
 
 CHECKPOINT = "./checkpoints/best_model.pt"
-FEW_IMAGES = 100  # fewer held-out ones than features: their covariance is not even of full rank
 LEAST = 4  # of each kind: what the classifier needs to train on some and be tested on others
 
 
@@ -89,6 +90,13 @@ def check_subject(args):
     for flag, check in checks.items():
         if getattr(args, flag, None):
             check(f"--{flag}", getattr(args, flag))
+    if getattr(args, "data_root", None):
+        check_apart("--output_dir", output_folder(args), "--data_root", args.data_root)
+
+
+def output_folder(args):
+    """Where an evaluation writes to."""
+    return Path(args.output_dir or f"{args.run_dir or 'results'}/evaluation")
 
 
 def open_evaluation(args, teacher=None, classify=False):
@@ -101,7 +109,7 @@ def open_evaluation(args, teacher=None, classify=False):
     spaces = feature_spaces(args.features, args.fid_weights, args.download_weights)
     flags = {item.name: getattr(args, item.name) for item in data_fields() if item.name in args}
     subjects = open_subjects(args.run_dir, args.ckpt_path, teacher, flags, device)
-    output = Path(args.output_dir or f"{args.run_dir or 'results'}/evaluation")
+    output = output_folder(args)
     output.mkdir(parents=True, exist_ok=True)  # now, not after the work
     data, images = subjects.settings.data, subjects.images
     sets = (images.val.images, images.train.images)
@@ -198,6 +206,5 @@ def _opened_images(settings):
             f"scores need at least {LEAST} training and {LEAST} held-out images, not"
             f" {len(images.train)} and {len(images.val)}; name more with --val_split FILE"
         )
-    if len(images.val) < FEW_IMAGES:
-        print(f"only {len(images.val)} images are held out: distances to them mean little")
+    say_if_few(len(images.val), "images are held out")
     return images

@@ -1,0 +1,33 @@
+"""`make demo` hands names of folders on as they are, whatever is in them."""
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("/faces", "demo-faces"),
+        ("/path with spaces/x", "demo-path_with_spaces-x"),
+        ('/it\'s "so" $HOME; #1', 'demo-it\'s_"so"_$HOME;_#1'),
+    ],
+)
+def test_a_folder_is_one_word(folder, name):
+    command = ["make", "-n", "-o", ".venv/installed", "demo", f"DATA={folder}"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(shown.replace("\\\n", " "))
+    assert words[words.index("--data_root") + 1] == folder
+    for flag, end in {
+        "--save_dir": "",
+        "--export_dir": "/checkpoints",
+        "--ckpt_path": "/checkpoints/best_model.pt",
+        "--run_dir": "",
+    }.items():
+        assert words[words.index(flag) + 1] == f"results/{name}{end}"
