@@ -204,7 +204,8 @@ def create_custom_model(device="cpu", **config):
     network = UNet(**NETWORKS[config["network"]], use_additional_condition=condition)
     if config["model_type"] == "rectified_flow":
         scheduler = FlowScheduler(num_train_timesteps=config["num_train_timesteps"])
-        return RectifiedFlow(network, scheduler).to(device)
+        flow = RectifiedFlow(network, scheduler, use_additional_condition=condition)
+        return flow.to(device)
     levels = ("sigma_data", "sigma_min", "sigma_max", "rho", "p_mean", "p_std")
     levels += ("noise_offset", "few_step_sigmas", "num_train_timesteps")
     scheduler = CustomScheduler(**{key: config[key] for key in levels})

@@ -35,7 +35,7 @@ FLOW_DEFAULTS = dict(
     model_type="rectified_flow",
     scheduler_type="straight_lines",
     network="full",
-    use_additional_condition=False,
+    use_additional_condition=False,  # tell the network the length of the step
     num_train_timesteps=1000,
 )
 

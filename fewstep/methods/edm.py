@@ -76,6 +76,7 @@ class ScratchPhase(Phase):
     """
 
     best_by = "heldout_loss"
+    call = "compute_loss"  # the model's method that is differentiated, see `loss_of`
 
     def __init__(self, settings, config, execution):
         scratch, name = settings.scratch, self.name
@@ -88,7 +89,7 @@ class ScratchPhase(Phase):
         learner = Learner(
             name,
             model,
-            "compute_loss",
+            self.call,
             execution,
             lr=lambda step: scratch.lr * warmup_cosine(step, total, scratch.warmup),
             betas=(0.9, 0.99),
@@ -111,8 +112,13 @@ class ScratchPhase(Phase):
         images, noise = micro_batch.images, self.model.scheduler.noise_like(micro_batch.images)
         if self.is_start:
             images, noise = halve(images), halve(noise)
+        loss, metrics = self.loss_of(images, noise, progress)
+        return loss, {f"start_{key}" if self.is_start else key: metrics[key] for key in metrics}
+
+    def loss_of(self, images, noise, progress):
+        """(scalar to differentiate, {name: scalar to log}) of images and noise of their shape."""
         loss = self.learners[0](images, noise, *self.levels(len(images), progress))
-        return loss, {"start_loss" if self.is_start else "loss": loss.detach()}
+        return loss, {"loss": loss.detach()}
 
     def levels(self, count, progress):
         """What `compute_loss` of so many images is given beside them and noise; empty: it draws
