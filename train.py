@@ -145,9 +145,9 @@ def run_phase(current, name, identity):
             phase,
             images.train,
             heldout,
-            lambda: save_generator(phase.ema, best, phase.config),
+            lambda: save_generator(phase.ema, best, phase.config, phase.learns_levels),
         ),
-        publish=lambda: save_generator(phase.ema, saved, phase.config),
+        publish=lambda: save_generator(phase.ema, saved, phase.config, phase.learns_levels),
     )
     facts = {f"{name}_seconds": round(seconds, 1)}
     if not distils(settings, name) and "sigma_data" in phase.config:
@@ -180,7 +180,7 @@ def export(phase, path):
     sweep_dead(path.parent)
     if path.exists():
         print(f"{path}: the model there is replaced; each run keeps its final_model.pt")
-    save_generator(phase.ema, path, phase.config)
+    save_generator(phase.ema, path, phase.config, phase.learns_levels)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from src.arguments import (
     line,
     whole_number,
 )
+from src.model_config import LEVEL_SAMPLERS
 from src.utils import CommandParser, UserError, file_digest, load_model, pick_device, read_json
 
 CHECKPOINT = "./checkpoints/best_model.pt"
@@ -140,7 +141,7 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
 
 def has_levels(model):
     """Whether a model samples along few-step noise levels of its own, which can be tuned."""
-    return getattr(model, "sampler", None) == "few_step"
+    return getattr(model, "sampler", None) in LEVEL_SAMPLERS
 
 
 def fingerprint(checkpoint):
