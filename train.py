@@ -90,8 +90,8 @@ def run(processes, stop):
     folder, teacher_path = processes.first(lambda: choose_run_folder(settings))
     names = phases_of(settings)
     if teacher_path != own_teacher(folder):
-        names = [name for name in names if name != "teacher"]
-    needs_saved = method.needs_teacher and "teacher" not in names
+        names = [name for name in names if name != method.teacher.name]
+    needs_saved = method.needs_teacher and method.teacher.name not in names
     if needs_saved and not teacher_path.exists():
         raise UserError(f"--teacher_ckpt {teacher_path}: no such file; train it, or name another")
     if dry_run:

@@ -5,6 +5,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import NamedTuple
 
+from fewstep.methods.edm import TeacherPhase
+
 
 class Method(NamedTuple):
     """One way to a few-step generator; its file has it as `METHOD`.
@@ -13,7 +15,8 @@ class Method(NamedTuple):
     `build(settings, execution, teacher, config)` where it needs a teacher, else
     `build(settings, execution, sigma_data)`. groups: {name of a group in `Settings`: its
     dataclass}; with data and network, what its weights depend on. steps_flag: the setting that is
-    its length. config(teacher's `model_config.json`, settings): that of its generator.
+    its length. teacher: the phase that makes what it distils, used where `needs_teacher`.
+    config(teacher's `model_config.json`, settings): that of its generator.
     check(settings), check_size(settings, images of a micro-batch): raise `UserError` for what
     contradicts itself; try_to_build(settings): for what could not be built when its turn comes, at
     some cost. warmups: pairs of settings, a warm-up and the
@@ -26,6 +29,7 @@ class Method(NamedTuple):
     groups: dict
     steps_flag: str
     needs_teacher: bool = False
+    teacher: type = TeacherPhase
     config: Callable = None
     check: Callable = lambda settings: None
     check_size: Callable = lambda settings, size: None
@@ -37,7 +41,8 @@ class Method(NamedTuple):
     @property
     def phases(self):
         """Names of the phases of a whole run."""
-        return ("teacher", self.phase.name) if self.needs_teacher else (self.phase.name,)
+        own = self.phase.name
+        return (self.teacher.name, own) if self.needs_teacher else (own,)
 
 
 def find_methods(package, path):

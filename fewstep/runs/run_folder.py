@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fewstep.engine.checkpoints import check_identity
+from fewstep.methods import METHODS
 from fewstep.runs.settings import NOT_IDENTITY, PHASES, method_of, phases_of
 from src.utils import UserError, get_current_time, read_json, write_json
 
@@ -42,7 +43,9 @@ def choose_run_folder(settings, results="results"):
     for folder, content in runs:
         if _teaches(settings, content):
             print(f"distilling the teacher of {folder}")
-            taken = method_of(settings).phase.name in content.get("identities", {})
+            if _is_generator(settings, content):
+                return new, folder / "final_model.pt"
+            taken = set(content.get("identities", {})) - {method_of(settings).teacher.name}
             return new if taken else folder, own_teacher(folder)
     raise UserError(
         f"--phase add: no run below {results}/ has a finished teacher for these images and this"
@@ -130,7 +133,14 @@ def _began_and_did_not_finish(settings, content):
 def _teaches(settings, content):
     before, now = content.get("settings", {}), settings.as_dict()
     images = all(before.get("data", {}).get(key) == now["data"][key] for key in IMAGE_FIELDS)
-    return images and before.get("network") == now["network"] and "teacher_seconds" in content
+    trained = f"{method_of(settings).teacher.name}_seconds" in content
+    return images and before.get("network") == now["network"] and trained
+
+
+def _is_generator(settings, content):
+    """Whether the teacher that a run has trained is what it was for, as that of a reflow may be."""
+    method = content["settings"].get("run", {}).get("method")
+    return method in METHODS and METHODS[method].phase is method_of(settings).teacher
 
 
 def _same(now, before):

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("few_pictures")
 FLAGS = dict(preset="tiny", data="synthetic", synthetic_count=16, batch_size=4, device="cpu")
 FLAGS |= dict(num_iterations=2, student_iterations=2, warmup=1, disc_warmup=0, disc_channels=8)
 FLAGS |= dict(start_share=0.5, teacher_steps=2, best_images=8, log_interval=1)
+FLAGS |= dict(reflow_iterations=2, reflow_heun=2)
 
 
 @pytest.fixture(params=METHODS)
@@ -53,6 +54,8 @@ def test_a_method_goes_on_to_the_same_bits_and_is_sampled_as_graders_do(
         torch_load(f / "run" / "final_model.pt")["state_dict"] for f in (whole, parted)
     )
     assert first and all(torch.equal(first[key], second[key]) for key in first)
+    configs = [read_json(f / "run" / "model_config.json") for f in (whole, parted)]
+    assert configs[0] == configs[1]  # what is learnt may be noise levels
     record = read_json(whole / "run" / "training_config.json")
     assert record["finished"] and set(record["identities"]) == set(method.phases)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fewstep.methods import METHODS
 from fewstep.methods.adversarial_settings import student_sigmas
 from fewstep.methods.adversary import head_resolutions, policy_names
 from fewstep.methods.student_inputs import nfe_table
@@ -13,7 +14,7 @@ from fewstep.runs.command_line import make_settings, parse_settings, settings_fr
 from fewstep.runs.flags_page import flags_page
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
-from fewstep.runs.settings import GROUPS, Settings
+from fewstep.runs.settings import GROUPS, Settings, unused_settings
 from src.utils import UserError, read_json
 
 OFFICIAL = {
@@ -49,11 +50,12 @@ def test_every_field_is_a_flag_with_a_meaning_and_names_are_unique():
             expected = [v + 1 for v in value]
             arguments = [f"--{name}", *map(str, expected)]
         elif isinstance(value, (int, float)):
-            expected = value * 0.5 if isinstance(value, float) else value + 1
+            expected = value * 0.5 if isinstance(value, float) else 2 * value or 1
             arguments = [f"--{name}={expected}"]
         else:
             continue
-        settings, _, _ = parse_settings(arguments)
+        method = next(m.name for m in METHODS.values() if name not in unused_settings(m))
+        settings, _, _ = parse_settings([f"--method={method}", *arguments])
         assert flat(settings)[name] == expected
 
 
@@ -241,6 +243,17 @@ def test_phase_add_finds_the_newest_finished_teacher_of_its_kind(tmp_path):
     assert chosen != folder and teacher == folder / "teacher" / "model.pt"
     elsewhere = settings_for("--phase", "add", "--teacher_ckpt", "x.pt")
     assert str(choose_run_folder(elsewhere, tmp_path)[1]) == "x.pt"
+
+
+def test_reflow_takes_a_flow_that_is_there(tmp_path):
+    add = settings_for("--phase", "add", "--method", "reflow")
+    start(tmp_path / "teacher", settings_for("--phase", "teacher"), ["teacher"], teacher_seconds=1)
+    with pytest.raises(UserError, match="--teacher_ckpt"):
+        choose_run_folder(add, tmp_path)
+    flow = tmp_path / "flow"
+    start(flow, settings_for("--method", "rectified_flow"), ["flow"], flow_seconds=1, finished=True)
+    chosen, teacher = choose_run_folder(add, tmp_path)
+    assert chosen != flow and teacher == flow / "final_model.pt"
 
 
 def test_a_refused_run_leaves_the_record_as_it_was(tmp_path):
