@@ -241,6 +241,8 @@ def test_phase_add_finds_the_newest_finished_teacher_of_its_kind(tmp_path):
     add_facts(folder, finished=True)
     chosen, teacher = choose_run_folder(other, tmp_path)
     assert chosen != folder and teacher == folder / "teacher" / "model.pt"
+    chosen, _ = choose_run_folder(settings_for("--phase", "add", "--method", "ld3"), tmp_path)
+    assert chosen != folder, "the student of one method is not replaced by another's"
     elsewhere = settings_for("--phase", "add", "--teacher_ckpt", "x.pt")
     assert str(choose_run_folder(elsewhere, tmp_path)[1]) == "x.pt"
 
