@@ -6,6 +6,7 @@ from pkgutil import iter_modules
 from typing import NamedTuple
 
 from fewstep.methods.edm import TeacherPhase
+from src.utils import UserError
 
 
 class Method(NamedTuple):
@@ -43,6 +44,17 @@ class Method(NamedTuple):
         """Names of the phases of a whole run."""
         own = self.phase.name
         return (self.teacher.name, own) if self.needs_teacher else (own,)
+
+
+def check_share(flag, share, size):
+    """Raise `UserError`, naming the flag, where rounding to whole images would lose a share of
+    `size` images, or all the rest."""
+    count = round(size * share)
+    if (share > 0 and not count) or (share < 1 and count == size):
+        raise UserError(
+            f"--batch_size, --micro_batch: {size} images at once are too few for --{flag} {share};"
+            " give more"
+        )
 
 
 def find_methods(package, path):

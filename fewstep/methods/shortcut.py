@@ -19,7 +19,7 @@ import torch
 
 from fewstep.engine.fields import setting
 from fewstep.methods.edm import network_config
-from fewstep.methods.method import Method
+from fewstep.methods.method import Method, check_share
 from fewstep.methods.rectified_flow import FlowPhase
 from fewstep.methods.student_inputs import per_image
 from src.model_config import FLOW_DEFAULTS
@@ -113,12 +113,7 @@ def check(settings):
 
 def check_size(settings, size):
     """Raise `UserError` where micro-batches of `size` images would lose a part to rounding."""
-    share = settings.shortcut.shortcut_share
-    if (share > 0 and not round(size * share)) or (share < 1 and round(size * share) == size):
-        raise UserError(
-            f"--batch_size, --micro_batch: {size} images at once are too few for"
-            f" --shortcut_share {share}; give more"
-        )
+    check_share("shortcut_share", settings.shortcut.shortcut_share, size)
 
 
 METHOD = Method(
