@@ -22,7 +22,8 @@ BASE |= dict(num_iterations=STEPS, warmup=1, student_iterations=STEPS, student_e
 
 # Where runs are, what they show, how they are computed; and where the images come from.
 OTHER_GROUPS = ("run", "data", "speed")
-OTHER_GROUPS += ("shortcut", "reflow", "ld3", "progressive")  # walked over in their own tests
+# walked over in tests of their own
+OTHER_GROUPS += ("shortcut", "reflow", "ld3", "progressive", "meanflow")
 SHOWN_ONLY = {"teacher_steps"}
 ANOTHER_SHAPE = {"network"}  # see test_custom_model.py
 
