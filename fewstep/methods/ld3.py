@@ -30,6 +30,7 @@ from src.samplers import ddim_states
 
 EVALUATIONS = (2, 4)  # whose levels are learnt; one evaluation has but the first
 SHORTEST = 0.01  # share of the range that each interval keeps, so that levels always fall
+HELDOUT_IMAGES = 16  # pairs whose distance tells the best levels
 EMA_SHARE = 0.1  # half-life of the levels' average as a share of the steps so far
 
 
@@ -81,8 +82,12 @@ class Ld3Phase(Phase):
     name = "ld3"
     identity = ("data", "network", "ld3")
     learns_levels = True
+    best_by = "heldout_loss"  # samples of one evaluation, which tell others' best, stay as they are
     panels = {
-        "ld3: squared distance to the teacher": [f"nfe{nfe}_loss" for nfe in EVALUATIONS],
+        "ld3: squared distance to the teacher": [
+            *(f"nfe{nfe}_loss" for nfe in EVALUATIONS),
+            "heldout_loss",
+        ],
         "ld3: noise levels": [
             f"nfe{nfe}_sigma{place}" for nfe in EVALUATIONS for place in range(2, nfe + 1)
         ],
@@ -134,17 +139,22 @@ class Ld3Phase(Phase):
 
     def _loss(self, micro_batch):
         micro_batch.begin("noise")
-        scheduler, settings = self.generator.scheduler, self.settings
-        first = scheduler.sigma_max
-        x = first * scheduler.noise_like(micro_batch.images)
-        target = ode_images(self.denoise, scheduler, x, first, settings.ld3_evaluations)
-        radius, metrics = settings.ld3_ball * x[0].numel() * first, {}
+        x, target = self._pairs(micro_batch.images)
+        radius = self.settings.ld3_ball * x[0].numel() * self.generator.scheduler.sigma_max
+        metrics = {}
         for nfe, levels in self.learners[0]().items():
             sample = partial(self.sample, levels=levels)
             near = nearest_in_ball(partial(self.sample, levels=levels.detach()), x, target, radius)
             metrics[f"nfe{nfe}_loss"] = (sample(near) - target).square().mean()
         loss = torch.stack([*metrics.values()]).sum()
         return loss, {key: value.detach() for key, value in metrics.items()}
+
+    def _pairs(self, images):
+        """(noise at the first level, of the shape of images, what the teacher makes of it)."""
+        scheduler, evaluations = self.generator.scheduler, self.settings.ld3_evaluations
+        first = scheduler.sigma_max
+        x = first * scheduler.noise_like(images)
+        return x, ode_images(self.denoise, scheduler, x, first, evaluations)
 
     def sample(self, x, levels):
         """Images of noise at the first level, with a graph."""
@@ -153,12 +163,13 @@ class Ld3Phase(Phase):
         return images
 
     def heldout_metrics(self, images):
-        table = self.generator.scheduler.few_step_table
-        return {
-            f"nfe{nfe}_sigma{place}": sigma
-            for nfe in EVALUATIONS
-            for place, sigma in enumerate(table[nfe][1:], 2)
-        }
+        metrics, loss = {}, 0.0
+        x, target = self._pairs(images[:HELDOUT_IMAGES])
+        for nfe, levels in self.learners[0].ema().items():
+            loss += (self.sample(x, levels) - target).square().mean().item()
+            named = zip(range(2, nfe + 1), levels[1:].tolist())
+            metrics |= {f"nfe{nfe}_sigma{place}": sigma for place, sigma in named}
+        return metrics | {"heldout_loss": loss}
 
 
 def nearest_in_ball(sample, x, target, radius):

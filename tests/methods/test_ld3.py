@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from custom_model import CustomScheduler, create_custom_model
+from fewstep.engine.loop import measure_heldout
 from fewstep.engine.microbatch import split
 from fewstep.methods.edm import ode_images
 from fewstep.methods.ld3 import Ld3Phase, Levels, nearest_in_ball
@@ -64,7 +65,11 @@ def test_learnt_levels_are_the_best_there_are():
     the second level at the maximum of their factor."""
     model = GaussianDenoiser()
     start = {nfe: levels for nfe, levels in make_phase(model).ema.scheduler.few_step_table.items()}
-    table = trained(make_phase(model, ld3_ball=0.0))
+    phase = make_phase(model, ld3_ball=0.0)
+    losses = [measure_heldout(phase, torch.zeros(4, 3, 4, 4), 0)["heldout_loss"]]
+    table = trained(phase)
+    losses += [measure_heldout(phase, torch.zeros(4, 3, 4, 4), 0)["heldout_loss"]]
+    assert losses[1] < losses[0]
     best = (math.sqrt(STD**4 + FIRST**2 * STD**2) - STD**2) / FIRST
     assert start[2][1] > 2 * best
     assert table[2] == pytest.approx([FIRST, best], rel=0.1)
