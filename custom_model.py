@@ -13,10 +13,18 @@ import torch
 
 from src.base_model import BaseGenerativeModel, BaseScheduler
 from src.flow import FlowScheduler, RectifiedFlow
-from src.model_config import MODEL_DEFAULTS, NETWORKS, SAMPLERS, checked_levels, whole_config
+from src.model_config import (
+    LEVEL_SAMPLERS,
+    MODEL_DEFAULTS,
+    NETWORKS,
+    SAMPLERS,
+    checked_levels,
+    whole_config,
+)
 from src.network import UNet
 from src.samplers import (
     check_request,
+    ddim_states,
     draw_levels,
     few_step_states,
     last_state,
@@ -170,7 +178,8 @@ class CustomGenerativeModel(BaseGenerativeModel):
 
         shape: `(B, 3, H, W)`. return_traj: give the list of states, noise first and images last.
         verbose: progress bar. seeds: one int per image; its noise then depends on nothing else.
-        sampler: use another one than the model's own. sigmas: levels for "few_step", largest first.
+        sampler: use another one than the model's own. sigmas: levels for "few_step" or "ddim",
+        largest first.
         Returns images in [-1, 1] `[B, 3, H, W]`, or the list of states. Raises `ValueError` for
         fewer than one evaluation, and for sides that the network cannot halve often enough.
         """
@@ -178,17 +187,20 @@ class CustomGenerativeModel(BaseGenerativeModel):
         nfe = int(num_inference_timesteps)
         sampler = sampler or self.sampler
         randn = noise_source(self.scheduler.draw_noise, shape, self.device, seeds)
-        if sampler == "few_step":
+        step = self.scheduler.reverse_process_step
+        if sampler in LEVEL_SAMPLERS:
             given = checked_levels({nfe: sigmas})[nfe] if sigmas else None
-            levels = given or self.scheduler.few_step_sigmas(nfe)
-            states, total = few_step_states(self.denoise, levels, randn), nfe + 1
+            levels, total = given or self.scheduler.few_step_sigmas(nfe), nfe + 1
+            if sampler == "few_step":
+                states = few_step_states(self.denoise, levels, randn)
+            else:
+                states = ddim_states(self.denoise, step, levels, randn)
         else:
             if sigmas:
                 raise ValueError(f"sigmas belong to the few_step sampler, not to {sampler}")
             plan = ode_plan(nfe, heun=sampler == "heun")
-            levels = self.scheduler.ode_sigmas(len(plan))
-            step = self.scheduler.reverse_process_step
-            states, total = ode_states(self.denoise, step, levels, plan, randn), len(plan) + 1
+            levels, total = self.scheduler.ode_sigmas(len(plan)), len(plan) + 1
+            states = ode_states(self.denoise, step, levels, plan, randn)
         return last_state(states, total, return_traj, verbose)
 
 
@@ -204,7 +216,8 @@ def create_custom_model(device="cpu", **config):
     network = UNet(**NETWORKS[config["network"]], use_additional_condition=condition)
     if config["model_type"] == "rectified_flow":
         scheduler = FlowScheduler(num_train_timesteps=config["num_train_timesteps"])
-        return RectifiedFlow(network, scheduler).to(device)
+        flow = RectifiedFlow(network, scheduler, use_additional_condition=condition)
+        return flow.to(device)
     levels = ("sigma_data", "sigma_min", "sigma_max", "rho", "p_mean", "p_std")
     levels += ("noise_offset", "few_step_sigmas", "num_train_timesteps")
     scheduler = CustomScheduler(**{key: config[key] for key in levels})

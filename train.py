@@ -92,8 +92,8 @@ def run(processes, stop):
     folder, teacher_path = processes.first(lambda: choose_run_folder(settings))
     names = phases_of(settings)
     if teacher_path != own_teacher(folder):
-        names = [name for name in names if name != "teacher"]
-    needs_saved = method.needs_teacher and "teacher" not in names
+        names = [name for name in names if name != method.teacher.name]
+    needs_saved = method.needs_teacher and method.teacher.name not in names
     if needs_saved and not teacher_path.exists():
         whose = "" if settings.run.teacher_ckpt else f"the teacher of {folder}, "
         raise UserError(

@@ -3,6 +3,10 @@
 Liu et al. 2022, "Flow Straight and Fast" (arXiv:2209.03003). Data and noise are joined by straight
 lines, x_t = (1 - t) x0 + t n, and the network learns the mean velocity dx/dt = n - x0 along them.
 Here t runs from 0 (data) to 1 (noise); the network is told 1000 t, which its sinusoids resolve.
+
+One that is built with the additional condition is also told how long the step will be. It then
+answers with the mean velocity over that step, so that few steps can be exact: shortcut models
+(Frans et al. 2024, arXiv:2410.12557), MeanFlow (Geng et al. 2025, arXiv:2505.13447).
 """
 
 import torch
@@ -44,10 +48,20 @@ class FlowScheduler(BaseScheduler):
 class RectifiedFlow(BaseGenerativeModel):
     """A velocity field over the plain U-Net, sampled with Euler steps."""
 
-    def predict(self, xt, t, **kwargs):
-        """v(xt, t) `[B, 3, H, W]` in fp32; `xt` the same shape, `t` a number or `(B,)`."""
-        t = torch.as_tensor(t, dtype=torch.float32, device=xt.device).expand(len(xt))
-        return self.network(xt, self.scheduler.num_train_timesteps * t).float()
+    def _setup(self, use_additional_condition=False):
+        self.use_additional_condition = use_additional_condition
+
+    def predict(self, xt, t, length=0.0, **kwargs):
+        """The velocity at `xt` `[B, 3, H, W]`, the same shape, in fp32; `t` and `length` numbers or
+        `(B,)`. A network built with the additional condition is told `length` and answers with the
+        mean velocity from `t` to `t - length`; any other with the velocity at `t`."""
+        t, length = (
+            self.scheduler.num_train_timesteps
+            * torch.as_tensor(value, dtype=torch.float32, device=xt.device).expand(len(xt))
+            for value in (t, length)
+        )
+        inputs = (xt, t, length) if self.use_additional_condition else (xt, t)
+        return self.network(*inputs).float()
 
     def compute_loss(self, data, noise, t=None, **kwargs):
         """E ||v(x_t, t) - (n - x0)||^2 (eq. 1), a scalar: the mean over images and pixels. `t`
@@ -77,5 +91,6 @@ class RectifiedFlow(BaseGenerativeModel):
         yield x
         for step in range(nfe):
             t, t_next = 1 - step / nfe, 1 - (step + 1) / nfe
-            x = self.scheduler.reverse_process_step(x, self.predict(x, t), t, t_next)
+            velocity = self.predict(x, t, 1 / nfe)
+            x = self.scheduler.reverse_process_step(x, velocity, t, t_next)
             yield x

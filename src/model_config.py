@@ -12,7 +12,8 @@ NETWORKS = {
     "tiny": dict(ch=32, ch_mult=[1, 1, 1, 2], attn=[3], num_res_blocks=0, dropout=0.0),
 }
 
-SAMPLERS = ("heun", "euler", "few_step")
+LEVEL_SAMPLERS = ("few_step", "ddim")  # of students: along the levels of few_step_sigmas
+SAMPLERS = ("heun", "euler", *LEVEL_SAMPLERS)
 
 # All that rebuilds a model: the keys of `model_config.json`, here with an untrained one's values.
 MODEL_DEFAULTS = dict(
@@ -28,7 +29,7 @@ MODEL_DEFAULTS = dict(
     p_mean=-1.2,  # mean of ln sigma in training, EDM table 1
     p_std=1.2,  # its standard deviation
     noise_offset=0.0,  # standard deviation of the part of the noise that a whole channel shares
-    sampler="heun",  # "heun" or "euler" integrate the ODE (teacher); "few_step" (student)
+    sampler="heun",  # "heun" or "euler" integrate the ODE (teacher); LEVEL_SAMPLERS (student)
     few_step_sigmas={"1": [80.0], "2": [80.0, 1.5], "4": [80.0, 4.0, 1.5, 0.54]},  # by NFE
 )
 
@@ -37,7 +38,7 @@ FLOW_DEFAULTS = dict(
     model_type="rectified_flow",
     scheduler_type="straight_lines",
     network="full",
-    use_additional_condition=False,
+    use_additional_condition=False,  # tell the network the length of the step
     num_train_timesteps=1000,
 )
 

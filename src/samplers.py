@@ -24,6 +24,19 @@ def few_step_states(denoise, sigmas, randn):
         yield x
 
 
+def ddim_states(denoise, euler_step, sigmas, randn):
+    """Euler steps of the probability-flow ODE between these levels, then to 0: one evaluation each.
+
+    The deterministic sampler of DDIM (Song et al. 2020, arXiv:2010.02502, eq. 13) with noise levels
+    as in EDM. The denoiser is told the next level. Yields states; levels may be numbers or tensors.
+    """
+    x = sigmas[0] * randn()
+    yield x
+    for sigma, next_sigma in zip(sigmas, [*sigmas[1:], 0.0]):
+        x = euler_step(x, denoise(x, sigma, next_sigma), sigma, next_sigma)
+        yield x
+
+
 def ode_plan(nfe, heun):
     """Which steps of the ODE sampler are second order: booleans whose cost is `nfe` evaluations.
 

@@ -30,11 +30,18 @@ class Phase:
     name = None
     nfe_rows = (1, 2, 4)  # evaluations an image, a row of the sheet each
     best_by = None  # the held-out metric whose smallest value marks the best checkpoint
+    learns_levels = False  # whether noise levels in `config` are learnt
     remedies = {}  # name of a metric that counts dropped updates: what helps
 
     def __init__(self, learners, total, config):
         self.learners, self.total, self.config = learners, total, config
         self.first_total = total
+
+    @classmethod
+    def makes(cls, config):
+        """Whether a model of that `model_config.json` could have come out of this phase, for those
+        that are distilled."""
+        return False
 
     @property
     def model(self):

@@ -26,6 +26,7 @@ from fewstep.runs.weights import same_weights
 from src.arguments import check_output_file, check_output_folder, line
 from src.errors import package_for
 from src.formatting import size_text
+from src.model_config import LEVEL_SAMPLERS
 from src.utils import CommandParser, UserError, load_model, read_json, read_model_config, save_model
 
 FOLDER = "checkpoints/pretrained"
@@ -57,7 +58,7 @@ def load_student(path):
     path = Path(path)
     model = load_model(path, create_custom_model).eval()
     sampler = getattr(model, "sampler", "few_step")  # of our denoisers alone
-    if sampler != "few_step":
+    if sampler not in LEVEL_SAMPLERS:
         raise UserError(
             f"{path}: its sampler is {sampler}, so it is a teacher; name a student"
             " (final_model.pt of a run, or best_model.pt)"

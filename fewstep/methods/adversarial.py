@@ -20,6 +20,7 @@ from fewstep.methods.adversarial_settings import (
     student_config,
 )
 from fewstep.methods.adversary import Discriminator, build_adversary, try_to_build
+from fewstep.methods.edm import ode_images
 from fewstep.methods.method import Method
 from fewstep.methods.score_distillation import (
     NEEDS_FAKE_SCORE,
@@ -30,7 +31,6 @@ from fewstep.methods.score_distillation import (
 )
 from fewstep.methods.sentinels import PANELS, REMEDIES, concerns, measure
 from fewstep.methods.student_inputs import StudentInputs
-from src.samplers import ode_plan, ode_states
 
 
 class StudentPhase(Phase):
@@ -188,15 +188,10 @@ class StudentPhase(Phase):
         loss = (self._output(micro_batch, (x, sigma, next_sigma)) - target).square().mean()
         return loss, {"warm_loss": loss.detach()}
 
-    @torch.no_grad()
     def _ode_images(self, x):
-        sigma, scheduler = self.first_level, self.teacher.scheduler
-        plan = ode_plan(self.settings.student.warm_nfe, heun=True)
-        levels = scheduler.ode_sigmas(len(plan), sigma_max=sigma)
         denoise = partial(self.execution.run, self.teacher.denoise)
-        step = scheduler.reverse_process_step
-        *_, images = ode_states(denoise, step, levels, plan, lambda: x / sigma)
-        return images
+        levels = self.first_level, self.settings.student.warm_nfe
+        return ode_images(denoise, self.teacher.scheduler, x, *levels)
 
     def observe(self, micro_batch):
         fakes = micro_batch.results.get("output", micro_batch.results.get("fakes"))

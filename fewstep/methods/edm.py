@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch.nn import functional as F
 
 from custom_model import create_custom_model
@@ -14,6 +15,7 @@ from fewstep.engine.schedules import ema_decay, warmup_cosine
 from fewstep.methods.growing import Growth, begin_as_shortcut, halve
 from src.arguments import MOST_EVALUATIONS
 from src.model_config import MODEL_DEFAULTS
+from src.samplers import ode_plan, ode_states
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class ScratchPhase(Phase):
     """
 
     best_by = "heldout_loss"
+    call = "compute_loss"  # the model's method that is differentiated, see `loss_of`
 
     def __init__(self, settings, config, execution):
         scratch, name = settings.scratch, self.name
@@ -89,7 +92,7 @@ class ScratchPhase(Phase):
         learner = Learner(
             name,
             model,
-            "compute_loss",
+            self.call,
             execution,
             lr=lambda step: scratch.lr * warmup_cosine(step, total, scratch.warmup),
             betas=(0.9, 0.99),
@@ -117,8 +120,13 @@ class ScratchPhase(Phase):
         images, noise = micro_batch.images, self.model.scheduler.noise_like(micro_batch.images)
         if self.is_start:
             images, noise = halve(images), halve(noise)
+        loss, metrics = self.loss_of(images, noise, progress)
+        return loss, {f"start_{key}" if self.is_start else key: metrics[key] for key in metrics}
+
+    def loss_of(self, images, noise, progress):
+        """(scalar to differentiate, {name: scalar to log}) of images and noise of their shape."""
         loss = self.learners[0](images, noise, *self.levels(len(images), progress))
-        return loss, {"start_loss" if self.is_start else "loss": loss.detach()}
+        return loss, {"loss": loss.detach()}
 
     def levels(self, count, progress):
         """What `compute_loss` of so many images is given beside them and noise; empty: it draws
@@ -162,12 +170,27 @@ class TeacherPhase(ScratchPhase):
         phase.p_mean_rise = settings.teacher.p_mean_rise
         return phase
 
+    @classmethod
+    def makes(cls, config):
+        return config.get("sampler") in ("heun", "euler")
+
     def levels(self, count, progress):
         scheduler = self.model.scheduler
         rise = self.p_mean_rise * (1 - progress)
         if self.is_start:  # of half the side, as much is hidden by twice the noise
             rise += math.log(2)
         return (scheduler.sample_timesteps(count, self.model.device) * math.exp(rise),)
+
+
+@torch.no_grad()
+def ode_images(denoise, scheduler, x, sigma, evaluations):
+    """Where the teacher's ODE leads from noisy images `[B, C, H, W]` at level `sigma`, a number:
+    Heun's method (EDM alg. 1)."""
+    plan = ode_plan(evaluations, heun=True)
+    levels = scheduler.ode_sigmas(len(plan), sigma_max=sigma)
+    step = scheduler.reverse_process_step
+    *_, images = ode_states(denoise, step, levels, plan, lambda: x / sigma)
+    return images
 
 
 def network_config(settings):

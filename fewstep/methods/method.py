@@ -5,6 +5,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import NamedTuple
 
+from fewstep.methods.edm import TeacherPhase
+from src.utils import UserError
+
 
 class Method(NamedTuple):
     """One way to a few-step generator; its file has it as `METHOD`.
@@ -13,7 +16,8 @@ class Method(NamedTuple):
     `build(settings, execution, teacher, config)` where it needs a teacher, else
     `build(settings, execution, sigma_data)`. groups: {name of a group in `Settings`: its
     dataclass}; with data and network, what its weights depend on. steps_flag: the setting that is
-    its length. config(teacher's `model_config.json`, settings): that of its generator.
+    its length. teacher: the phase that makes what it distils, used where `needs_teacher`.
+    config(teacher's `model_config.json`, settings): that of its generator.
     check(settings), check_size(settings, images of a micro-batch): raise `UserError` for what
     contradicts itself; try_to_build(settings): for what could not be built when its turn comes, at
     some cost. warmups: pairs of settings, a warm-up and the
@@ -26,6 +30,7 @@ class Method(NamedTuple):
     groups: dict
     steps_flag: str
     needs_teacher: bool = False
+    teacher: type = TeacherPhase
     config: Callable = None
     check: Callable = lambda settings: None
     check_size: Callable = lambda settings, size: None
@@ -37,7 +42,19 @@ class Method(NamedTuple):
     @property
     def phases(self):
         """Names of the phases of a whole run."""
-        return ("teacher", self.phase.name) if self.needs_teacher else (self.phase.name,)
+        own = self.phase.name
+        return (self.teacher.name, own) if self.needs_teacher else (own,)
+
+
+def check_share(flag, share, size):
+    """Raise `UserError`, naming the flag, where rounding to whole images would lose a share of
+    `size` images, or all the rest."""
+    count = round(size * share)
+    if (share > 0 and not count) or (share < 1 and count == size):
+        raise UserError(
+            f"--batch_size, --micro_batch: {size} images at once are too few for --{flag} {share};"
+            " give more"
+        )
 
 
 def find_methods(package, path):

@@ -6,9 +6,13 @@ Its model, `src.flow.RectifiedFlow`, has that loss and takes Euler steps to samp
 teacher does: same optimiser, average, batches and flags.
 """
 
+import torch
+
 from fewstep.methods.edm import PRESETS, ScratchPhase, network_config
 from fewstep.methods.method import Method
 from src.model_config import FLOW_DEFAULTS
+
+STRAIGHTNESS_IMAGES, STRAIGHTNESS_STEPS = 16, 8
 
 
 class FlowPhase(ScratchPhase):
@@ -16,11 +20,43 @@ class FlowPhase(ScratchPhase):
 
     name = "flow"
     identity = ("data", "network", "scratch")
-    panels = {"flow: velocity loss": ["loss", "heldout_loss"]}
+    panels = {
+        "flow: velocity loss": ["loss", "heldout_loss"],
+        "flow: straightness (0: straight)": ["straightness"],
+    }
 
     @classmethod
     def build(cls, settings, execution, sigma_data):
         return cls(settings, FLOW_DEFAULTS | network_config(settings), execution)
+
+    @classmethod
+    def makes(cls, config):
+        is_flow = config.get("model_type") == FLOW_DEFAULTS["model_type"]
+        return is_flow and not config.get("use_additional_condition")
+
+    def heldout_metrics(self, images):
+        metrics = super().heldout_metrics(images)
+        return metrics if self.is_start else metrics | measure_straightness(self.ema, images)
+
+
+def measure_straightness(model, images):
+    """{"straightness": ...} of a flow, from noise of the shape of some of these images."""
+    noise = model.scheduler.noise_like(images[:STRAIGHTNESS_IMAGES])
+    return {"straightness": straightness(model.predict, noise, STRAIGHTNESS_STEPS).item()}
+
+
+@torch.no_grad()
+def straightness(velocity, noise, steps):
+    """S = int_0^1 E || (n - z) - v(x_t, t) ||^2 dt (sec. 3.2), the mean over pixels: along the path
+    of `steps` Euler steps from noise n to image z. 0: one step leads to where all lead.
+
+    velocity(x, t) -> like x, t a number; noise: `[B, C, H, W]`. Returns a scalar tensor.
+    """
+    x, velocities = noise, []
+    for step in range(steps):
+        velocities.append(velocity(x, 1 - step / steps))
+        x = x - velocities[-1] / steps
+    return torch.stack([(one - (noise - x)).square().mean() for one in velocities]).mean()
 
 
 METHOD = Method(

@@ -14,7 +14,7 @@ from fewstep.runs.settings import PHASES, method_of
 from fewstep.runs.variety import check_variety
 from fewstep.scores.frechet import feature_distance
 from fewstep.scores.random_features import random_feature_space
-from src.model_config import MODEL_DEFAULTS
+from src.model_config import LEVEL_SAMPLERS, MODEL_DEFAULTS
 from src.samplers import image_batches
 from src.utils import UserError, load_model, read_model_config
 
@@ -71,12 +71,14 @@ def load_teacher(settings, path, device="cpu"):
                 f"--teacher_ckpt {path}: it has {key} = {config.get(key)}, the flags say"
                 f" {value}; give the teacher's --{key}"
             )
-    if config.get("sampler") not in ("heun", "euler"):
+    method = method_of(settings)
+    if not method.teacher.makes(config):
         kind = config.get("model_type", "a model without a sampler")
-        kind = "a student" if config.get("sampler") == "few_step" else kind
-        raise UserError(f"--teacher_ckpt {path}: it is {kind}; name a teacher's model.pt")
+        kind = "a student" if config.get("sampler") in LEVEL_SAMPLERS else kind
+        wanted = "a teacher's" if method.teacher.name == "teacher" else f"a {method.teacher.name}'s"
+        raise UserError(f"--teacher_ckpt {path}: it is {kind}; name {wanted} model.pt")
     teacher = load_model(path, create_custom_model, device)
-    return teacher, method_of(settings).config(config, settings)
+    return teacher, method.config(config, settings)
 
 
 def load_start(settings, config):

@@ -23,6 +23,10 @@ def check_together(settings):
         raise UserError("--phase teacher trains a teacher; leave out --teacher_ckpt")
     if run.phase == "teacher" and run.student_ckpt:
         raise UserError("--phase teacher trains no student; leave out --student_ckpt")
+    if run.student_ckpt and method_of(settings).phase.learns_levels:
+        raise UserError(
+            f"--student_ckpt: --method {run.method} learns noise levels alone; leave it out"
+        )
     if not method_of(settings).needs_teacher and (run.phase != "all" or run.teacher_ckpt):
         flag = f"--phase {run.phase}" if run.phase != "all" else "--teacher_ckpt"
         raise UserError(f"{flag}: --method {run.method} has no teacher; leave it out")

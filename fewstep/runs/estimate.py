@@ -12,7 +12,6 @@ from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.hardware import wait_for
 from fewstep.engine.microbatch import micro_batches_of, split
 from fewstep.engine.processes import ALONE
-from fewstep.methods.edm import teacher_config
 from fewstep.runs.building import build_distilled, build_scratch
 from fewstep.runs.settings import distils, method_of, phases_of
 from src.formatting import duration, size_text
@@ -139,10 +138,9 @@ def random_phases(settings, device):
         if not distils(settings, name):
             phases.append(build_scratch(name, settings, SIGMA_DATA, device, ALONE))
             continue
-        config = teacher_config(settings, SIGMA_DATA)
-        teacher = build_scratch("teacher", settings, SIGMA_DATA, device, ALONE).ema
-        config = method.config(config, settings)
-        phases.append(build_distilled(settings, teacher, config, device, ALONE))
+        teaches = build_scratch(method.teacher.name, settings, SIGMA_DATA, device, ALONE)
+        config = method.config(teaches.config, settings)
+        phases.append(build_distilled(settings, teaches.ema, config, device, ALONE))
     return phases
 
 

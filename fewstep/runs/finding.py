@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from fewstep.engine.checkpoints import has_checkpoints
+from fewstep.methods import METHODS
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher, places_of, teacher_of
 from fewstep.runs.settings import PHASES, STEPS_FLAGS, flat, method_of, phases_of
 from src.formatting import short_name
@@ -51,7 +52,10 @@ def choose_run_folder(settings, results="results"):
         differences = _teacher_differences(settings, content)
         if not differences:
             print(f"distilling the teacher of {folder}")
-            taken = has_checkpoints(folder / method_of(settings).phase.name)
+            if _is_generator(settings, content):
+                return new, folder / "final_model.pt"
+            others = set(PHASES) - {method_of(settings).teacher.name}
+            taken = any(has_checkpoints(folder / name) for name in others)
             return new if taken else folder, own_teacher(folder)
         near.append(f"{folder} ({', '.join(differences)})")
     others = f"; there are {'; '.join(near[:MOST_NAMED])}" if near else ""
@@ -96,7 +100,14 @@ def _teacher_differences(settings, content):
     """What keeps the record's teacher from being that of these settings, as lines."""
     now = settings.as_dict()
     lines = list(_unequal([*IMAGE_FIELDS, *now["network"]], flat(now), content).values())
-    return lines if "teacher_seconds" in content else [*lines, "no finished teacher"]
+    teacher = method_of(settings).teacher.name
+    return lines if f"{teacher}_seconds" in content else [*lines, f"no finished {teacher}"]
+
+
+def _is_generator(settings, content):
+    """Whether the teacher that a run has trained is what it was for, as that of a reflow may be."""
+    method = content["settings"].get("run", {}).get("method")
+    return method in METHODS and METHODS[method].phase is method_of(settings).teacher
 
 
 def _unequal(keys, now, content):

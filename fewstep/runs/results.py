@@ -28,15 +28,17 @@ class Results:
 
     def publish(self):
         """Called after each checkpoint."""
-        takes_other = self.takes_best and self.best.exists()
-        model = load_model(self.best, create_custom_model) if takes_other else self.phase.ema
-        save_generator(model, self.saved, self.phase.config)
+        if self.takes_best and self.best.exists():
+            config = read_json(self.best.with_name("model_config.json"))
+            self._save(load_model(self.best, create_custom_model), self.saved, config)
+        else:
+            self._save(self.phase.ema, self.saved, self.phase.config)
 
     def publish_best(self):
         """Called after a checkpoint that is the best so far."""
-        save_generator(self.phase.ema, self.best, self.phase.config)
+        self._save(self.phase.ema, self.best, self.phase.config)
         if self.takes_best:
-            save_generator(self.phase.ema, self.saved, self.phase.config)
+            self._save(self.phase.ema, self.saved, self.phase.config)
 
     def export(self, best):
         """Put the generator where it is sampled from by default. best: {"step": ..., "value": ...}
@@ -46,7 +48,7 @@ class Results:
         if path.exists():
             print(f"{path}: the model there is replaced; each run keeps its final_model.pt")
         config = read_json(self.saved.with_name("model_config.json"))
-        save_generator(load_model(self.saved, create_custom_model), path, config)
+        self._save(load_model(self.saved, create_custom_model), path, config)
         name, last = self.phase.name, self.phase.total
         measure = MEASURES.get(self.phase.best_by, self.phase.best_by)
         facts = {"kind": "last", "step": last}
@@ -61,6 +63,9 @@ class Results:
             line += f" {told}" if self.takes_best else f"; {other}"
         print(line)
         return {"exported": facts}
+
+    def _save(self, model, path, config):
+        save_generator(model, path, config, self.phase.learns_levels)
 
 
 def exported_path(run):

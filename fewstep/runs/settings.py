@@ -182,20 +182,19 @@ def method_of(settings):
 
 def phases_of(settings):
     """Names of the phases that these settings run, in their order."""
-    own, chosen = method_of(settings).phase.name, settings.run.phase
-    if not method_of(settings).needs_teacher or chosen == "add":
-        return [own]
-    return ["teacher"] if chosen == "teacher" else ["teacher", own]
+    names, chosen = list(method_of(settings).phases), settings.run.phase
+    return {"teacher": names[:1], "add": names[-1:], "all": names}[chosen]
 
 
 def distils(settings, name):
     """Whether the phase of that name starts from a teacher."""
-    return name != "teacher" and method_of(settings).needs_teacher
+    method = method_of(settings)
+    return method.needs_teacher and name == method.phase.name
 
 
 def unused_settings(method):
     """Names of the settings that a `Method` has no use for."""
-    others = {name for other in METHODS.values() for name in other.groups} - set(method.groups)
-    others |= set() if method.needs_teacher else {"teacher"}
-    names = {item.name for name in others for item in fields(GROUPS[name])}
-    return names | (set() if method.needs_teacher else {"use_additional_condition"})
+    groups = {name for other in METHODS.values() for name in other.groups} | {"teacher"}
+    used = {group for name in method.phases for group in PHASES[name].identity}
+    names = {item.name for name in groups - used for item in fields(GROUPS[name])}
+    return names | (set() if "teacher" in used else {"use_additional_condition"})

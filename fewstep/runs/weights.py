@@ -29,10 +29,11 @@ def same_weights(path, model):
     return same_names and all(torch.equal(stored[key], own[key].cpu()) for key in own)
 
 
-def save_generator(model, path, config):
-    """Save a model; few-step levels that were tuned for these very weights stay."""
+def save_generator(model, path, config, learns_levels=False):
+    """Save a model; few-step levels that were tuned for these very weights stay, unless levels are
+    what was learnt."""
     key, beside = "few_step_sigmas", path.with_name("model_config.json")
-    if key in config and path.exists() and beside.exists():
+    if key in config and not learns_levels and path.exists() and beside.exists():
         levels = read_json(beside).get(key, config[key])
         # Weights are read and compared only where there are other levels to keep.
         if levels != config[key] and same_weights(path, model):

@@ -116,8 +116,23 @@ def test_phase_add_finds_the_newest_finished_teacher_of_its_kind(tmp_path):
     add_facts(folder, finished=True)
     chosen, teacher = choose_run_folder(other, tmp_path)
     assert chosen != folder and teacher == folder / "teacher" / "model.pt"
+    chosen, _ = choose_run_folder(settings_for("--phase", "add", "--method", "ld3"), tmp_path)
+    assert chosen != folder, "the student of one method is not replaced by another's"
     elsewhere = settings_for("--phase", "add", "--teacher_ckpt", "x.pt")
     assert str(choose_run_folder(elsewhere, tmp_path)[1]) == "x.pt"
+
+
+def test_reflow_takes_a_flow_that_is_there(tmp_path):
+    add = settings_for("--phase", "add", "--method", "reflow")
+    teacher = settings_for("--phase", "teacher")
+    start(tmp_path / "teacher", teacher, ["teacher"], teacher_seconds=1)
+    with pytest.raises(UserError, match="no finished flow.*--teacher_ckpt"):
+        choose_run_folder(add, tmp_path)
+    flow, settings = tmp_path / "flow", settings_for("--method", "rectified_flow")
+    begin_run(flow, settings, {"flow": {}}, own_teacher(flow), flow_seconds=1)
+    add_facts(flow, finished=True)
+    chosen, teacher = choose_run_folder(add, tmp_path)
+    assert chosen != flow and teacher == flow / "final_model.pt"
 
 
 def test_a_named_folder_goes_on_with_the_teacher_of_its_record(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fewstep.methods import METHODS
 from fewstep.methods.adversarial_settings import student_sigmas
 from fewstep.methods.adversary import head_resolutions, policy_names
 from fewstep.methods.student_inputs import nfe_table
@@ -12,7 +13,7 @@ from fewstep.runs.command_line import make_settings, parse_settings, settings_fr
 from fewstep.runs.flags_page import flags_page
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.run_folder import begin_run, own_teacher
-from fewstep.runs.settings import GROUPS, Settings
+from fewstep.runs.settings import GROUPS, Settings, unused_settings
 from src.utils import UserError, read_json
 
 OFFICIAL = {
@@ -48,11 +49,12 @@ def test_every_field_is_a_flag_with_a_meaning_and_names_are_unique():
             expected = [v + 1 for v in value]
             arguments = [f"--{name}", *map(str, expected)]
         elif isinstance(value, (int, float)):
-            expected = value * 0.5 if isinstance(value, float) else value + 1
+            expected = value * 0.5 if isinstance(value, float) else 2 * value or 1
             arguments = [f"--{name}={expected}"]
         else:
             continue
-        settings, _, _ = parse_settings(arguments)
+        method = next(m.name for m in METHODS.values() if name not in unused_settings(m))
+        settings, _, _ = parse_settings([f"--method={method}", *arguments])
         assert flat(settings)[name] == expected
 
 

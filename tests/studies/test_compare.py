@@ -134,6 +134,7 @@ def test_yaml_and_flags_make_one_plan(tmp_path):
         ({"grid": {"method": ["adversarial", "rectified_flo"]}}, "did you mean rectified_flow"),
         ({"cells": [{"method": "rectified_flow", "num_iterations": 9}], "steps": 3}, "both say"),
         ({"cells": [{"method": "rectified_flow", "data_seed": 9}]}, "is the same for all cells"),
+        ({"cells": [{"method": "reflow"}]}, "not from the shared teacher"),
     ],
 )
 def test_mistakes_in_a_plan_are_named(content, message):

@@ -14,6 +14,7 @@ from fewstep.handin.archive.environment import (
     required_distributions,
 )
 from src.formatting import first_names, size_text
+from src.model_config import LEVEL_SAMPLERS
 from src.utils import UserError, read_json, torch_load
 
 SIZE_LIMIT = 1e9  # bytes, our own limit; the student alone has 235 MB
@@ -168,13 +169,13 @@ def check_config(folder):
     if config.get("model_type", "edm_denoiser") != "edm_denoiser":
         return Finding("config", True, f"of a {config['model_type']}"), config
     sampler = config.get("sampler")
-    if sampler != "few_step":
+    if sampler not in LEVEL_SAMPLERS:
         detail = f'sampler "{sampler}": this is the teacher; hand in the student (final_model.pt)'
         return Finding("config", False, f"{detail} with its model_config.json"), config
     levels = config.get("few_step_sigmas")
     absent = [nfe for nfe in "124" if not isinstance(levels, dict) or nfe not in levels]
     if not absent:
-        return Finding("config", True, "few_step sampler with levels for NFE 1, 2, 4"), config
+        return Finding("config", True, f"{sampler} sampler with levels for NFE 1, 2, 4"), config
     detail = f"few_step_sigmas has no levels for NFE {', '.join(absent)}"
     detail += "; take the model_config.json that lies beside the student"
     return Finding("config", False, detail), config

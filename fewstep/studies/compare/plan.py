@@ -154,6 +154,11 @@ def _check_cell(plan, cell, where):
     method = method_of(plan, cell)
     shared = {"preset", *(item.name for item in fields(GROUPS["data"]))} - set(OWN_DATA)
     if method.needs_teacher:
+        if method.teacher.name != "teacher":
+            raise UserError(
+                f"{where}: method {method.name} starts from a {method.teacher.name} of its own, not"
+                " from the shared teacher; train and evaluate it by itself"
+            )
         shared |= {item.name for group in TEACHER_GROUPS for item in fields(GROUPS[group])}
     for key in cell.flags:
         if key in shared:

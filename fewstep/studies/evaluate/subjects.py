@@ -26,6 +26,7 @@ from src.arguments import (
     line,
     whole_number,
 )
+from src.model_config import LEVEL_SAMPLERS
 from src.utils import CommandParser, UserError, file_digest, load_model, pick_device, read_json
 
 CHECKPOINT = "./checkpoints/best_model.pt"
@@ -170,7 +171,7 @@ def recorded_places(run_dir, record, data, flags):
 
 def has_levels(model):
     """Whether a model samples along few-step noise levels of its own, which can be tuned."""
-    return getattr(model, "sampler", None) == "few_step"
+    return getattr(model, "sampler", None) in LEVEL_SAMPLERS
 
 
 def fingerprint(checkpoint):
