@@ -20,7 +20,7 @@ from fewstep.studies.compare.cells import (
     merged,
     training_flags,
 )
-from fewstep.studies.compare.laboratory import Laboratory
+from fewstep.studies.compare.laboratory import Laboratory, check_lengths
 from fewstep.studies.compare.main import attempt, main, parse
 from fewstep.studies.compare.plan import complete_plan, parse_pairs
 from fewstep.studies.compare.reading import as_arguments, flag_value, read_yaml
@@ -400,3 +400,16 @@ def test_the_budget_in_minutes_sets_the_steps(monkeypatch):
         lab.estimate(slow)
     steps, seconds = Laboratory(plan | {"minutes": 0}, "nowhere").estimate(usual)
     assert steps == PRESETS["tiny"]["student_iterations"] == 2 * seconds
+
+
+def test_a_cell_is_not_taken_further(tmp_path):
+    """train.py would: but its schedules would then not be those of cells of as many steps."""
+    flags = dict(data="synthetic", phase="teacher", save_dir=tmp_path, num_iterations=4000)
+    recorded = {"teacher": {"num_iterations": 2000}}
+    write_json(tmp_path / "training_config.json", {"identities": recorded})
+    check_lengths(flags)  # nothing is trained yet
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "checkpoint_iter_2000.pt").touch()
+    with pytest.raises(UserError, match="num_iterations = 2000, not 4000"):
+        check_lengths(flags)
+    check_lengths(flags | {"num_iterations": 2000})

@@ -158,7 +158,7 @@ class Laboratory:
         return read_json(path)["steps"]
 
     def _train(self, flags, output):
-        _check_lengths(flags)
+        check_lengths(flags)
         began = time.perf_counter()
         code, ending = run_training(as_arguments(flags), output)
         if code:
@@ -198,7 +198,7 @@ class Laboratory:
         return {self.space["name"]: scores}
 
 
-def _check_lengths(flags):
+def check_lengths(flags):
     """Raise `UserError` where a run is there that these flags of train.py would take further: equal
     steps are equal schedules."""
     settings, folder = parse_settings(as_arguments(flags))[0], Path(flags["save_dir"])
