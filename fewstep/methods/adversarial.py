@@ -5,7 +5,6 @@ from functools import partial
 
 import torch
 
-from custom_model import create_custom_model
 from fewstep.engine.learner import Learner
 from fewstep.engine.microbatch import hashed_seed
 from fewstep.engine.phase import Phase, Turn
@@ -20,6 +19,7 @@ from fewstep.methods.adversarial_settings import (
     student_config,
 )
 from fewstep.methods.adversary import Discriminator, build_adversary, try_to_build
+from fewstep.methods.edm import copy_of, set_dropout
 from fewstep.methods.method import Method
 from fewstep.methods.score_distillation import (
     NEEDS_FAKE_SCORE,
@@ -87,9 +87,7 @@ class StudentPhase(Phase):
         """The phase from a frozen teacher, whose weights the student starts with, and the student's
         `model_config.json`; the discriminator's weights are random."""
         model = copy_of(teacher, config, execution)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = settings.student.student_dropout
+        set_dropout(model, settings.student.student_dropout)
         teacher = execution.prepare(teacher.eval().requires_grad_(False))
         distiller = fake_score = None
         if settings.distillation.distill in NEEDS_FAKE_SCORE:
@@ -213,13 +211,6 @@ class StudentPhase(Phase):
 
     def heldout_metrics(self, images):
         return {"logits_heldout": self.adversary.mean_logit(images)} if self.adversary else {}
-
-
-def copy_of(teacher, config, execution):
-    """Another network of `config` with the teacher's weights, on the device."""
-    model = create_custom_model(execution.device, **config)
-    model.load_state_dict(teacher.state_dict())
-    return model
 
 
 def freeze_convolutions(network):

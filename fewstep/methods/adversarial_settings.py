@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fewstep.engine.fields import HIGHEST_SIGMA, setting, steps
 from fewstep.methods.adversary import check_discriminator
 from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE
-from fewstep.methods.student_inputs import nfe_table
+from fewstep.methods.student_inputs import check_falling, nfe_table
 from src.arguments import MOST_EVALUATIONS
 from src.utils import UserError
 
@@ -68,11 +68,7 @@ def alone_steps(settings):
 def check(settings):
     """Raise `UserError`, naming the flags, for settings of phase 2 that contradict themselves."""
     student, loss, disc = settings.student, settings.distillation, settings.discriminator
-    sigmas = student_sigmas(student)
-    if any(a <= b for a, b in zip(sigmas, sigmas[1:])):
-        raise UserError(
-            f"--sigmas, --first_sigma: {sigmas} must be four levels from largest to smallest"
-        )
+    check_falling("--sigmas, --first_sigma", student_sigmas(student))
     if sum(student.level_shares) <= 0:
         raise UserError("--level_shares: at least one share must be above 0")
     total, warm, alone = student.student_iterations, student.warm_start, alone_steps(settings)

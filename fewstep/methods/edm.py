@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+from torch import nn
 from torch.nn import functional as F
 
 from custom_model import create_custom_model
@@ -162,6 +163,20 @@ class TeacherPhase(ScratchPhase):
         if self.is_start:  # of half the side, as much is hidden by twice the noise
             rise += math.log(2)
         return (scheduler.sample_timesteps(count, self.model.device) * math.exp(rise),)
+
+
+def copy_of(teacher, config, execution):
+    """Another network of `config` with the teacher's weights, on the device."""
+    model = create_custom_model(execution.device, **config)
+    model.load_state_dict(teacher.state_dict())
+    return model
+
+
+def set_dropout(model, p):
+    """Give all dropout of a model the probability `p`."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = p
 
 
 def network_config(settings):

@@ -16,7 +16,8 @@ class Method(NamedTuple):
     its length. config(teacher's `model_config.json`, settings): that of its generator.
     check(settings), check_size(settings, images of a micro-batch): raise `UserError` for what
     contradicts itself; try_to_build(settings): for what could not be built when its turn comes, at
-    some cost. warmups: pairs of settings, a warm-up and the
+    some cost. no_teacher: the setting and its value with which it needs none after all, and its
+    phase is built as of a method without one. warmups: pairs of settings, a warm-up and the
     steps of its phase. presets, recipes: {name: {setting: value}}.
     """
 
@@ -26,6 +27,7 @@ class Method(NamedTuple):
     groups: dict
     steps_flag: str
     needs_teacher: bool = False
+    no_teacher: tuple = ("", None)
     config: Callable = None
     check: Callable = lambda settings: None
     check_size: Callable = lambda settings, size: None
@@ -38,6 +40,14 @@ class Method(NamedTuple):
     def phases(self):
         """Names of the phases of a whole run."""
         return ("teacher", self.phase.name) if self.needs_teacher else (self.phase.name,)
+
+
+def with_settings(method, values):
+    """The `Method` as it is with settings {name: value}, of which some may be left out: without a
+    teacher where they ask for that."""
+    name, value = method.no_teacher
+    asks = name in values and values[name] == value
+    return method._replace(needs_teacher=False) if asks else method
 
 
 def find_methods(package, path):

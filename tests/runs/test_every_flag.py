@@ -22,6 +22,7 @@ BASE |= dict(num_iterations=STEPS, warmup=1, student_iterations=STEPS, student_e
 
 # Where runs are, what they show, how they are computed; and where the images come from.
 OTHER_GROUPS = ("run", "data", "speed")
+OTHER_GROUPS += ("consistency", "tuning")  # walked over by the tests of that method
 SHOWN_ONLY = {"teacher_steps"}
 ANOTHER_SHAPE = {"network"}  # see test_custom_model.py
 

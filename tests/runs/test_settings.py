@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fewstep.methods import METHODS
 from fewstep.methods.adversarial_settings import student_sigmas
 from fewstep.methods.adversary import head_resolutions, policy_names
 from fewstep.methods.student_inputs import nfe_table
@@ -13,7 +14,7 @@ from fewstep.runs.command_line import make_settings, parse_settings, settings_fr
 from fewstep.runs.flags_page import flags_page
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.run_folder import add_facts, begin_run, choose_run_folder, own_teacher
-from fewstep.runs.settings import GROUPS, Settings
+from fewstep.runs.settings import GROUPS, Settings, unused_settings
 from src.utils import UserError, read_json
 
 OFFICIAL = {
@@ -53,7 +54,8 @@ def test_every_field_is_a_flag_with_a_meaning_and_names_are_unique():
             arguments = [f"--{name}={expected}"]
         else:
             continue
-        settings, _, _ = parse_settings(arguments)
+        method = next(m.name for m in METHODS.values() if name not in unused_settings(m))
+        settings, _, _ = parse_settings([f"--method={method}", *arguments])
         assert flat(settings)[name] == expected
 
 
