@@ -88,7 +88,7 @@ def consistency_loss(answer, target, t, r, metric="huber", c=0.00054):
 
     answer, target: `[B, C, H, W]`; t, r: `(B,)`. metric: "l2", d = m, the mean over pixels of the
     squared difference; "huber", d = sqrt(m + c^2) - c, the pseudo-Huber distance (Song and Dhariwal
-    2023, arXiv:2310.14189, eq. 8) over the root of the number of pixels: c is theirs likewise,
+    2023, arXiv:2310.14189, sec. 3.3) over the root of the number of pixels: c is theirs likewise,
     0.00054 for every size.
     """
     error = (answer - target.detach()).square().mean(dim=(1, 2, 3))
