@@ -25,6 +25,11 @@ def late_decay(step, total, final, begin_share):
     return 1 + (final - 1) * (step - begin) / (total - begin)
 
 
+def cosine_fall(progress, final):
+    """1 at the share `progress` = 0 of the steps, `final` at 1, half a cosine between."""
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
 def ema_decay(step, share):
     """Decay whose half-life is `share` of the steps so far (at least one): an average that grows
     with the run, so that no length has to be guessed (EDM's ramp-up, EDM2's power function)."""

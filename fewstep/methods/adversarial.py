@@ -5,11 +5,10 @@ from functools import partial
 
 import torch
 
-from custom_model import create_custom_model
 from fewstep.engine.learner import Learner
 from fewstep.engine.microbatch import hashed_seed
 from fewstep.engine.phase import Phase, Turn
-from fewstep.engine.schedules import late_decay, ramp, warmed_decay, warmup_cosine
+from fewstep.engine.schedules import cosine_fall, late_decay, ramp, warmed_decay, warmup_cosine
 from fewstep.methods.adversarial_settings import (
     PRESETS,
     RECIPES,
@@ -17,10 +16,12 @@ from fewstep.methods.adversarial_settings import (
     alone_steps,
     check,
     check_size,
+    start_steps,
     student_config,
 )
 from fewstep.methods.adversary import Discriminator, build_adversary, try_to_build
-from fewstep.methods.edm import ode_images
+from fewstep.methods.consistency import Consistency, ConsistencyLoss
+from fewstep.methods.edm import copy_of, ode_images, set_dropout
 from fewstep.methods.method import Method
 from fewstep.methods.score_distillation import (
     NEEDS_FAKE_SCORE,
@@ -32,19 +33,22 @@ from fewstep.methods.score_distillation import (
 from fewstep.methods.sentinels import PANELS, REMEDIES, concerns, measure
 from fewstep.methods.student_inputs import StudentInputs
 
+IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at the last step
+
 
 class StudentPhase(Phase):
     """A few-step generator that starts as the teacher, learning by score distillation and a GAN.
 
-    The first `warm_start` steps regress on the teacher's ODE; in the next `disc_warmup` the
-    discriminator and the fake score learn alone; then the student joins at every `disc_steps`-th.
+    It may first become a consistency model (`consistency_steps`), and regress on the teacher's ODE
+    (`warm_start`); in the next `disc_warmup` steps the discriminator and the fake score learn
+    alone; then the student joins at every `disc_steps`-th.
 
     settings: the run's. model: the student; the levels in its scheduler are the paths of sampling.
     teacher: frozen denoiser. distiller: a `Distiller` or None; adversary: an `Adversary` or None.
     """
 
     name = "student"
-    identity = ("data", "network", "student", "distillation", "discriminator")
+    identity = ("data", "network", "student", "distillation", "discriminator", "consistency")
     panels = PANELS
     remedies = REMEDIES
 
@@ -54,7 +58,8 @@ class StudentPhase(Phase):
         student, total = settings.student, settings.student.student_iterations
         self.fake_score = distiller.fake_score if distiller else None
         critics = [one.learner for one in (self.fake_score, adversary) if one]
-        self.warm = student.warm_start
+        self.consistency_steps, warm_steps = start_steps(student)
+        self.warm = self.consistency_steps + warm_steps
         self.alone = alone_steps(settings)
         self.disc_steps = settings.discriminator.disc_steps if critics else 1
         half_life = student.student_ema_images / settings.data.batch_size
@@ -76,6 +81,7 @@ class StudentPhase(Phase):
             decay=lambda updates: warmed_decay(updates, decay),
         )
         super().__init__([learner, *critics], total, config)
+        self.consistency_loss = ConsistencyLoss(settings.consistency, learner, teacher, execution)
         scheduler = model.scheduler
         self.inputs = StudentInputs(
             scheduler.few_step_table, model.device, self._denoise, scheduler.noise_like, student
@@ -87,9 +93,7 @@ class StudentPhase(Phase):
         """The phase from a frozen teacher, whose weights the student starts with, and the student's
         `model_config.json`; the discriminator's weights are random."""
         model = copy_of(teacher, config, execution)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = settings.student.student_dropout
+        set_dropout(model, settings.student.student_dropout)
         teacher = execution.prepare(teacher.eval().requires_grad_(False))
         distiller = fake_score = None
         if settings.distillation.distill in NEEDS_FAKE_SCORE:
@@ -116,6 +120,10 @@ class StudentPhase(Phase):
         return max(self.warm + self.alone + ramp_steps, self.total // 3)
 
     def turns(self, step):
+        if step < self.consistency_steps:
+            progress = step / self.consistency_steps
+            yield Turn(self.learners[0], partial(self.consistency_loss, progress=progress))
+            return
         if step < self.warm:
             yield Turn(self.learners[0], self._ode_loss)
             return
@@ -130,7 +138,12 @@ class StudentPhase(Phase):
             loss = self.settings.distillation
             distill = late_decay(step, self.total, loss.distill_final, loss.distill_decay_from)
             weights = distill, loss.adv_weight * ramp(learnt, 0, loss.adv_ramp)
+            weights += (self._identity_weight(learnt),)
             yield Turn(self.learners[0], partial(self._student_loss, weights=weights))
+
+    def _identity_weight(self, learnt):
+        progress = learnt / (self.total - self.warm - self.alone)
+        return self.settings.student.identity_weight * cosine_fall(progress, IDENTITY_FINAL)
 
     def fakes(self, micro_batch, with_graph=False):
         """The student's outputs `[B, 3, H, W]` without gradients, the same in all turns of a step.
@@ -158,7 +171,8 @@ class StudentPhase(Phase):
         return self.execution.run(self.model.denoise, x, sigma, next_sigma)
 
     def _student_loss(self, micro_batch, weights):
-        """A scalar with the gradient of both losses, weighed against each other at the image."""
+        """A scalar with the gradient of both losses, weighed against each other at the image, and
+        of the distance to the noise. weights: of these three."""
         inputs = micro_batch.once("inputs", partial(self._inputs, micro_batch))
         output = micro_batch.once("output", partial(self._output, micro_batch, inputs))
         micro_batch.begin("student")
@@ -174,10 +188,24 @@ class StudentPhase(Phase):
             (adv_grad,) = torch.autograd.grad(loss, image)
             metrics["adv_loss"] = loss.detach()
         balance = self.settings.distillation.balance
-        grad, ratio = combined_gradient(distill_grad, adv_grad, *weights, balance)
+        *balanced, identity_weight = weights
+        grad, ratio = combined_gradient(distill_grad, adv_grad, *balanced, balance)
         if ratio is not None:
             metrics["grad_ratio"] = ratio
+        if identity_weight:
+            loss = self._identity_loss(image, inputs)
+            (identity_grad,) = torch.autograd.grad(loss, image)
+            grad = grad + identity_weight * identity_grad
+            metrics["identity_loss"] = loss.detach()
         return (output * grad).sum(), metrics
+
+    def _identity_loss(self, image, inputs):
+        """`distance_to_noise` of what comes of pure noise, a scalar: the mean over all images, of
+        which the others count 0."""
+        x, sigma, _ = inputs
+        count, sigma_data = self.inputs.count_first(len(image)), self.model.scheduler.sigma_data
+        distances = distance_to_noise(image[:count], x[:count], sigma[:count], sigma_data)
+        return distances.sum() / len(image)
 
     def _ode_loss(self, micro_batch):
         """Regress on what the teacher's ODE makes of the same noise, from the first level on."""
@@ -196,7 +224,7 @@ class StudentPhase(Phase):
     def observe(self, micro_batch):
         fakes = micro_batch.results.get("output", micro_batch.results.get("fakes"))
         if fakes is None:
-            return {}  # a step of the warm start
+            return {}  # a step of the start
         count = self.inputs.count_first(len(fakes))
         metrics = measure(fakes[:count].detach(), micro_batch.images)
         if self.settings.discriminator.ada_target and self.adversary:
@@ -210,11 +238,16 @@ class StudentPhase(Phase):
         return {"logits_heldout": self.adversary.mean_logit(images)} if self.adversary else {}
 
 
-def copy_of(teacher, config, execution):
-    """Another network of `config` with the teacher's weights, on the device."""
-    model = create_custom_model(execution.device, **config)
-    model.load_state_dict(teacher.state_dict())
-    return model
+def distance_to_noise(image, x, sigma, sigma_data):
+    """||G(sigma n) / sigma_data - n||^2, mean over pixels, `(B,)`: the transport cost of
+    Adversarial Flow Models (Lin et al. 2025, arXiv:2511.22475), which picks one of the many maps
+    from noise to images. Theirs is ||G(z) - z||^2 of z and images of unit variance; here noise is
+    n = x / sigma, and images are brought to its scale.
+
+    image: G's output; x: its input, pure noise at the levels sigma `(B,)`; `[B, C, H, W]`.
+    """
+    noise = x / sigma.reshape(-1, 1, 1, 1)
+    return (image / sigma_data - noise).square().mean(dim=(1, 2, 3))
 
 
 def freeze_convolutions(network):
@@ -231,7 +264,12 @@ METHOD = Method(
     name="adversarial",
     summary="score distillation and a discriminator, both from random weights",
     phase=StudentPhase,
-    groups={"student": Student, "distillation": Distillation, "discriminator": Discriminator},
+    groups={
+        "student": Student,
+        "distillation": Distillation,
+        "discriminator": Discriminator,
+        "consistency": Consistency,
+    },
     steps_flag="student_iterations",
     needs_teacher=True,
     config=student_config,

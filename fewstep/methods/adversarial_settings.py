@@ -3,10 +3,10 @@ them cannot be together."""
 
 from dataclasses import dataclass
 
-from fewstep.engine.fields import HIGHEST_SIGMA, setting, steps
+from fewstep.engine.fields import HIGHEST_SIGMA, setting, steps, weight
 from fewstep.methods.adversary import check_discriminator
 from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE
-from fewstep.methods.student_inputs import nfe_table
+from fewstep.methods.student_inputs import check_falling, nfe_table
 from src.arguments import MOST_EVALUATIONS
 from src.utils import UserError
 
@@ -41,6 +41,15 @@ class Student:
     self_input_share: float = setting(
         0.5, "share of self-generated inputs at the lower levels (rest: real)", low=0, high=1
     )
+    student_start: str = setting(
+        "teacher",
+        "consistency: it starts as the teacher, too, and first becomes a consistency model",
+        ["teacher", "consistency"],
+    )
+    consistency_steps: int = steps(2000, "first steps of --student_start consistency")
+    identity_weight: float = weight(
+        0.0, "weight of the distance between what comes of pure noise and that noise, at the start"
+    )
     warm_start: int = steps(0, "first steps that regress on the teacher's ODE samples", low=0)
     warm_nfe: int = setting(
         9, "network evaluations of each of those samples", low=1, high=MOST_EVALUATIONS
@@ -58,6 +67,12 @@ def student_config(teacher_config, settings):
     return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
 
 
+def start_steps(student):
+    """(steps of the consistency start, steps of the regression on the teacher's ODE after it)."""
+    consistency = student.consistency_steps if student.student_start == "consistency" else 0
+    return consistency, student.warm_start
+
+
 def alone_steps(settings):
     """Steps in which the critics learn without the student: none where there are no critics."""
     has_fake_score = settings.distillation.distill in NEEDS_FAKE_SCORE
@@ -68,18 +83,16 @@ def alone_steps(settings):
 def check(settings):
     """Raise `UserError`, naming the flags, for settings of phase 2 that contradict themselves."""
     student, loss, disc = settings.student, settings.distillation, settings.discriminator
-    sigmas = student_sigmas(student)
-    if any(a <= b for a, b in zip(sigmas, sigmas[1:])):
-        raise UserError(
-            f"--sigmas, --first_sigma: {sigmas} must be four levels from largest to smallest"
-        )
+    check_falling("--sigmas, --first_sigma", student_sigmas(student))
     if sum(student.level_shares) <= 0:
         raise UserError("--level_shares: at least one share must be above 0")
-    total, warm, alone = student.student_iterations, student.warm_start, alone_steps(settings)
-    if warm + alone >= total and settings.run.phase != "teacher":
+    total, alone = student.student_iterations, alone_steps(settings)
+    consistency, warm = start_steps(student)
+    if consistency + warm + alone >= total and settings.run.phase != "teacher":
+        before = f"--consistency_steps {consistency}, " if consistency else ""
         raise UserError(
-            f"--warm_start {warm} and --disc_warmup {alone}: the student's {total} steps would all"
-            " be warm-up; give less, or more --student_iterations"
+            f"{before}--warm_start {warm} and --disc_warmup {alone}: the student's {total} steps"
+            " would all be warm-up; give less, or more --student_iterations"
         )
     if loss.distill == "none" and (disc.disc == "none" or not loss.adv_weight):
         flag = "--disc none" if disc.disc == "none" else "--adv_weight 0"
@@ -108,6 +121,7 @@ PRESETS = {
         student_lr=5e-4,
         student_warmup=20,
         student_ema_images=550.0,
+        consistency_steps=100,
         sigmas=[5.0, 2.0, 1.0, 0.5],
         fake_lr=1e-3,
         disc="patch",  # docs/results/ablation.md

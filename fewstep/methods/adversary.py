@@ -11,7 +11,13 @@ from discriminator.augment import POLICIES
 from fewstep.engine.fields import log_sigma, setting, spread, steps, weight
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Turn
-from fewstep.methods.gan_losses import GAN_LOSSES, PENALTIES, approximate_r1, gradient_penalty
+from fewstep.methods.gan_losses import (
+    GAN_LOSSES,
+    PENALTIES,
+    approximate_r1,
+    centring,
+    gradient_penalty,
+)
 from src.model_config import MODEL_DEFAULTS, NETWORKS
 from src.samplers import IMAGE_SHAPE, draw_levels
 from src.utils import UserError
@@ -47,9 +53,15 @@ class Discriminator:
     penalty: str = setting("approx_r1", "gradient penalty", list(PENALTIES))
     penalty_weight: float = weight(10.0, "weight of the penalty")
     penalty_sigma: float = setting(
-        0.1, "perturbation of approx_r1; scale of the gradient in r1 and r1r2", low=1e-6, high=100
+        0.1,
+        "perturbation of the approximate penalties; scale of the gradient in r1 and r1r2",
+        low=1e-6,
+        high=100,
     )
     penalty_interval: int = steps(1, "steps between penalties, as much stronger each")
+    centring_weight: float = weight(
+        0.0, "weight of (D(real) + D(generated))^2, which keeps relativistic logits from drifting"
+    )
     augment: str = setting("", f"operations on its inputs: {','.join(POLICIES)}; empty: none")
     augment_p: float = setting(1.0, "probability of each, or where ADA starts from", low=0, high=1)
     ada_target: float = setting(
@@ -107,9 +119,9 @@ class Adversary:
         micro_batch.begin("critics")
         real_view, fake_view = self.view(micro_batch.images), self.view(fake)
         views = [real_view, fake_view]
-        if penalty == "approx_r1":
-            x, sigma, draws = real_view
-            views.append((x + settings.penalty_sigma * torch.randn_like(x), sigma, draws))
+        which = [real_view, fake_view] if penalty.endswith("r1r2") else [real_view]
+        if penalty.startswith("approx"):
+            views += [self._nearby(*view) for view in which]
         real_logits, fake_logits, *nearby_logits = self._learning_logits(views)
         self.disc.eval()
         loss = self.gan_loss.discriminator(real_logits, fake_logits).mean()
@@ -119,16 +131,21 @@ class Adversary:
             "logits_fake": fake_logits.detach().mean(),
         }
         signs.append((real_logits.detach().sign().mean(), len(fake)))
+        if settings.centring_weight:
+            loss = loss + settings.centring_weight * centring(real_logits, fake_logits).mean()
         if penalty != "none":
-            if penalty == "approx_r1":
-                value = approximate_r1(real_logits, *nearby_logits).mean()
+            if penalty.startswith("approx"):
+                pairs = zip((real_logits, fake_logits), nearby_logits)
+                value = sum(approximate_r1(*pair) for pair in pairs).mean()
             else:
-                which = [real_view] if penalty == "r1" else [real_view, fake_view]
                 value = sum(self._gradient_penalty(*view) for view in which).mean()
             # Lazy regularisation: rarer, and as much stronger (StyleGAN2, arXiv:1912.04958).
             loss = loss + settings.penalty_interval * settings.penalty_weight * value
             metrics["penalty"] = value.detach()
         return loss, metrics
+
+    def _nearby(self, x, sigma, draws):
+        return x + self.settings.penalty_sigma * torch.randn_like(x), sigma, draws
 
     def _learning_logits(self, views):
         """The logits of each view with gradients, in one batch or one after the other."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from custom_model import create_custom_model
@@ -191,6 +192,20 @@ def ode_images(denoise, scheduler, x, sigma, evaluations):
     step = scheduler.reverse_process_step
     *_, images = ode_states(denoise, step, levels, plan, lambda: x / sigma)
     return images
+
+
+def copy_of(teacher, config, execution):
+    """Another network of `config` with the teacher's weights, on the device."""
+    model = create_custom_model(execution.device, **config)
+    model.load_state_dict(teacher.state_dict())
+    return model
+
+
+def set_dropout(model, p):
+    """Give all dropout of a model the probability `p`."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = p
 
 
 def network_config(settings):

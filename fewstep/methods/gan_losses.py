@@ -66,14 +66,22 @@ GAN_LOSSES = {
     "relativistic": GanLoss(relativistic_discriminator, relativistic_generator, relative=True),
 }
 
-# approx_r1: differences of logits instead of gradients; r1: on real images; r1r2: on both kinds.
-PENALTIES = ("approx_r1", "r1", "r1r2", "none")
+# approx_: differences of logits instead of gradients; r1: on real images; r1r2: on both kinds.
+PENALTIES = ("approx_r1", "approx_r1r2", "r1", "r1r2", "none")
 
 
 def approximate_r1(logits, perturbed_logits):
     """mean (D(x) - D(x + n))^2 for a small Gaussian n: a finite-difference R1 without second
-    derivatives (Lin et al. 2025, arXiv:2501.08316, eq. 5)."""
+    derivatives (Lin et al. 2025, arXiv:2501.08316, eq. 5); of generated x it is R2 (AAPT, Lin et
+    al. 2025, arXiv:2506.09350)."""
     return ((logits - perturbed_logits) ** 2).mean(dim=1)
+
+
+def centring(real_logits, fake_logits):
+    """mean (D(real) + D(fake))^2: differences alone, as relativistic losses see them, leave open
+    where the logits lie, and they drift (Adversarial Flow Models, Lin et al. 2025,
+    arXiv:2511.22475)."""
+    return ((real_logits + fake_logits) ** 2).mean(dim=1)
 
 
 def gradient_penalty(judge, x, scale):

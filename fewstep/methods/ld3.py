@@ -21,8 +21,7 @@ from fewstep.engine.fields import setting, steps
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
 from fewstep.engine.schedules import ema_decay, warmup_cosine
-from fewstep.methods.adversarial import copy_of
-from fewstep.methods.edm import ode_images
+from fewstep.methods.edm import copy_of, ode_images
 from fewstep.methods.method import Method
 from fewstep.methods.student_inputs import per_image
 from src.arguments import MOST_EVALUATIONS

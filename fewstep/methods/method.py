@@ -20,7 +20,8 @@ class Method(NamedTuple):
     config(teacher's `model_config.json`, settings): that of its generator.
     check(settings), check_size(settings, images of a micro-batch): raise `UserError` for what
     contradicts itself; try_to_build(settings): for what could not be built when its turn comes, at
-    some cost. warmups: pairs of settings, a warm-up and the
+    some cost. no_teacher: the setting and its value with which it needs none after all, and its
+    phase is built as of a method without one. warmups: pairs of settings, a warm-up and the
     steps of its phase. presets, recipes: {name: {setting: value}}.
     """
 
@@ -31,6 +32,7 @@ class Method(NamedTuple):
     steps_flag: str
     needs_teacher: bool = False
     teacher: type = TeacherPhase
+    no_teacher: tuple = ("", None)
     config: Callable = None
     check: Callable = lambda settings: None
     check_size: Callable = lambda settings, size: None
@@ -55,6 +57,14 @@ def check_share(flag, share, size):
             f"--batch_size, --micro_batch: {size} images at once are too few for --{flag} {share};"
             " give more"
         )
+
+
+def with_settings(method, values):
+    """The `Method` as it is with settings {name: value}, of which some may be left out: without a
+    teacher where they ask for that."""
+    name, value = method.no_teacher
+    asks = name in values and values[name] == value
+    return method._replace(needs_teacher=False) if asks else method
 
 
 def find_methods(package, path):

@@ -16,7 +16,7 @@ from fewstep.engine.fields import setting, steps
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
 from fewstep.engine.schedules import ema_decay, warmup_cosine
-from fewstep.methods.adversarial import copy_of
+from fewstep.methods.edm import copy_of
 from fewstep.methods.method import Method
 from fewstep.methods.rectified_flow import FlowPhase, measure_straightness
 from src.arguments import MOST_EVALUATIONS

@@ -66,8 +66,10 @@ class Sentinel(NamedTuple):
 
 # Panels of the curves picture: title -> keys drawn in it.
 PANELS = {
+    "student: consistency start, loss": ["consistency_loss"],
     "student: regression on the teacher's ODE, loss": ["warm_loss"],
     "student: distillation loss": ["distill_loss"],
+    "student: distance to the noise, loss": ["identity_loss"],
     "student: fake score's denoising loss": ["fake_score_loss"],
     "student: discriminator's loss": ["disc_loss"],
     "student: discriminator logits": ["logits_real", "logits_heldout", "logits_fake"],

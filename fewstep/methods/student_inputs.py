@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from fewstep.engine.batches import send_indices
+from src.utils import UserError
 
 
 class Visit(NamedTuple):
@@ -122,6 +123,12 @@ def _share(paths, visit, every, shares):
     """How often a place is visited: paths that share a level are taken equally often there."""
     level = paths[visit.path][visit.place]
     return shares[every.index(level)] / sum(level in path for path in paths)
+
+
+def check_falling(flags, sigmas):
+    """Raise `UserError`, naming the flags, unless the four levels fall."""
+    if any(a <= b for a, b in zip(sigmas, sigmas[1:])):
+        raise UserError(f"{flags}: {sigmas} must be four levels from largest to smallest")
 
 
 def nfe_table(sigmas):

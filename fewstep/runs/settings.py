@@ -9,6 +9,7 @@ from fewstep.engine.compiling import MODES
 from fewstep.engine.fields import setting, steps
 from fewstep.methods import METHODS
 from fewstep.methods.edm import Scratch, Teacher, TeacherPhase
+from fewstep.methods.method import with_settings
 from src.arguments import LARGEST_BATCH
 from src.model_config import NETWORKS
 
@@ -176,8 +177,8 @@ def flat(groups):
 
 
 def method_of(settings):
-    """The `Method` of these settings."""
-    return METHODS[settings.run.method]
+    """The `Method` of these settings, as it is with them."""
+    return with_settings(METHODS[settings.run.method], flat(settings.as_dict()))
 
 
 def phases_of(settings):
@@ -194,7 +195,7 @@ def distils(settings, name):
 
 def unused_settings(method):
     """Names of the settings that a `Method` has no use for."""
-    groups = {name for other in METHODS.values() for name in other.groups} | {"teacher"}
+    groups = {name for other in METHODS.values() for name in other.groups} | {"scratch", "teacher"}
     used = {group for name in method.phases for group in PHASES[name].identity}
     names = {item.name for name in groups - used for item in fields(GROUPS[name])}
     return names | (set() if "teacher" in used else {"use_additional_condition"})

@@ -36,6 +36,8 @@ FLAGS = {
     "condition": dict(use_additional_condition=True, distill="dmd", disc="none"),
     # A single head on an early map leaves the later layers of the network without gradients.
     "one head": ADA | dict(disc="resnet", disc_heads="16", student_dropout=0.1, penalty="r1"),
+    # The target's dropout is that of the answer, whichever process makes them.
+    "consistency": dict(student_start="consistency", consistency_steps=2, student_dropout=0.1),
     "gan": dict(distill="none", disc="unet", disc_start="teacher", disc_channels=0),
 }
 

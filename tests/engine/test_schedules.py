@@ -3,6 +3,7 @@
 import pytest
 
 from fewstep.engine.schedules import (
+    cosine_fall,
     ema_decay,
     is_picture_step,
     late_decay,
@@ -27,6 +28,10 @@ def test_ramp_and_late_decay():
     assert late_decay(750, 900, 0.1, 2 / 3) == pytest.approx(0.55)
     assert late_decay(900, 900, 0.1, 2 / 3) == pytest.approx(0.1)
     assert late_decay(450, 900, 0.0, 0.0) == pytest.approx(0.5)
+
+
+def test_a_cosine_falls_from_one_to_its_end():
+    assert [cosine_fall(share, 0.2) for share in (0, 0.5, 1)] == pytest.approx([1, 0.6, 0.2])
 
 
 def test_ema_half_life_is_a_share_of_the_steps():

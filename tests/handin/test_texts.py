@@ -79,7 +79,15 @@ def test_the_text_of_the_default_names_what_ran_and_nothing_else():
         assert part in text
     assert {"add", "hinge", "spectral", "approx_r1", "dmd2"} <= set(used)
     assert not {"dmd", "sid", "ada", "diff_augment", "fid", "r1"} & set(used)
-    for word in ("fake score", "augmented", "regress", "dropout"):
+    for word in (
+        "fake score",
+        "augmented",
+        "regress",
+        "dropout",
+        "consistency",
+        "centred",
+        "noise tha",
+    ):
         assert word not in text
 
 
@@ -95,9 +103,13 @@ TEXT_OF = {
     ("disc", "unet"): ("encoder of the same U-Net. It starts from random weights", ["PatchGAN"]),
     ("disc", "timm:resnet18"): ("resnet18, a network of timm", ["PatchGAN"]),
     ("disc_noise", False): ("It sees clean images", ["is told that level"]),
+    ("student_start", "consistency"): ("In its first 100 steps it becomes a consistency model", []),
+    ("identity_weight", 0.2): ("falls from 0.2 to a fortieth of it", []),
+    ("centring_weight", 0.01): ("(D(real) + D(x))² weighted by 0.01", []),
     ("warm_start", 40): ("ODE samples (40 steps)", []),
     ("augment", "color,cutout"): ("augmented before it (color,cutout)", ["adaptive"]),
     ("penalty", "none"): ("no gradient penalty", ["R1"]),
+    ("penalty", "approx_r1r2"): ("approximate R1 and R2 penalties of weight 50", []),
     ("penalty", "r1"): ("an R1 penalty of weight 50", ["approximate"]),
     ("gan_loss", "relativistic"): ("relativistic pairing loss", ["hinge"]),
     ("gan_loss", "nonsaturating"): ("non-saturating loss", ["hinge"]),
@@ -140,10 +152,28 @@ def test_levels_that_were_tuned_after_training():
 def test_every_source_is_cited_by_some_setting():
     used = set(keys_of(score_table(scores_of([SPACE, INCEPTION]))[2]))
     used |= set(words_of(method="rectified_flow")[1])
+    used |= set(words_of(method="consistency")[1])
     for flag in TEXT_OF:
         used |= set(words_of(**dict([flag]))[1])
     used |= set(words_of(**RECIPES["low_data"], disc="unet", disc_start="teacher")[1])
     assert used == set(SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("flags", "present", "absent"),
+    [
+        ({}, "the average of a denoiser", "from random weights. It learns"),
+        (dict(ct_start="random"), "It starts from random weights", "denoiser"),
+        (dict(ct_path="teacher"), "step of the teacher's ODE", "the same noise"),
+        (dict(ct_metric="l2"), "the squared error, over", "Huber"),
+        (dict(ct_stages=5), "in 5 stages, by a factor of 2 each", "student"),
+    ],
+)
+def test_the_text_of_consistency_tuning_follows_its_settings(flags, present, absent):
+    text, used = words_of(method="consistency", **flags)
+    assert present in text and absent not in text and "discriminator" not in text
+    assert {"consistency", "ect", "edm"} <= set(used)
+    assert ("ict" in used) == ("ct_metric" not in flags)
 
 
 def test_a_method_without_a_text_is_described_by_its_summary(monkeypatch):

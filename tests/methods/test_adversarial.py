@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fewstep.engine.microbatch import split
+from fewstep.methods.adversarial import distance_to_noise
 from fewstep.methods.student_inputs import StudentInputs
 from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
 
@@ -223,9 +224,71 @@ def test_frozen_convolutions_stay_and_the_rest_learns():
     assert any(".temb_proj." in n for n in changed) and any(".block1.0." in n for n in changed)
 
 
-def test_going_on_from_a_state_is_the_same_as_not_stopping():
+def test_a_consistency_start_comes_first_and_is_the_students_alone():
+    flags = dict(student_start="consistency", consistency_steps=2, warm_start=1, disc_warmup=1)
+    stage = make_student(**flags)
+    student, disc = snapshot(stage.model), snapshot(stage.adversary.disc)
+    kinds = []
+    for step in range(5):
+        metrics = stage.step(in_one(batch(4, 16)), step)
+        names = ("consistency_loss", "warm_loss", "disc_loss", "adv_loss")
+        kinds.append([name for name in names if name in metrics])
+        if step == 1:
+            assert moved(student, stage.model) and not moved(disc, stage.adversary.disc)
+    last = ["disc_loss", "adv_loss"]
+    assert kinds == [["consistency_loss"], ["consistency_loss"], ["warm_loss"], last[:1], last]
+    assert stage.settled >= 4
+
+
+def test_a_consistency_start_is_that_methods_loss_over_all_its_stages():
+    """The same loss from the same seed as of the teacher it starts as; r nears t to the end."""
+    flags = dict(student_start="consistency", consistency_steps=8, ct_stages=4)
+    stage, images = make_student(**flags), batch(4, 16)
+    _, expected = stage.consistency_loss(split(images, [3])[0], 0.0)
+    first = stage.step(split(images, [3]), 0)
+    assert torch.equal(first["consistency_loss"], expected["consistency_loss"])
+    ratios = [first["level_ratio"].item()]
+    ratios += [stage.step(split(images, [3]), step)["level_ratio"].item() for step in range(1, 8)]
+    assert all(a == b for a, b in zip(ratios[::2], ratios[1::2]))
+    assert ratios[0] < ratios[2] < ratios[4] < ratios[6] < 1
+
+
+def test_distance_to_noise_is_of_images_and_noise_on_one_scale():
+    torch.manual_seed(0)
+    noise, sigma, data = torch.randn(2, 3, 4, 4), torch.tensor([80.0, 5.0]), 0.4
+    x = sigma.reshape(-1, 1, 1, 1) * noise
+    assert distance_to_noise(data * noise, x, sigma, data).abs().max() < 1e-10
+    image = torch.randn(2, 3, 4, 4, requires_grad=True)
+    distances = distance_to_noise(image, x, sigma, data)
+    expected = ((image - data * noise) ** 2).mean(dim=(1, 2, 3)) / data**2
+    torch.testing.assert_close(distances, expected)
+    (gradient,) = torch.autograd.grad(distances.sum(), image)
+    torch.testing.assert_close(gradient, 2 * (image - data * noise) / data**2 / 48)
+
+
+def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weight():
+    stage = make_student(identity_weight=0.2, student_iterations=100)
+    (micro_batch,) = split(batch(8, 16), [0])
+    scalar, metrics = stage._student_loss(micro_batch, weights=(0.0, 0.0, 0.5))
+    x, sigma, _ = micro_batch.results["inputs"]
+    output = micro_batch.results["output"].detach().requires_grad_()
+    count, data = stage.inputs.count_first(8), stage.model.scheduler.sigma_data
+    assert count == 4 and (sigma[:count] == 5).all()
+    wanted = data * x[:count] / 5
+    loss = (output[:count] - wanted).square().mean(dim=(1, 2, 3)).sum() / 8 / data**2
+    assert metrics["identity_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
+    (gradient,) = torch.autograd.grad(loss, output)
+    assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=1e-3)
+    falling = [stage._identity_weight(learnt) for learnt in (0, 50, 100)]
+    assert falling == pytest.approx([0.2, (0.2 + 0.005) / 2, 0.005])
+    assert make_student()._identity_weight(0) == 0
+
+
+@pytest.mark.parametrize("start", [{}, dict(student_start="consistency", consistency_steps=3)])
+def test_going_on_from_a_state_is_the_same_as_not_stopping(start):
     """With everything that has a state: fake score, discriminator, ADA's probability, average."""
     flags = dict(distill="dmd", augment="color", augment_p=0.2, ada_target=0.6, ada_images=20.0)
+    flags |= start | dict(student_dropout=0.2)
     whole, parted = make_student(**flags), make_student(**flags)
 
     def take(stage, steps):

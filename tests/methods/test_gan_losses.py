@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep.methods.gan_losses import GAN_LOSSES, approximate_r1, gradient_penalty
+from fewstep.methods.gan_losses import GAN_LOSSES, approximate_r1, centring, gradient_penalty
 
 REAL, FAKE = torch.tensor([[2.0, 0.5]]), torch.tensor([[-3.0, 0.25]])
 
@@ -70,6 +70,16 @@ def test_the_best_discriminator_is_the_one_that_theory_names(name, optimum):
         with torch.no_grad():
             logits -= (1.0 if name != "hinge" else 5.0 / (step + 10)) * gradient
     assert torch.allclose(logits.detach()[:, 0], optimum(p, q), atol=0.02)
+
+
+def test_centring_pulls_the_pair_to_zero_whatever_their_difference():
+    """(D(real) + D(fake))^2, with the derivative 2 (D(real) + D(fake)) for either."""
+    real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
+    loss = centring(real, fake)
+    assert loss.tolist() == pytest.approx([(1 + 0.75**2) / 2])
+    for logits in torch.autograd.grad(loss.sum(), (real, fake)):
+        assert logits.tolist() == [pytest.approx([-1.0, 0.75])]
+    assert centring(REAL, -REAL).item() == 0
 
 
 def test_approximate_r1_approaches_the_gradient_norm():

@@ -24,6 +24,7 @@ BASE |= dict(num_iterations=STEPS, warmup=1, student_iterations=STEPS, student_e
 OTHER_GROUPS = ("run", "data", "speed")
 # walked over in tests of their own
 OTHER_GROUPS += ("shortcut", "reflow", "ld3", "progressive", "meanflow")
+OTHER_GROUPS += ("consistency", "tuning")  # walked over by the tests of that method
 SHOWN_ONLY = {"teacher_steps"}
 ANOTHER_SHAPE = {"network"}  # see test_custom_model.py
 
@@ -53,6 +54,9 @@ CHANGES = {
     "first_sigma": (6.0, {}),
     "level_shares": ([1.0, 1.0, 1.0, 1.0], {}),
     "self_input_share": (1.0, {}),
+    "student_start": ("consistency", dict(consistency_steps=2)),
+    "consistency_steps": (3, dict(student_start="consistency", consistency_steps=2)),
+    "identity_weight": (0.2, {}),
     "warm_start": (2, {}),
     "warm_nfe": (5, ODE),
     "distill": ("sds", {}),
@@ -86,6 +90,7 @@ CHANGES = {
     "penalty_weight": (5.0, {}),
     "penalty_sigma": (0.5, {}),
     "penalty_interval": (2, {}),
+    "centring_weight": (0.5, {}),
     "augment": ("color", {}),
     "augment_p": (0.2, dict(augment="color")),
     "ada_target": (0.6, dict(augment="color", augment_p=0.5, ada_images=20.0)),

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("few_pictures")
 
 FLAGS = dict(preset="tiny", data="synthetic", synthetic_count=16, batch_size=4, device="cpu")
 FLAGS |= dict(num_iterations=2, student_iterations=2, warmup=1, disc_warmup=0, disc_channels=8)
+FLAGS |= dict(ct_iterations=2, ct_warmup=1)
 FLAGS |= dict(start_share=0.5, teacher_steps=2, best_images=8, log_interval=1)
 FLAGS |= dict(reflow_iterations=2, reflow_heun=2)
 FLAGS |= dict(ld3_iterations=2, ld3_evaluations=2)

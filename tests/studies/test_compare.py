@@ -307,6 +307,19 @@ def test_methods_are_cells_of_their_own_phases_and_lengths():
     assert flags == {"num_iterations": 5, "method": "rectified_flow", "seed": 3}
 
 
+def test_a_cell_whose_flags_ask_for_no_teacher_is_given_none(tmp_path):
+    cells = [{"method": "consistency"}, {"method": "consistency", "ct_start": "random"}]
+    plan = complete_plan({"cells": cells, "base": {"num_iterations": 7, "data": "synthetic"}}, "")
+    tuned, scratch = make_cells(plan)
+    assert training_flags(plan, tuned, "t.pt", 5)["teacher_ckpt"] == "t.pt"
+    flags = training_flags(plan, scratch, "t.pt", 5)
+    assert flags.keys() == {"method", "ct_start", "ct_iterations", "data", "seed"}
+    lab = Laboratory(plan, tmp_path)
+    assert lab.is_mixed
+    for cell in (tuned, scratch):
+        lab.check(cell)
+
+
 def test_a_method_without_a_teacher_is_given_its_minutes_too(tmp_path, monkeypatch):
     plan = complete_plan(METHODS | {"base": {"preset": "tiny", "data": "synthetic"}}, "")
     lab = Laboratory(plan, tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fewstep.methods import METHODS
+from fewstep.methods.method import with_settings
 from fewstep.runs.estimate import steps_that_fit
 from fewstep.runs.presets import RECIPES
 from fewstep.runs.settings import flat, unused_settings
@@ -59,8 +60,9 @@ def merged(base, flags):
 
 
 def method_of(plan, cell):
-    """The entry of `METHODS` that a cell trains with."""
-    return METHODS[merged(plan["base"], cell.flags).get("method", DEFAULT_METHOD)]
+    """The entry of `METHODS` that a cell trains with, as it is with the cell's flags."""
+    flags = merged(plan["base"], cell.flags)
+    return with_settings(METHODS[flags.get("method", DEFAULT_METHOD)], flags)
 
 
 def training_flags(plan, cell, teacher, steps=None):

@@ -1,0 +1,95 @@
+"""The discriminator's turn as a whole, with a linear discriminator of points, in closed form."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from fewstep.engine.microbatch import split
+from fewstep.methods.adversary import Adversary
+from tests.methods.mixture import PointDiscriminator
+from tests.students import plain_execution, tiny_settings
+
+COUNT, EPS = 20_000, 0.01
+CLEAN = dict(disc_noise=False, penalty_sigma=EPS, gan_loss="relativistic")
+
+
+def fp32(**speed):
+    return plain_execution(precision="fp32", **speed)
+
+
+class Linear(nn.Module):
+    """D(x) = w.x + b, twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.augment = PointDiscriminator.NoAugmentation()
+        self.weight = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
+        self.bias = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x, sigma, draws=None, sets=1):
+        return x.flatten(1) @ self.weight + self.bias
+
+
+def turn_of(count=COUNT, joint_disc=True, **flags):
+    """(the loss, the metrics, the discriminator, real points, generated points) of one turn."""
+    torch.manual_seed(0)
+    disc = Linear()
+    settings = tiny_settings(CLEAN, flags).discriminator
+    adversary = Adversary(settings, disc, fp32(joint_disc=joint_disc))
+    real, fake = torch.randn(count, 2, 1, 1), torch.randn(count, 2, 1, 1) + 1
+    (turn,) = adversary.turns(lambda micro_batch: fake, 0)
+    adversary.learner.let_learn(True)
+    loss, metrics = turn.loss(split(real, [0])[0])
+    return loss, metrics, disc, real, fake
+
+
+@pytest.mark.parametrize(
+    ("penalty", "kinds"), [("approx_r1", 1), ("r1", 1), ("approx_r1r2", 2), ("r1r2", 2)]
+)
+@pytest.mark.parametrize("joint_disc", [True, False])
+def test_each_penalty_is_its_gradient_norm_on_its_kinds_of_images(penalty, kinds, joint_disc):
+    """Of a linear D it is eps^2 |w|^2, here the mean of both logits: (1 + 9 + 4) / 2."""
+    _, metrics, *_ = turn_of(penalty=penalty, joint_disc=joint_disc)
+    assert metrics["penalty"].item() == pytest.approx(kinds * EPS**2 * 7, rel=0.05)
+
+
+def test_the_approximate_r2_looks_at_generated_images():
+    """A discriminator that is steep at generated images alone."""
+    torch.manual_seed(0)
+
+    class Steep(Linear):
+        def forward(self, x, sigma, draws=None, sets=1):
+            return 5 * torch.relu(x.flatten(1).sum(dim=1, keepdim=True)) + 0 * self.bias
+
+    real = torch.full((COUNT, 2, 1, 1), -1.0)
+    values = {}
+    for penalty in ("approx_r1", "approx_r1r2"):
+        settings = tiny_settings(CLEAN, dict(penalty=penalty)).discriminator
+        (turn,) = Adversary(settings, Steep(), fp32()).turns(lambda micro_batch: -real, 0)
+        values[penalty] = turn.loss(split(real, [0])[0])[1]["penalty"].item()
+    assert values["approx_r1"] == 0
+    assert values["approx_r1r2"] == pytest.approx(EPS**2 * 25 * 2, rel=0.05)
+
+
+def test_all_parts_of_the_loss_add_up_with_their_weights():
+    flags = dict(penalty="approx_r1r2", penalty_weight=3.0, centring_weight=0.25)
+    loss, metrics, disc, real, fake = turn_of(count=64, **flags)
+    pair = [(x.flatten(1) @ disc.weight + 0.5).detach() for x in (real, fake)]
+    differences = (pair[1] - pair[0]).exp().log1p().mean().item()
+    assert metrics["disc_loss"].item() == pytest.approx(differences, rel=1e-5)
+    centre = (pair[0] + pair[1]).square().mean().item()
+    total = differences + 0.25 * centre + 3.0 * metrics["penalty"].item()
+    assert loss.item() == pytest.approx(total, rel=1e-5) and math.isfinite(total)
+
+
+def test_only_centring_tells_a_relativistic_discriminator_where_zero_is():
+    """Its loss has no gradient for a bias; centring has 2 (D(real) + D(fake)) twice."""
+    loss, _, disc, *_ = turn_of(penalty="none")
+    loss.backward()
+    assert disc.bias.grad.abs() < 1e-6
+    loss, _, disc, real, fake = turn_of(penalty="none", centring_weight=0.25)
+    loss.backward()
+    logits = [(x.flatten(1) @ disc.weight + 0.5).mean().item() for x in (real, fake)]
+    assert disc.bias.grad.item() == pytest.approx(0.25 * 4 * sum(logits), rel=1e-4)
