@@ -2,7 +2,9 @@
 
 import os
 import pkgutil
+import signal
 import sys
+from itertools import count
 
 from tests.forks import CONTEXT, begin_in, train_drawing_little
 
@@ -41,8 +43,8 @@ def said(folder):
     return (folder / "said").read_text(errors="replace")
 
 
-def signal_at(name, count, numbers, when="before"):
-    """Let this process signal itself before or after the `count`-th call of a function or method,
+def signal_at(name, place, numbers, when="before"):
+    """Let this process signal itself before or after the `place`-th call of a function or method,
     and go on if it can."""
     owner, _, function = name.rpartition(".")
     owner = pkgutil.resolve_name(owner)
@@ -50,14 +52,26 @@ def signal_at(name, count, numbers, when="before"):
 
     def signalling(*arguments, **named):
         calls[0] += 1
-        if calls[0] == count and when == "before":
+        if calls[0] == place and when == "before":
             send(numbers)
         result = plain(*arguments, **named)
-        if calls[0] == count and when == "after":
+        if calls[0] == place and when == "after":
             send(numbers)
         return result
 
     setattr(owner, function, signalling)
+
+
+def die_at_call(number):
+    """Let this process kill itself at its `number`-th call of a Python function, whichever it
+    is."""
+    calls = count(1)
+
+    def watch(frame, event, argument):
+        if event == "call" and next(calls) == number:
+            send([signal.SIGKILL])
+
+    sys.setprofile(watch)
 
 
 def send(numbers):
