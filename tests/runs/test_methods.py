@@ -43,6 +43,7 @@ def test_a_method_goes_on_to_the_same_bits_and_is_sampled_as_graders_do(
 ):
     """Any limit of time leads to the end: each run takes a step, also from one phase to the next,
     and all together leave what an undisturbed run leaves."""
+    monkeypatch.setattr("fewstep.engine.loop.draw_curves", lambda *_: None)
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     assert train_in(whole, method, monkeypatch) == 0
     codes = []
