@@ -18,6 +18,7 @@ from fewstep.engine.phase import Phase, Turn, take_turn
 from fewstep.engine.processes import ALONE, from_environment
 from fewstep.engine.stopping import Interrupted
 from src.utils import UserError
+from tests.forks import CONTEXT
 from tests.students import AT_ONCE, build_teacher, job_in, student_of, tiny_settings
 
 # What is nothing but rounding, Adam enlarges.
@@ -205,7 +206,8 @@ def together(one_thread, tmp_path_factory):
     """(folder, what each of the processes found)."""
     folder = tmp_path_factory.mktemp("together")
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    jobs = mp.start_processes(work, (store.port, folder), COUNT, join=False, start_method="spawn")
+    started = dict(join=False, start_method=CONTEXT.get_start_method())
+    jobs = mp.start_processes(work, (store.port, folder), COUNT, **started)
     deadline = time.monotonic() + 300
     while not jobs.join(timeout=1):
         if time.monotonic() > deadline:

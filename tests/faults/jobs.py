@@ -1,17 +1,12 @@
-"""`train.py` as a process of its own that can be killed, without the seconds of its start.
+"""`train.py` as a process of its own that can be killed, given its command line."""
 
-A server that has imported everything forks each run. A forked run is like a started one: it has its
-own memory, files and signals, and `train.py` is given its command line.
-"""
-
-import multiprocessing
 import os
 import pkgutil
 import signal
 import sys
-from pathlib import Path
+from itertools import count
 
-from src.utils import whole_file
+from tests.forks import CONTEXT, begin_in, train_drawing_little
 
 SMALL = (
     "--preset tiny --data synthetic --synthetic_count 16 --batch_size 2 --device cpu"
@@ -19,11 +14,6 @@ SMALL = (
     " --log_interval 2 --save_interval 2 --sample_interval 4 --teacher_steps 2 --best_images 8"
     " --self_input_share 1"  # two images have no room for a third kind of input
 ).split()
-
-CONTEXT = multiprocessing.get_context("forkserver")
-# Every optimiser imports torch's compiler, which takes longer than the run.
-LOADED_BEFORE = ["train", "matplotlib.pyplot", "torch._dynamo", "tests.faults.jobs"]
-CONTEXT.set_forkserver_preload(LOADED_BEFORE)
 
 
 def words(folder, *flags):
@@ -53,8 +43,8 @@ def said(folder):
     return (folder / "said").read_text(errors="replace")
 
 
-def signal_at(name, count, numbers, when="before"):
-    """Let this process signal itself before or after the `count`-th call of a function or method,
+def signal_at(name, place, numbers, when="before"):
+    """Let this process signal itself before or after the `place`-th call of a function or method,
     and go on if it can."""
     owner, _, function = name.rpartition(".")
     owner = pkgutil.resolve_name(owner)
@@ -62,14 +52,26 @@ def signal_at(name, count, numbers, when="before"):
 
     def signalling(*arguments, **named):
         calls[0] += 1
-        if calls[0] == count and when == "before":
+        if calls[0] == place and when == "before":
             send(numbers)
         result = plain(*arguments, **named)
-        if calls[0] == count and when == "after":
+        if calls[0] == place and when == "after":
             send(numbers)
         return result
 
     setattr(owner, function, signalling)
+
+
+def die_at_call(number):
+    """Let this process kill itself at its `number`-th call of a Python function, whichever it
+    is."""
+    calls = count(1)
+
+    def watch(frame, event, argument):
+        if event == "call" and next(calls) == number:
+            send([signal.SIGKILL])
+
+    sys.setprofile(watch)
 
 
 def send(numbers):
@@ -77,34 +79,9 @@ def send(numbers):
         os.kill(os.getpid(), number)
 
 
-def _write_something(rows, path, panels):
-    with whole_file(path) as temporary:
-        temporary.write_bytes(b"curves")
-
-
 def _run(arguments, output, before):
-    # Forked: what the server had set for itself must not count.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-    os.chdir(Path(output).parent)
-    import torch
-
-    import fewstep.engine.loop
-    import train
-    from src.utils import run_command
-
-    torch.set_num_threads(1)
-    # Most of the time of so short a run; other tests do both in full.
-    loop = fewstep.engine.loop
-    loop.draw_curves, loop.SHEET_IMAGES, train.HELDOUT_IMAGES = _write_something, 2, 4
+    begin_in(output.parent, output)
     sys.argv = ["train.py", *arguments]
     if before:
         before()
-    try:
-        run_command(train.main)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    train_drawing_little()

@@ -20,7 +20,7 @@ STEPS = int(os.environ.get("LONG_RUN_STEPS", 50))  # of each phase, a multiple o
 FLAGS = (
     "--preset tiny --data synthetic --synthetic_count 64 --batch_size 2 --device cpu"
     f" --num_iterations {STEPS} --student_iterations {STEPS} --warmup 1 --disc_warmup 1"
-    f" --disc_channels 8 --self_input_share 1 --log_interval 10 --save_interval {STEPS // 10}"
+    f" --disc_channels 8 --self_input_share 1 --log_interval 10 --save_interval {STEPS // 5}"
     f" --sample_interval {STEPS // 5} --teacher_steps 2 --best_images 8"
 ).split()
 SETTLED = STEPS // 5  # steps of a phase after which all that is made once has been made
@@ -97,7 +97,7 @@ def test_the_folder_is_bounded(lived):
     folder = lived[0]
     for phase in ("teacher", "student"):
         checkpoints = [p.name for p in (folder / phase).glob("checkpoint_iter_*")]
-        assert {f"checkpoint_iter_{STEPS}.pt", f"checkpoint_iter_{STEPS - STEPS // 10}.pt"} <= {
+        assert {f"checkpoint_iter_{STEPS}.pt", f"checkpoint_iter_{STEPS - STEPS // 5}.pt"} <= {
             *checkpoints
         }
         assert len(checkpoints) <= 3

@@ -58,6 +58,7 @@ def test_a_method_goes_on_to_the_same_bits_and_is_sampled_as_graders_do(
 ):
     """Any limit of time leads to the end: each run takes a step, also from one phase to the next,
     and all together leave what an undisturbed run leaves."""
+    monkeypatch.setattr("fewstep.engine.loop.draw_curves", lambda *_: None)
     parted, codes = tmp_path / "parted", []
     while not codes or (codes[-1] and len(codes) < 9):
         codes.append(train_in(parted, method, monkeypatch, max_minutes=1e-9))

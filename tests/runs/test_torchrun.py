@@ -15,13 +15,14 @@ import torch
 import train
 from fewstep.engine.processes import ALONE, Processes, end_lost, from_environment
 from src.utils import UserError
-from tests.commands import run_here
+from tests import forks
 from tests.engine.test_processes import assert_close
+from tests.forks import CONTEXT, begin_in, train_drawing_little
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[2]
-TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2".split()
+TORCHRUN = "--standalone --nproc_per_node 2".split()
 FLAGS = (
     "--preset tiny --data synthetic --synthetic_count 32 --batch_size 4 --device cpu"
     " --num_iterations 8 --start_share 0.5 --student_iterations 6 --warmup 1 --disc_warmup 1"
@@ -37,51 +38,65 @@ def arguments(folder, *flags):
     return [str(word) for word in (*FLAGS, *paths, "--cache_dir", folder / "cache", *flags)]
 
 
-def start(folder, *flags, **environment):
-    return subprocess.Popen(
-        [sys.executable, *TORCHRUN, ROOT / "train.py", *arguments(folder, *flags)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )
+def torchrun(words, output, errors):
+    """In a process of its own: torchrun, whose processes begin with all that it has imported."""
+    begin_in(ROOT, output, errors)
+    from torch.distributed import run
+
+    run.main([*TORCHRUN, "--start_method", "fork", "--run_path", forks.__file__, *words])
 
 
-def ended(process):
+def start(folder):
+    """Begin a job of two processes."""
+    output, errors = said(folder)
+    process = CONTEXT.Process(target=torchrun, args=(arguments(folder), output, errors))
+    process.start()
+    return process
+
+
+def said(folder):
+    """The files of what a job prints, beside its folder."""
+    return folder.with_suffix(".out"), folder.with_suffix(".err")
+
+
+def ended(process, folder):
     """(exit code, stdout, lines of stderr) of a job that ends on its own."""
-    try:
-        out, err = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    return process.returncode, out, err.splitlines()
+    process.join(300)
+    process.kill()
+    out, err = (path.read_text() for path in said(folder))
+    return process.exitcode, out, err.splitlines()
 
 
 def finish_alone(folder):
-    """stdout of a run of one process, this one, that takes the parts in turn."""
-    code, out, err = run_here(train.main, "train.py", *arguments(folder, "--micro_batch", 2))
+    """stdout of a run of one process that takes the parts in turn."""
+    output, errors = said(folder)
+    words = ["train.py", *arguments(folder, "--micro_batch", 2)]
+    process = CONTEXT.Process(target=train_alone, args=(words, output, errors))
+    process.start()
+    code, out, err = ended(process, folder)
     assert code == 0, err
     return out
 
 
+def train_alone(words, output, errors):
+    begin_in(ROOT, output, errors)
+    sys.argv = words
+    train_drawing_little()
+
+
 def workers(job):
-    """{rank: process id} of the processes that torchrun has started."""
-    found = {}
-    for tasks in Path(f"/proc/{job.pid}/task").glob("*/children"):
-        for child in tasks.read_text().split():
-            variables = Path(f"/proc/{child}/environ").read_text().split("\0")
-            ranks = [v.removeprefix("RANK=") for v in variables if v.startswith("RANK=")]
-            found |= {int(rank): int(child) for rank in ranks}
-    return found
+    """Process ids of the processes that torchrun has started, in the order of their ranks."""
+    children = Path(f"/proc/{job.pid}/task").glob("*/children")
+    return sorted(int(child) for tasks in children for child in tasks.read_text().split())
 
 
 def run_up_to(folder, checkpoint, stop):
     """Start the job of two processes, `stop(job)` it when `checkpoint` is there, see it end."""
     job, path = start(folder), folder / "run" / checkpoint
-    while not path.exists() and job.poll() is None:
+    while not path.exists() and job.is_alive():
         time.sleep(0.005)
     stop(job)
-    return ended(job)
+    return ended(job, folder)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +111,7 @@ def alone(one_thread, tmp_path_factory):
 def pair(tmp_path_factory):
     """(folder, stdout) of an undisturbed run of two processes."""
     folder = tmp_path_factory.mktemp("pair")
-    code, out, err = ended(start(folder))
+    code, out, err = ended(start(folder), folder)
     assert code == 0, err
     return folder, out
 
@@ -108,7 +123,7 @@ def story(one_thread, tmp_path_factory):
     folder, told = tmp_path_factory.mktemp("story"), []
     for checkpoint, stop in [
         ("teacher/checkpoint_iter_2.pt", lambda job: os.kill(workers(job)[0], signal.SIGKILL)),
-        ("teacher/checkpoint_iter_4.pt", lambda job: job.send_signal(signal.SIGTERM)),
+        ("teacher/checkpoint_iter_4.pt", lambda job: job.terminate()),
         ("student/checkpoint_iter_2.pt", lambda job: os.kill(workers(job)[1], signal.SIGKILL)),
     ]:
         ending = run_up_to(folder, checkpoint, stop)
@@ -203,14 +218,21 @@ def test_sigterm_saves_and_is_answered_once(story):
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path, flags, named, late):
-    """Whichever process comes late."""
+    """Whichever process comes late; here the command itself, without a server."""
     slow = f"import os, time; time.sleep(3 * (os.environ.get('RANK') == '{late}'))"
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "sitecustomize.py").write_text(slow)
-    job = start(tmp_path / "job", *flags, PYTHONPATH=str(tmp_path / "path"))
-    code, out, err = ended(job)
+    command = [sys.executable, "-m", "torch.distributed.run", *TORCHRUN, ROOT / "train.py"]
+    job = subprocess.run(
+        [*command, *arguments(tmp_path / "job", *flags)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path / "path")},
+    )
+    err = job.stderr.splitlines()
     said = [line for line in err if line.startswith("error: ")]
-    assert code != 0 and not out and len(said) == 1 and named in said[0]
+    assert job.returncode != 0 and not job.stdout and len(said) == 1 and named in said[0]
     assert not any('train.py", line' in line for line in err)
     assert not (tmp_path / "job").exists()
 

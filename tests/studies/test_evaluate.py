@@ -27,7 +27,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(few_pictures, tmp_path_factory):
     """A folder with a finished run, evaluated with all that can be asked for."""
     folder = tmp_path_factory.mktemp("evaluate")
     assert train_in_process(TRAIN, folder=folder)[0] == 0
