@@ -17,11 +17,11 @@ class Method(NamedTuple):
     `build(settings, execution, sigma_data)`. groups: {name of a group in `Settings`: its
     dataclass}; with data and network, what its weights depend on. steps_flag: the setting that is
     its length. teacher: the phase that makes what it distils, used where `needs_teacher`.
-    config(teacher's `model_config.json`, settings): that of its generator.
-    check(settings), check_size(settings, images of a micro-batch): raise `UserError` for what
-    contradicts itself; try_to_build(settings): for what could not be built when its turn comes, at
-    some cost. warmups: pairs of settings, a warm-up and the
-    steps of its phase. presets, recipes: {name: {setting: value}}.
+    config(teacher's `model_config.json`, settings): that of its generator. check(settings),
+    check_size(settings, images of a micro-batch): raise `UserError` for what contradicts itself;
+    try_to_build(settings): for what could not be built when its turn comes, at some cost. warmups:
+    pairs of settings, a warm-up and the steps of its phase. presets, recipes: {name: {setting:
+    value}}.
     """
 
     name: str
