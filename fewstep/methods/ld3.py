@@ -124,8 +124,9 @@ class Ld3Phase(Phase):
 
     def _take_levels(self):
         """Let the generator have the levels of the average, for which the device is waited for."""
-        table = {1: [self.generator.scheduler.sigma_max]}
-        table |= {nfe: row.tolist() for nfe, row in super().ema().items()}
+        first = self.generator.scheduler.sigma_max  # as it is, not as a power of its root
+        table = {1: [first]}
+        table |= {nfe: [first, *row[1:].tolist()] for nfe, row in super().ema().items()}
         self.generator.scheduler.few_step_table = table
         self.config = self.config | {"few_step_sigmas": {str(n): row for n, row in table.items()}}
 
