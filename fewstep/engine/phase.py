@@ -31,6 +31,7 @@ class Phase:
     nfe_rows = (1, 2, 4)  # evaluations an image, a row of the sheet each
     best_by = None  # the held-out metric whose smallest value marks the best checkpoint
     learns_levels = False  # whether noise levels in `config` are learnt
+    has_rehearsal = True  # whether its steps work on tensors without values, see `counting`
     remedies = {}  # name of a metric that counts dropped updates: what helps
 
     def __init__(self, learners, total, config):

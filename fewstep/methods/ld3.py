@@ -106,9 +106,9 @@ class Ld3Phase(Phase):
             betas=(0.9, 0.99),
             decay=lambda updates: ema_decay(updates, EMA_SHARE),
         )
+        self.is_behind = True  # the generator's levels are those of an earlier step
         super().__init__([learner], total, config)
         self.remedies = {learner.drop_metric: "lower --ld3_lr, or --precision fp32"}
-        self._take_levels()
 
     @classmethod
     def build(cls, settings, execution, teacher, config):
@@ -119,22 +119,38 @@ class Ld3Phase(Phase):
 
     @property
     def ema(self):
+        self._take_levels()
         return self.generator
 
+    @property
+    def config(self):
+        self._take_levels()
+        return self._config
+
+    @config.setter
+    def config(self, config):
+        self._config = config
+
     def _take_levels(self):
-        """Let the generator have the levels of the average, for which the device is waited for."""
-        table = {1: [self.generator.scheduler.sigma_max]}
-        table |= {nfe: row.tolist() for nfe, row in super().ema().items()}
-        self.generator.scheduler.few_step_table = table
-        self.config = self.config | {"few_step_sigmas": {str(n): row for n, row in table.items()}}
+        """Let the generator have the levels of the average. Reading them waits for the device, so
+        it is done where somebody looks."""
+        if self.is_behind:
+            first = self.generator.scheduler.sigma_max  # as it is, not as a power of its root
+            table = {1: [first]}
+            average = self.learners[0].ema()
+            table |= {nfe: [first, *row[1:].tolist()] for nfe, row in average.items()}
+            self.generator.scheduler.few_step_table = table
+            levels = {str(nfe): row for nfe, row in table.items()}
+            self._config = self._config | {"few_step_sigmas": levels}
+            self.is_behind = False
 
     def load_state_dict(self, state):
         super().load_state_dict(state)
-        self._take_levels()
+        self.is_behind = True
 
     def turns(self, step):
         yield Turn(self.learners[0], self._loss)
-        self._take_levels()
+        self.is_behind = True
 
     def _loss(self, micro_batch):
         micro_batch.begin("noise")

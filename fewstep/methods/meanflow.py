@@ -26,6 +26,7 @@ from fewstep.methods.method import Method, check_share
 from fewstep.methods.rectified_flow import FlowPhase
 from fewstep.methods.student_inputs import per_image
 from src.model_config import FLOW_DEFAULTS
+from src.utils import UserError
 
 SMALLEST_ERROR = 1e-3  # c, of a squared error that is a mean over pixels
 
@@ -50,6 +51,7 @@ class MeanFlowPhase(FlowPhase):
     identity = ("data", "network", "scratch", "meanflow")
     best_by = None  # the held-out velocity loss says nothing of long steps
     call = "predict"
+    has_rehearsal = False  # torch's forward derivative of group normalisation fails without values
     panels = {
         "meanflow: squared error": ["flow_loss", "mean_loss", "heldout_loss"],
     }
@@ -124,6 +126,16 @@ def along_flow(mean_velocity, x, t, length, velocity):
     return torch.func.jvp(mean_velocity, (x, t, length), (velocity, grows, grows))[1]
 
 
+def check(settings):
+    """Raise `UserError` for a range of the time input that would not be used."""
+    given = settings.network.num_train_timesteps
+    if given != FLOW_DEFAULTS["num_train_timesteps"]:
+        raise UserError(
+            f"--num_train_timesteps {given}: --method meanflow has --meanflow_range for that; leave"
+            " it out"
+        )
+
+
 def check_size(settings, size):
     """Raise `UserError` where micro-batches of `size` images would lose a part to rounding."""
     check_share("meanflow_share", settings.meanflow.meanflow_share, size)
@@ -135,5 +147,6 @@ METHOD = Method(
     phase=MeanFlowPhase,
     groups={"meanflow": MeanFlow},
     steps_flag="num_iterations",
+    check=check,
     check_size=check_size,
 )

@@ -29,7 +29,8 @@ CONVOLUTION = (8, 128, 32, 32)  # its input
 
 class Need(NamedTuple):
     """What a phase needs. parameters: {learner's name: count}. disk: bytes of its checkpoints.
-    memory: bytes of one process's tensors, at most. operations: of one process in one step."""
+    memory: bytes of one process's tensors, at most. operations: of one process in one step. The
+    last two are None where they cannot be counted."""
 
     name: str
     steps: int
@@ -49,11 +50,12 @@ def describe(settings, device, processes=1):
     needs = needs_of(settings, device, processes)
     lines = [json.dumps(settings.as_dict(), indent=2)]
     for need, seconds in zip(needs, _seconds_of(settings, needs, device, processes)):
+        memory = size_text(need.memory, "GiB") if need.memory else "not counted"
         listed = "; ".join(f"{name} {count:,}" for name, count in need.parameters.items())
         lines.append(f"{need.name}: parameters: {listed}")
         lines.append(
             f"{need.name}: {need.steps:,} steps, about {duration(need.steps * seconds)} on {where};"
-            f" memory of tensors {size_text(need.memory, 'GiB')};"
+            f" memory of tensors {memory};"
             f" checkpoints up to {size_text(need.disk, digits=0)}"
         )
     lines.append("dry run: nothing was read, trained or written")
@@ -66,14 +68,16 @@ def needs_of(settings, device, processes=1):
     needs = []
     with Rehearsal() as rehearsal:
         for phase in _uncompiled(settings, device):
-            images = torch.zeros(settings.data.batch_size // processes, *IMAGE_SHAPE, device=device)
-            images = execution_of(settings, device).lay_out(images)
-            rehearsal.peak(), rehearsal.operations()  # up to here
-            phase.step(split(images, range(count)), busy_step(phase))
+            counted = None, None
+            if phase.has_rehearsal:
+                shape = settings.data.batch_size // processes, *IMAGE_SHAPE
+                images = execution_of(settings, device).lay_out(torch.zeros(shape, device=device))
+                rehearsal.peak(), rehearsal.operations()  # up to here
+                phase.step(split(images, range(count)), busy_step(phase))
+                counted = rehearsal.peak(), rehearsal.operations()
             sizes = {one.name: _parameters(one) for one in phase.learners}
             # Beside those kept stand the best one, and the newest while it is written.
             disk = sum(map(_bytes, phase.learners)) * (settings.run.keep_checkpoints + 2)
-            counted = rehearsal.peak(), rehearsal.operations()
             needs.append(Need(phase.name, phase.total, sizes, disk, *counted))
     return needs
 
@@ -88,9 +92,10 @@ def _seconds_of(settings, needs, device, processes):
     images = settings.data.batch_size // processes
     at_once = min(images, MOST_IMAGES_ON_CPU) if device.type == "cpu" else images
     speed = SHARE_OF_PEAK * _convolution_speed(execution_of(settings, device))
-    reckoned = [need.operations / speed for need in needs]
-    if max(reckoned) * at_once / images > MOST_SECONDS:
-        return reckoned
+    if all(need.operations for need in needs):
+        reckoned = [need.operations / speed for need in needs]
+        if max(reckoned) * at_once / images > MOST_SECONDS:
+            return reckoned
     return [
         _step_seconds(settings, phase, device, processes) for phase in _uncompiled(settings, device)
     ]

@@ -167,6 +167,11 @@ def test_flag_changes_what_is_learnt(flag):
     assert (plain - other).abs().max() > 1e-7 and other.isfinite().all()
 
 
+def test_a_range_that_would_not_be_used_is_refused():
+    with pytest.raises(UserError, match="--meanflow_range"):
+        tiny_settings(dict(method="meanflow", num_train_timesteps=500))
+
+
 def test_a_share_that_rounding_would_lose_is_refused():
     with pytest.raises(UserError, match="too few"):
         check_size(tiny_settings(dict(meanflow_share=0.1)), 4)
