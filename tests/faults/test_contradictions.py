@@ -152,6 +152,7 @@ train.py | --disc_heads 7 | --disc_heads
 train.py | --disc unet --disc_channels 33 | --disc_channels
 train.py | --disc timm:resnet18 --disc_channels 8 | --disc_channels
 train.py | --disc timm:no_such_model | --disc timm:no_such_model
+train.py | --student_start consistency --student_iterations 120 | --consistency_steps
 train.py | --disc patch --disc_start teacher | --disc_start
 train.py | --disc unet --disc_start teacher --disc_depth 2 | --disc_depth
 train.py | --disc unet --disc_start teacher --use_additional_condition | --disc_start
