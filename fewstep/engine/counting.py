@@ -10,18 +10,28 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class LiveBytes(TorchDispatchMode):
-    """Bytes of all tensors that were made since and are still in use: `now`, and at most `peak`."""
+class Counter(TorchDispatchMode):
+    """Counts in all operators that run: the bytes of tensors that were made since and are still in
+    use, `now` and at most `peak`; and `operations`, multiplications and additions of products.
 
-    def __init__(self):
+    (torch's `FlopCounterMode` counts those as well, but watches modules, which keeps alive what
+    recomputing would free.)
+    """
+
+    def __init__(self, formulas):
         super().__init__()
+        self.formulas, self.operations = formulas, 0
         self.sizes, self.now, self.peak = {}, 0, 0
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        output = operator(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        output = operator(*args, **kwargs)
         for leaf in tree_leaves(output):
             if isinstance(leaf, torch.Tensor):
                 self._add(leaf.untyped_storage())
+        formula = self.formulas.get(operator._overloadpacket)
+        if formula:
+            self.operations += formula(*args, **kwargs, out_val=output)
         return output
 
     def _add(self, storage):
@@ -69,7 +79,7 @@ class Rehearsal:
     def __enter__(self):
         # Imported here: both load sympy, a fifth of every command's start.
         from torch._subclasses.fake_tensor import FakeTensorMode
-        from torch.utils.flop_counter import FlopCounterMode
+        from torch.utils.flop_counter import flop_registry
 
         class OneMode(FakeTensorMode):
             """Copies of its tensors (averages of networks) belong to the same mode."""
@@ -77,14 +87,13 @@ class Rehearsal:
             def __deepcopy__(self, memo):
                 return self
 
-        self.memory, self.counter = LiveBytes(), FlopCounterMode(display=False)
-        self.counted = 0
+        self.counter = Counter(flop_registry)
         with ExitStack() as entered:
             # About the addresses that a deep copy compares: there are none.
             entered.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
             entered.enter_context(replaced_weights())
-            for mode in (OneMode(), self.memory, self.counter):
+            for mode in (OneMode(), self.counter):
                 entered.enter_context(mode)
             self.entered = entered.pop_all()
         return self
@@ -93,10 +102,9 @@ class Rehearsal:
         return self.entered.__exit__(*exception)
 
     def peak(self):
-        peak, self.memory.peak = self.memory.peak, self.memory.now
+        peak, self.counter.peak = self.counter.peak, self.counter.now
         return peak
 
     def operations(self):
-        total = self.counter.get_total_flops()
-        new, self.counted = total - self.counted, total
-        return new
+        count, self.counter.operations = self.counter.operations, 0
+        return count

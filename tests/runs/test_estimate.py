@@ -77,13 +77,15 @@ def test_a_step_stays_on_its_device_and_reads_no_value(monkeypatch, method):
         assert {value.device for value in metrics.values()} == {device}
 
 
-def test_memory_follows_the_micro_batch_and_operations_the_batch():
-    whole, parts = [
-        needs_of(settings_of(batch_size=16, micro_batch=size, phase="teacher"), CPU)[0]
-        for size in (16, 4)
+def test_memory_follows_the_levers_that_save_it():
+    base = dict(batch_size=16, phase="teacher", network="small")
+    whole, parts, again = [
+        needs_of(settings_of(**base, **lever), CPU)[0]
+        for lever in ({}, dict(micro_batch=4), dict(checkpointing=True))
     ]
-    assert parts.memory < 0.6 * whole.memory
+    assert parts.memory < 0.6 * whole.memory and again.memory < 0.8 * whole.memory
     assert parts.operations == pytest.approx(whole.operations, rel=0.01)
+    assert 1.2 * whole.operations < again.operations < 1.5 * whole.operations
 
 
 @pytest.mark.parametrize(("operations", "is_timed"), [(10**9, True), (10**14, False)])
