@@ -27,6 +27,10 @@ class Column(NamedTuple):
 
 
 SURE = 0.01  # chance of calling a difference that is none
+SIGNS = (  # of `ranking`
+    f"<: farther in all feature spaces beyond the noise of the seeds, p < {SURE}; ≈: not sure;"
+    " ?: the spaces contradict each other"
+)
 
 DISTANCE = Column("distance", "the floor", 2)
 UNBIASED = Column("extrapolated to infinitely many images", "0", 2)
@@ -188,9 +192,7 @@ def notes(content):
         " nearer to a training image than all but 1 % of the held-out images are; far above 1 %"
         " means copies. SWD: sliced Wasserstein distance of patches x 1000. Intervals: by bootstrap"
         " of the images. Extrapolated: of 256 random directions of the features, where there are"
-        f" more. Nearest first: {ranking(content)} (<: farther in all feature spaces beyond the"
-        f" noise of the seeds, p < {SURE}; ≈: not sure; ?: the spaces contradict each other; seeds"
-        " of sampling, not of training)."
+        f" more. Nearest first: {ranking(content)} ({SIGNS}; seeds of sampling, not of training)."
         f" {content['hardware']}, {content['date']}."
     )
 
