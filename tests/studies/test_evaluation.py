@@ -147,8 +147,8 @@ def content(comparison):
     def sample(seed):
         return faces(20, 10 + seed)
 
-    series = [Series("real training images", "real", None, sample)]
-    series += [Series(f"student, NFE {nfe}", "student", nfe, sample) for nfe in (1, 2)]
+    series = [Series("real training images", "real", None, sample, {})]
+    series += [Series(f"student, NFE {nfe}", "student", nfe, sample, {}) for nfe in (1, 2)]
     rows, first_images = score_series(series, comparison.spaces, comparison.scores, [0, 1])
     assert np.array_equal(first_images["student, NFE 2"], faces(20, 10))
     space = comparison.spaces[0]

@@ -14,6 +14,7 @@ from functools import partial
 
 from fewstep.engine.hardware import hardware
 from fewstep.scores.folders import image_files
+from fewstep.studies.evaluate.kept import Kept
 from fewstep.studies.evaluate.report import publish
 from fewstep.studies.evaluate.series import folder_series, model_series, real_series, score_series
 from fewstep.studies.evaluate.subjects import (
@@ -85,9 +86,12 @@ def main(argv=None):
     args = parse_arguments(argv)
     subjects, comparison, output = open_evaluation(args, args.teacher, not args.no_auc)
     args.num_samples = common_count(args.num_samples, args.folder)
-    series = list_series(args, subjects)
-    rows, first_images = score_series(series, comparison.spaces, comparison.scores, args.seeds)
-    images = subjects.images
+    series, images = list_series(args, subjects), subjects.images
+    kept = Kept(output / "kept", what_scores_depend_on(comparison, subjects))
+    if there := kept.describe(series, args.seeds):
+        print(there)
+    spaces, score = comparison.spaces, comparison.scores
+    rows, first_images = score_series(series, spaces, score, args.seeds, kept)
     content = {
         "name": subjects.name,
         "checkpoint": subjects.checkpoint and str(subjects.checkpoint),
@@ -103,8 +107,22 @@ def main(argv=None):
         "rows": rows,
     }
     publish(content, first_images, comparison, subjects, output, args.hide_real)
+    kept.forget_others()
     print(f"\n{markdown(content)}\nwritten to {output}: report.html, scores.md, scores.json")
     return 0
+
+
+def what_scores_depend_on(comparison, subjects):
+    """Plain values beside the scored images themselves and the seed."""
+    images = subjects.images
+    return {
+        "spaces": [space.digest for space in comparison.spaces],
+        "auc": comparison.classify,
+        "heldout": images.val.digest,
+        "training": images.train.digest,
+        "mirrored": subjects.settings.data.x_flip,
+        "device": comparison.device.type,
+    }
 
 
 def list_series(args, subjects):
