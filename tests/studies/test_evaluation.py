@@ -160,11 +160,12 @@ def content(comparison):
 
 
 def test_tables_say_what_the_numbers_are(content):
-    (_, header, rows), (title, _, pixel_rows) = tables(content)
+    (_, header, rows), (title, _, pixel_rows), (_, colours, _), _ = tables(content)
     assert header[2] == "Fréchet distance in random-conv-v1 (not FID)"
     assert [row[0] for row in rows] == [row["images"] for row in content["rows"]] + ["*best*"]
     assert " ± " in rows[1][2] and "images/s" not in header
-    assert title == "In pixels" and all(len(row) == len(pixel_rows[0]) for row in pixel_rows)
+    assert title.startswith("In pixels") and "red, grey levels" in colours
+    assert all(len(row) == len(pixel_rows[0]) for row in pixel_rows)
     assert pixel_rows[0][-1] == "" and float(pixel_rows[1][-1]) > 0
     text = markdown(content)
     assert "20 images against 40 held-out ones, mean ± standard deviation over 2 seeds" in text

@@ -38,17 +38,22 @@ KERNEL = Column("kernel distance, 95 % interval", "0", 1, 1, ("kid_low", "kid_hi
 CLOSER = {"share_closer": Column("nearer than new ones, %", "1", 1, 100)}
 MANIFOLD = ("precision", "recall", "density", "coverage")
 FEATURE_COLUMNS = {key: Column(key, "as real") for key in MANIFOLD} | CLOSER
-PIXEL_COLUMNS = {
+# Of pixels, a table each: together they would be too wide for a screen.
+DETAIL_COLUMNS = {
     "auc": Column("classifier's AUC", "0.5"),
     "swd_64": Column("SWD 64 px", "as real", 1),
     "swd_32": Column("32 px", "as real", 1),
     "swd_16": Column("16 px", "as real", 1),
+}
+COLOUR_COLUMNS = {
     "mean_r": Column("red, grey levels", "0", 1),
     "mean_g": Column("green", "0", 1),
     "mean_b": Column("blue", "0", 1),
     "contrast_r": Column("contrast of red", "1"),
     "contrast_g": Column("of green", "1"),
     "contrast_b": Column("of blue", "1"),
+}
+COPY_COLUMNS = {
     "nearest_median": Column("median to nearest training image", "as held-out", 2),
     "nearest_median_heldout": Column("the held-out images' own", "", 2),
     **CLOSER,
@@ -151,7 +156,7 @@ def without_folders(text):
 
 
 def tables(content):
-    """`scores.json` -> [(title, header, rows)] of texts: a table for each space and for pixels."""
+    """`scores.json` -> [(title, header, rows)] of texts: a table a space, and three of pixels."""
     made, rows = [], content["rows"]
     for space in content["spaces"]:
         # Outside Inception's features neither distance has the name that everyone knows it by.
@@ -163,11 +168,13 @@ def tables(content):
         columns |= {"frechet_unbiased": UNBIASED, "kid": kid}
         table = _table(rows, space["name"], columns | FEATURE_COLUMNS)
         made.append((f"In {space['name']}", *table))
-    header, body = _table(rows, PIXELS, PIXEL_COLUMNS)
+    header, body = _table(rows, PIXELS, DETAIL_COLUMNS)
     rates = [row["images_per_second"] for row in rows]
     for texts, rate in zip(body, [*rates, None]):
         texts.append("" if rate is None else f"{rate:.1f}")
-    return [*made, ("In pixels", [*header, "images/s"], body)]
+    made.append(("In pixels: details, and speed", [*header, "images/s"], body))
+    made.append(("In pixels: colours, which no feature space sees well", *_table(rows, PIXELS, COLOUR_COLUMNS)))
+    return [*made, ("In pixels: copies", *_table(rows, PIXELS, COPY_COLUMNS))]
 
 
 def markdown(content):
