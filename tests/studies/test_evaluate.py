@@ -14,7 +14,7 @@ from fewstep.images.synthetic import draw_face
 from fewstep.scores import two_sample
 from fewstep.studies.evaluate import main as evaluate
 from fewstep.studies.evaluate.report import _write_page
-from src.utils import UserError, file_digest, read_json
+from src.utils import UserError, file_digest, read_json, write_json
 from tests.stand_in import save_stand_in
 from tests.studies.programs import run_fewstep, train_in_process
 
@@ -121,6 +121,24 @@ def test_real_images_can_be_kept_out(folder):
     titles = re.findall(r'alt="([^"]*)"', page)
     expected = ["Distance over NFE", "The same noise at each NFE", "Samples", "Training"]
     assert [title.split(":")[0] for title in titles] == expected
+
+
+def test_another_training_gives_rows_and_a_spread(folder):
+    """The same run copied under another seed: its rows are the same, so the spread is 0."""
+    shutil.copytree(folder / "run", folder / "again", ignore=shutil.ignore_patterns("evaluation"))
+    record = read_json(folder / "again" / "training_config.json")
+    record["settings"]["run"]["seed"] = 7
+    write_json(folder / "again" / "training_config.json", record)
+    flags = "--run_dir run --seed_runs again --num_samples 4 --nfe_list 1 --seeds 1 --device cpu"
+    flags += " --features random --no_auc --output_dir trainings"
+    code, output = run_fewstep(["evaluate", *flags.split()], folder)
+    assert code == 0, output
+    *_, student, other, mean = read_json(folder / "trainings" / "scores.json")["rows"]
+    assert other["images"] == "student of again, NFE 1"
+    assert mean["images"] == "student, NFE 1, mean of 2 trainings"
+    distance = mean["scores"]["random-conv-v1"]["frechet"]
+    assert distance["sd"] == 0 and len(distance["values"]) == 2
+    assert student["scores"] == other["scores"]
 
 
 def test_a_later_evaluation_leaves_no_picture_of_an_earlier_one(folder):

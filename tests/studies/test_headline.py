@@ -2,10 +2,15 @@
 
 import pytest
 
+from fewstep.runs.settings import Run, Settings
 from fewstep.studies.evaluate.headline import headline
-from fewstep.studies.evaluate.tables import score_row
+from fewstep.studies.evaluate.tables import notes, score_row
+from fewstep.studies.evaluate.trainings import check_seed_runs, over_trainings
+from src.utils import UserError, write_json
 
-SPACES = [{"name": "a", "is_fid": False}, {"name": "b", "is_fid": False}]
+SPACES = [{"name": name, "sha256": name, "is_fid": False} for name in "ab"]
+CONTENT = dict(seeds=[1, 2, 3], spaces=SPACES, num_samples=10, reference_count=9)
+CONTENT |= dict(hardware="a processor", date="2026-01-31")
 
 
 def row(title, kind, first, second, recall=0.8, copies=None, auc=None):
@@ -36,8 +41,39 @@ def test_the_nearest_model_stands_beside_floor_and_teacher_in_every_space():
     (_, distance, others), (space, _, _) = first["distances"]
     assert distance == "20.10 ± 0.10" and space["name"] == "b"
     assert [name for name, _ in others] == ["real training images (the floor)", "teacher, NFE 35"]
-    assert "student, NFE 1 lies at 9.6 and 2.0 times the distance of real" in first["verdict"]
+    assert "Student, NFE 1 lies at 9.6 and 2.0 times the distance of real" in first["verdict"]
     assert "in a and b, nearer than teacher, NFE 35" in first["verdict"]
+
+
+def test_the_spread_over_trainings_stands_beside_that_over_samples():
+    student, other = row("student, NFE 1", "student", 20, 8), row("x", "student of b", 24, 9)
+    (merged,) = over_trainings([REAL, student, other], ["runs/b"])
+    first = said(student, other, merged)
+    assert first["title"] == "student, NFE 1" and first["distances"][0][1] == "20.10 ± 0.10"
+    wanted = ("student, NFE 1, mean of 2 trainings", "22.10 ± 2.83")
+    assert wanted in first["distances"][0][2]
+    assert "seeds of training" in notes(CONTENT | {"rows": [REAL, student, other, merged]})
+    assert over_trainings([REAL, student], []) == []
+
+
+def test_only_the_seed_of_other_trainings_may_differ(tmp_path):
+    def run(name, seed, **identity):
+        content = {"settings": Settings(run=Run(seed=seed)).as_dict()}
+        content["identities"] = {"student": {"lr": 0.1, "seed": seed} | identity}
+        write_json(tmp_path / name / "training_config.json", content)
+        return str(tmp_path / name)
+
+    first, second = run("a", 1), run("b", 2)
+    check_seed_runs(first, [second])
+    for other, message in [
+        (run("c", 3, lr=0.2), "c: its lr of the student is not that of .*a; only the seed may"),
+        (run("d", 1), "d: it has the seed 1 of .*a too"),
+        (str(tmp_path / "absent"), "absent"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            check_seed_runs(first, [second, other])
+    with pytest.raises(UserError, match="--seed_runs: give --run_dir too"):
+        check_seed_runs(None, [second])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The first screen of a report: how good, compared with what, and whether to trust it."""
 
 from fewstep.scores.comparison import PIXELS
-from fewstep.studies.evaluate.tables import distance_of, order_of, score_text
+from fewstep.studies.evaluate.tables import TRAININGS, distance_of, order_of, score_text
 
 MANY_COPIES = 0.05  # of the generated images; 0.01 is expected where nothing is copied
 LITTLE_VARIETY = 0.5  # of the recall that real training images have
@@ -18,6 +18,8 @@ def headline(content):
     teacher = _nearest(rows, spaces[0], ("teacher",))
     others = [(f"{real['images']} (the floor)", real)]
     others += [(teacher["images"], teacher)] if teacher else []
+    means = [row for row in rows if row["model"] == TRAININGS and row["nfe"] == best["nfe"]]
+    others += [(row["images"], row) for row in means]
     distances = [
         (
             space,
@@ -30,7 +32,7 @@ def headline(content):
     auc, own_auc = (_mean(row, PIXELS, "auc") for row in (best, real))
     trust = [
         ("nearer to a training image than new ones are", _percent(_copies(best)), "1 %"),
-        ("recall: real images that it could make", _text(recall), f"real {_text(own_recall)}"),
+        ("recall: real images that it could make", _text(recall), f"as real, {_text(own_recall)}"),
         ("a classifier's AUC", _text(auc), f"0.5, real {_text(own_auc)}"),
     ]
     return {
@@ -46,8 +48,9 @@ def _verdict(best, real, teacher, spaces):
         distance_of(best, space)["mean"] / max(distance_of(real, space)["mean"], 1e-9)
         for space in spaces
     ]
+    title = best["images"][:1].upper() + best["images"][1:]
     parts = [
-        f"{best['images']} lies at {' and '.join(f'{one:.1f}' for one in times)} times the distance"
+        f"{title} lies at {' and '.join(f'{one:.1f}' for one in times)} times the distance"
         f" of real training images in {' and '.join(space['name'] for space in spaces)}"
     ]
     if teacher:

@@ -27,6 +27,7 @@ from fewstep.studies.evaluate.subjects import (
     subject_parser,
 )
 from fewstep.studies.evaluate.tables import markdown, space_record
+from fewstep.studies.evaluate.trainings import check_seed_runs, over_trainings, seed_series
 from src.arguments import LARGEST_BATCH, MOST_IMAGES, InRange, check_input_file, line, whole_number
 from src.utils import UserError
 
@@ -47,6 +48,8 @@ def build_parser():
     seeds = dict(nargs="+", low=0, high=2**32 - 1)
     add("--seeds", default=[42, 43, 44], **seeds, help="(42 43 44)")
     parser.add_argument("--no_auc", action="store_true", help="skip the classifier two-sample test")
+    text = "runs of the same flags with other seeds, for the spread over trainings"
+    parser.add_argument("--seed_runs", type=line, nargs="+", default=[], metavar="DIR", help=text)
     text = "keep real images out of the report, to share it"
     parser.add_argument("--hide_real", action="store_true", help=text)
     return parser
@@ -64,6 +67,7 @@ def parse_arguments(argv=None):
     args.teacher_nfe_list = list(dict.fromkeys(args.teacher_nfe_list or TEACHER_NFE))
     args.seeds = list(dict.fromkeys(args.seeds))
     args.folder = named_folders(args.folder or [])
+    check_seed_runs(args.run_dir, args.seed_runs)
     return args
 
 
@@ -87,11 +91,14 @@ def main(argv=None):
     subjects, comparison, output = open_evaluation(args, args.teacher, not args.no_auc)
     args.num_samples = common_count(args.num_samples, args.folder)
     series, images = list_series(args, subjects), subjects.images
+    size = (args.num_samples, args.batch_size)
+    series += seed_series(args.seed_runs, args.nfe_list, *size, comparison.device)
     kept = Kept(output / "kept", what_scores_depend_on(comparison, subjects))
     if there := kept.describe(series, args.seeds):
         print(there)
     spaces, score = comparison.spaces, comparison.scores
     rows, first_images = score_series(series, spaces, score, args.seeds, kept)
+    rows += over_trainings(rows, args.seed_runs)
     content = {
         "name": subjects.name,
         "checkpoint": subjects.checkpoint and str(subjects.checkpoint),

@@ -34,6 +34,7 @@ OWN_PICTURES = re.compile(
     r"|distance_over_nfe\.svg"
 )
 PATHS = "save_dir export_dir data_root train_split val_split cache_dir teacher_ckpt".split()
+PICTURED = ("teacher", "student", "folder")  # kinds of rows whose images are shown
 COMPARED = 8  # generated images that are shown with their nearest training images
 
 
@@ -50,7 +51,7 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
     write_text(output / "scores.md", markdown(content))
     space, figure = content["spaces"][0], output / "distance_over_nfe.svg"
     draw_distance_over_nfe(content["rows"], space, content["num_samples"], figure)
-    generated = [row for row in content["rows"] if row["model"] != "real"]
+    generated = [row for row in content["rows"] if row["model"] in PICTURED]
     strips = [(row["images"], strip_of(first_images[row["images"]])) for row in generated]
     save_picture(labelled_sheet(strips), output / "sheet.png")
     sheets = []

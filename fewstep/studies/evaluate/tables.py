@@ -26,6 +26,7 @@ class Column(NamedTuple):
     interval: tuple = ()
 
 
+TRAININGS = "trainings"  # kind of a row whose ± is over seeds of training, not of sampling
 SURE = 0.01  # chance of calling a difference that is none
 SIGNS = (  # of `ranking`
     f"<: farther in all feature spaces beyond the noise of the seeds, p < {SURE}; ≈: not sure;"
@@ -173,8 +174,20 @@ def tables(content):
     for texts, rate in zip(body, [*rates, None]):
         texts.append("" if rate is None else f"{rate:.1f}")
     made.append(("In pixels: details, and speed", [*header, "images/s"], body))
-    made.append(("In pixels: colours, which no feature space sees well", *_table(rows, PIXELS, COLOUR_COLUMNS)))
+    made.append(
+        (
+            "In pixels: colours, which no feature space sees well",
+            *_table(rows, PIXELS, COLOUR_COLUMNS),
+        )
+    )
     return [*made, ("In pixels: copies", *_table(rows, PIXELS, COPY_COLUMNS))]
+
+
+def _whose_seeds(rows):
+    """What the seeds are of, in a few words."""
+    if any(row["model"] == TRAININGS for row in rows):
+        return "seeds of training in the means of several trainings, of sampling in other rows"
+    return "seeds of sampling, not of training"
 
 
 def markdown(content):
@@ -199,7 +212,8 @@ def notes(content):
         " nearer to a training image than all but 1 % of the held-out images are; far above 1 %"
         " means copies. SWD: sliced Wasserstein distance of patches x 1000. Intervals: by bootstrap"
         " of the images. Extrapolated: of 256 random directions of the features, where there are"
-        f" more. Nearest first: {ranking(content)} ({SIGNS}; seeds of sampling, not of training)."
+        f" more. Nearest first: {ranking(content)} ({SIGNS};"
+        f" {_whose_seeds(content['rows'])})."
         f" {content['hardware']}, {content['date']}."
     )
 
