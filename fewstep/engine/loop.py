@@ -47,10 +47,11 @@ class Job(NamedTuple):
 
 class Selection(NamedTuple):
     """score() -> a number of the present networks, smaller is better, or None; publish() is called
-    when it was the best so far, after its checkpoint is saved."""
+    when it was the best so far, after its checkpoint is saved. measure: what the number is of."""
 
     score: Callable
     publish: Callable
+    measure: str
 
 
 class Training:
@@ -136,7 +137,8 @@ class Training:
             )
         # Not where the time or a signal says when: the best depends on the step alone.
         if self.selection and (step % options.save_interval == 0 or step == self.phase.total):
-            self.best = better(self.best, step, self.selection.score())
+            value, measure = self.selection.score(), self.selection.measure
+            self.best = better(self.best, step, value, measure)
         sync_log(self.log)
         content = {"identity": self.identity, "seconds": self.seconds, "best": self.best}
         content |= {"window": self.window.state(), "phase": state, "lengths": self.lengths}
@@ -274,9 +276,12 @@ def measure_heldout(phase, heldout, seed):
         return phase.heldout_metrics(heldout)
 
 
-def better(best, step, value):
-    """The better of `best`, {"step": ..., "value": ...} or None, and `value` at `step`; a `value`
-    that is None or not finite is never better."""
+def better(best, step, value, measure):
+    """The better of `best`, {"step": ..., "value": ..., "measure": name} or None, and `value` at
+    `step`; a `value` that is None or not finite is never better. By another measure, `best` does
+    not count; what an earlier version wrote names none, and does."""
     if value is None or not math.isfinite(value):
         return best
-    return {"step": step, "value": value} if best is None or value < best["value"] else best
+    if best and best.get("measure", measure) == measure and best["value"] <= value:
+        return best
+    return {"step": step, "value": value, "measure": measure}

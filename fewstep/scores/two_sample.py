@@ -67,12 +67,10 @@ def roc_auc(positive, negative):
 
 
 class Classifier(nn.Module):
-    """uint8 images `[B, H, W, 3]` -> logits `[B]`, positive for generated. About 110,000 weights.
+    """`views` of images -> logits `[B]`, positive for generated. About 110,000 weights.
 
-    Four convolutions at 1/2 to 1/16 of the size. What ordinary images drown is offered so that few
-    steps suffice: detail within 2x2 pixels, its size compressed, for weak noise and blur; the mean
-    of waves over the colours, which is a soft histogram, for casts. The head sees the mean of each
-    layer, for texture, and the last layer with its places, for structure.
+    height, width: of the images. Four convolutions at 1/2 to 1/16 of the size. The head sees the
+    mean of each layer, for texture, and the last layer with its places, for structure.
     """
 
     def __init__(self, height, width, channels=(16, 32, 64, 64)):
@@ -84,17 +82,31 @@ class Classifier(nn.Module):
         last = channels[-1] * (height // 16) * (width // 16)
         self.head = nn.Linear(sum(channels[:-1]) + last, 1)
 
-    def forward(self, images):
-        x = images.permute(0, 3, 1, 2).float() / 127.5 - 1  # [B, 3, H, W] in [-1, 1]
-        coarse = F.avg_pool2d(x, 2)
-        detail = F.pixel_unshuffle(x - F.interpolate(coarse, scale_factor=2), 2)
-        waves = [wave(torch.pi * k * coarse) for k in WAVES for wave in (torch.sin, torch.cos)]
-        h = self.first(torch.cat([coarse, *waves, torch.asinh(DETAIL_GAIN * detail)], dim=1))
-        h, means = F.leaky_relu(h, 0.2), []
+    def forward(self, x):
+        h, means = F.leaky_relu(self.first(x), 0.2), []
         for conv, norm in zip(self.convs, self.norms):
             means.append(h.mean(dim=(2, 3)))
             h = F.leaky_relu(norm(conv(h)), 0.2)
         return self.head(torch.cat([*means, h.flatten(1)], dim=1)).squeeze(1)
+
+
+def views(images, mirrored=False):
+    """uint8 images `[N, H, W, 3]`, mirrored if asked -> what the classifier sees of them,
+    `[N, 33, H/2, W/2]` on their device.
+
+    What ordinary images drown is offered so that few steps suffice: detail within 2x2 pixels, its
+    size compressed, for weak noise and blur; waves over the colours, whose mean is a soft
+    histogram, for casts. Of an image always the same, so it is computed once and not at each step.
+    """
+    seen = []
+    for batch in images.split(BATCH):
+        batch = batch.flip(2) if mirrored else batch
+        x = batch.permute(0, 3, 1, 2).float() / 127.5 - 1  # [B, 3, H, W] in [-1, 1]
+        coarse = F.avg_pool2d(x, 2)
+        detail = F.pixel_unshuffle(x - F.interpolate(coarse, scale_factor=2), 2)
+        waves = [wave(torch.pi * k * coarse) for k in WAVES for wave in (torch.sin, torch.cos)]
+        seen.append(torch.cat([coarse, *waves, torch.asinh(DETAIL_GAIN * detail)], dim=1))
+    return torch.cat(seen)
 
 
 def _train(generated, real, random, device, steps):
@@ -106,15 +118,20 @@ def _train(generated, real, random, device, steps):
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
     share = BATCH // 2
     classes = [torch.from_numpy(images).to(device) for images in (generated, real)]
-    orders = [_passes(random, len(images), steps * share) for images in classes]
+    # [2 N, 33, H/2, W/2]: mirror images behind the images
+    classes = [torch.cat([views(images), views(images, mirrored=True)]) for images in classes]
+    orders = [_passes(random, len(images), steps * share) for images in (generated, real)]
     labels = torch.tensor([1.0] * share + [0.0] * share, device=device)
     for step in range(steps):
         rate = min(1, (step + 1) / WARMUP_STEPS) * (1 + np.cos(np.pi * step / steps)) / 2
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate
         rows = slice(step * share, (step + 1) * share)
-        batch = torch.cat([images[order[rows]] for images, order in zip(classes, orders)])
-        mirrored = torch.from_numpy(random.random_sample(BATCH) < 0.5).to(device)
-        batch = torch.where(mirrored[:, None, None, None], batch.flip(2), batch)
+        halves = torch.from_numpy(random.random_sample(BATCH) < 0.5).split(share)
+        picks = [
+            order[rows] + mirrored * (len(seen) // 2)
+            for seen, order, mirrored in zip(classes, orders, halves)
+        ]
+        batch = torch.cat([seen[pick] for seen, pick in zip(classes, picks)])
         loss = F.binary_cross_entropy_with_logits(network(batch), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -133,4 +150,4 @@ def _logits(network, images):
     """Logits `[N]`, a NumPy array, of uint8 images `[N, H, W, 3]`."""
     device = network.head.weight.device
     batches = torch.from_numpy(images).split(256)
-    return torch.cat([network(batch.to(device)).cpu() for batch in batches]).numpy()
+    return torch.cat([network(views(batch.to(device))).cpu() for batch in batches]).numpy()

@@ -5,7 +5,7 @@ import torch
 
 from fewstep.engine.checkpoints import list_checkpoints
 from fewstep.engine.log import curves_of, read_rows
-from fewstep.engine.loop import Selection, train
+from fewstep.engine.loop import Selection, better, train
 from fewstep.engine.phase import Phase
 from fewstep.engine.stopping import TIME_IS_UP, Interrupted, StopRequests
 from src.utils import UserError
@@ -206,3 +206,12 @@ def test_a_panel_draws_the_rows_of_its_phase_alone():
         "first": {"loss": [(1, 2.0)]},
         "second": {"loss": [(1, 3.0)]},
     }
+
+
+def test_the_best_is_of_one_measure():
+    best = better(None, 1, 30.0, "random")
+    assert better(best, 2, 31.0, "random") == best and better(best, 2, float("nan"), "b") == best
+    assert better(best, 2, 29.0, "random") == {"step": 2, "value": 29.0, "measure": "random"}
+    # numbers of another measure do not compare
+    assert better(best, 2, 200.0, "efficientnet")["step"] == 2
+    assert better({"step": 1, "value": 3.0}, 2, 4.0, "random")["step"] == 1  # of earlier versions

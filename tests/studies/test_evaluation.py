@@ -148,8 +148,8 @@ def content(comparison):
     def sample(seed):
         return faces(20, 10 + seed)
 
-    series = [Series("real training images", "real", None, sample)]
-    series += [Series(f"student, NFE {nfe}", "student", nfe, sample) for nfe in (1, 2)]
+    series = [Series("real training images", "real", None, sample, {})]
+    series += [Series(f"student, NFE {nfe}", "student", nfe, sample, {}) for nfe in (1, 2)]
     rows, first_images = score_series(series, comparison.spaces, comparison.scores, [0, 1])
     assert np.array_equal(first_images["student, NFE 2"], faces(20, 10))
     space = comparison.spaces[0]
@@ -161,11 +161,12 @@ def content(comparison):
 
 
 def test_tables_say_what_the_numbers_are(content):
-    (_, header, rows), (title, _, pixel_rows) = tables(content)
+    (_, header, rows), (title, _, pixel_rows), (_, colours, _), _ = tables(content)
     assert header[2] == "Fréchet distance in random-conv-v1 (not FID)"
     assert [row[0] for row in rows] == [row["images"] for row in content["rows"]] + ["*best*"]
     assert " ± " in rows[1][2] and "images/s" not in header
-    assert title == "In pixels" and all(len(row) == len(pixel_rows[0]) for row in pixel_rows)
+    assert title.startswith("In pixels") and "red, grey levels" in colours
+    assert all(len(row) == len(pixel_rows[0]) for row in pixel_rows)
     assert pixel_rows[0][-1] == "" and float(pixel_rows[1][-1]) > 0
     text = markdown(content)
     assert "20 images against 40 held-out ones, mean ± standard deviation over 2 seeds" in text

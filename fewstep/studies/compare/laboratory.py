@@ -17,9 +17,9 @@ from fewstep.runs.estimate import training_seconds
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher
 from fewstep.runs.settings import STEPS_FLAGS, flat, phases_of
 from fewstep.runs.weights import weights_digest
-from fewstep.scores.comparison import Comparison
+from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.folders import say_if_few
-from fewstep.scores.random_features import random_feature_space
+from fewstep.scores.spaces import feature_spaces, free_names
 from fewstep.studies.compare.cells import (
     cell_steps,
     make_cells,
@@ -107,11 +107,11 @@ class Laboratory:
         if self.trains_teacher:
             flags = teacher_flags(self.plan, self.folder / "teacher")
             self._train(flags, self.folder / "teacher" / "output.txt")
-        space = random_feature_space()
-        self.space, heldout = space_record(space), np.asarray(images.val.images)
-        self.comparison = Comparison([space], heldout, device=self.device)
+        spaces, heldout = feature_spaces(free_names()), np.asarray(images.val.images)
+        self.spaces = [space_record(space) for space in spaces]
+        self.comparison = Comparison(spaces, heldout, device=self.device)
         self.digests = {"images": images.train.digest, "heldout": images.val.digest}
-        self.digests["space"] = space.digest
+        self.digests["spaces"] = [space.digest for space in spaces]
         teacher = None
         if self.needs_teacher:
             teacher = load_model(self.teacher, create_custom_model, self.device)
@@ -190,12 +190,13 @@ class Laboratory:
         return score_series(series, self.comparison.spaces, self._score, [SAMPLING_SEED])
 
     def _score(self, pixels, seed, generated):
-        """The distance, and what training watches beside it, of uint8 `[N, H, W, 3]`."""
-        scores = {"frechet": self.comparison.distance(pixels)}
+        """The distances, and what training watches beside them, of uint8 `[N, H, W, 3]`."""
+        distances = self.comparison.distances(pixels)
+        scores = {space: {"frechet": distance} for space, distance in distances.items()}
         both = (pixels[:MOST_IMAGES], self.comparison.heldout[:MOST_IMAGES])
         sentinels = measure(*(to_float(torch.tensor(images)) for images in both))
-        scores |= {key: float(sentinels[key]) for key in ("spread", "detail")}
-        return {self.space["name"]: scores}
+        watched = {key: float(sentinels[key]) for key in ("spread", "detail")}
+        return scores | {PIXELS: watched}
 
 
 def check_lengths(flags):

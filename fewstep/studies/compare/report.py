@@ -2,13 +2,22 @@
 
 import csv
 import statistics
+from functools import partial
 
 from PIL import Image
 
+from fewstep.scores.comparison import PIXELS
 from fewstep.studies.compare.cells import as_text
 from fewstep.studies.evaluate.pictures import draw_distance_over_nfe, labelled_sheet
 from fewstep.studies.evaluate.report import write_text
-from fewstep.studies.evaluate.tables import distance_of, distance_title, merge_rows, score_text
+from fewstep.studies.evaluate.tables import (
+    SIGNS,
+    distance_of,
+    distance_title,
+    merge_rows,
+    ranking,
+    score_text,
+)
 from src.formatting import markdown_table
 from src.utils import save_picture, whole_file
 
@@ -23,67 +32,106 @@ SENTINELS = (
 def write_report(laboratory, results):
     """Write compare.md, .csv, .png and samples.png of the results so far, (cell, score or None, why
     it failed or None) each, to the laboratory's folder. Returns the table."""
-    folder, plan, space = laboratory.folder, laboratory.plan, laboratory.space
-    families = summarise(results, space, plan["nfe_list"])
-    table = markdown(families, space, laboratory.baseline, notes(laboratory))
+    folder, plan, spaces = laboratory.folder, laboratory.plan, laboratory.spaces
+    families = summarise(results, spaces, plan["nfe_list"])
+    table = markdown(families, spaces, laboratory.baseline, notes(laboratory))
     write_text(folder / "compare.md", table)
     write_csv(families, folder / "compare.csv")
     rows = sum((family["rows"] for family in families), laboratory.baseline)
-    draw_distance_over_nfe(rows, space, plan["num_samples"], folder / "compare.png")
+    draw_distance_over_nfe(rows, spaces[0], plan["num_samples"], folder / "compare.png")
     save_picture(samples_sheet(laboratory, results), folder / "samples.png")
     return table
 
 
-def summarise(results, space, nfes):
-    """A dict for each flag set, best first at the first NFE, what failed last: its "flags" as
-    texts, "rows" of scores over its seeds, "distances" of these at each NFE (None: all failed), how
-    many "seeds", why some "failed", and the means of `FACTS`, those of images at the first NFE."""
+def summarise(results, spaces, nfes):
+    """A dict for each flag set, best first in the first space at the first NFE, what failed last:
+    its "flags" as texts, "rows" of scores over its seeds, "distances" of these in each space at
+    each NFE (None: all failed), its "places" among all, one a space, how many "seeds", why some
+    "failed", and the means of `FACTS`, those of images at the first NFE."""
     names = list(dict.fromkeys(key for cell, _, _ in results for key in cell.flags)) or ["cell"]
     families = []
     for title in dict.fromkeys(cell.title for cell, _, _ in results):
         cells, scores, failures = zip(*(entry for entry in results if entry[0].title == title))
         flags, scores = cells[0].flags or {"cell": title}, [score for score in scores if score]
         rows = [merge_rows(rows) for rows in zip(*(score["rows"] for score in scores))]
-        distances = {row["nfe"]: distance_of(row, space) for row in rows}
+        by_nfe = {row["nfe"]: row for row in rows}
         family = {
             "title": title,
             "flags": {key: as_text(flags[key]) if key in flags else "" for key in names},
             "rows": rows,
-            "distances": {nfe: distances.get(nfe) for nfe in nfes},
+            "distances": {
+                space["name"]: {
+                    nfe: distance_of(by_nfe[nfe], space) if nfe in by_nfe else None for nfe in nfes
+                }
+                for space in spaces
+            },
             "seeds": len(scores),
             "failed": "; ".join(dict.fromkeys(filter(None, failures))),
         }
         for key in ("steps", "minutes"):
             family[key] = statistics.mean(score[key] for score in scores) if scores else None
         for key in ("spread", "detail"):
-            family[key] = rows[0]["scores"][space["name"]][key]["mean"] if scores else None
-        families.append(family)
+            family[key] = rows[0]["scores"][PIXELS][key]["mean"] if scores else None
+        families.append(family | {"places": []})
+    for space in reversed(spaces):  # so that the order of the first one stays
+        families.sort(key=lambda family: _first_distance(family, space))
+        for place, family in enumerate(families, 1):
+            family["places"].insert(0, place if family["seeds"] else None)
+    return families
 
-    def rank(family):
-        return family["distances"][nfes[0]]["mean"] if family["seeds"] else float("inf")
 
-    return sorted(families, key=rank)
+def _first_distance(family, space):
+    """Its mean distance in a space at the first NFE; of what failed infinity."""
+    return distance_of(family["rows"][0], space)["mean"] if family["seeds"] else float("inf")
 
 
-def markdown(families, space, baseline, notes):
-    """The table, and below it the floor, the teacher, `notes`, and what failed."""
-    header = [*families[0]["flags"], *(f"NFE {nfe}" for nfe in families[0]["distances"])]
+def markdown(families, spaces, baseline, notes):
+    """The table, and below it the order, the floor, the teacher, `notes`, and what failed."""
+    header = list(families[0]["flags"])
+    for space, scores in families[0]["distances"].items():
+        prefix = "" if space == spaces[0]["name"] else f"{space}, "
+        header += [f"{prefix}NFE {nfe}" for nfe in scores]
+    several = len(spaces) > 1
     rows = []
     for family in families:
         row = [f"`{value}`" if value else "" for value in family["flags"].values()]
-        row += [score_text(score) or "failed" for score in family["distances"].values()]
+        for scores in family["distances"].values():
+            row += [score_text(score) or "failed" for score in scores.values()]
+        if several:
+            row.append(", ".join(str(place) for place in family["places"] if place))
         for key, digits in FACTS.items():
             row.append("" if family[key] is None else f"{family[key]:,.{digits}f}")
         rows.append([*row, str(family["seeds"])])
-    lines = []
+    lines = [f"- {sentence}" for sentence in order(families, spaces, baseline)]
     for row in baseline:
         floor = f" (the floor, n = {row['count']})" if row["model"] == "real" else ""
-        lines.append(f"- {row['images']}{floor}: {score_text(distance_of(row, space))}")
+        texts = [score_text(distance_of(row, space)) for space in spaces]
+        lines.append(f"- {row['images']}{floor}: {', '.join(texts)}")
     lines += [f"- {note}" for note in notes]
     lines += [f"- {one['title']} failed: {one['failed']}" for one in families if one["failed"]]
-    title = f"{distance_title(space)}, mean ± sd over seeds where there are several:"
+    title = f"{distance_title(spaces[0])}, mean ± sd over training seeds where there are several:"
+    header += ["place in each space"] * several
     table = markdown_table([*header, *FACTS, "seeds"], rows)
     return "\n".join([title, "", table, "", *lines]) + "\n"
+
+
+def order(families, spaces, baseline):
+    """Sentences: which flag set is the best, and whether the spaces agree; and all rows of the
+    first NFE in their order, with what is beyond the noise of the training seeds."""
+    scored = [family for family in families if family["seeds"]]
+    if not scored:
+        return []
+    nfe = scored[0]["rows"][0]["nfe"]
+    best = [min(scored, key=partial(_first_distance, space=space))["title"] for space in spaces]
+    sentences = []
+    if len(spaces) > 1 and len(set(best)) == 1:
+        sentences = [f"Best at NFE {nfe} in all {len(spaces)} feature spaces: {best[0]}"]
+    elif len(spaces) > 1:
+        each = "; ".join(f"{title} in {space['name']}" for title, space in zip(best, spaces))
+        sentences = [f"The feature spaces disagree on the best at NFE {nfe}: {each}"]
+    rows = [*baseline, *(family["rows"][0] for family in scored)]
+    line = ranking({"rows": rows, "spaces": spaces})
+    return [*sentences, f"Nearest first: {line} ({SIGNS}; seeds of training)"]
 
 
 def notes(laboratory):
@@ -109,9 +157,11 @@ def write_csv(families, path):
     records = []
     for family in families:
         record = dict(family["flags"])
-        for nfe, score in family["distances"].items():
-            for part in ("mean", "sd"):
-                record[f"nfe{nfe}_{part}"] = score and score[part]
+        for place, (space, scores) in enumerate(family["distances"].items()):
+            for nfe, score in scores.items():
+                for part in ("mean", "sd"):
+                    key = f"nfe{nfe}_{part}"
+                    record[f"{space}_{key}" if place else key] = score and score[part]
         records.append(record | {key: family[key] for key in (*FACTS, "seeds", "failed")})
     with whole_file(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, records[0])
@@ -130,7 +180,7 @@ def samples_sheet(laboratory, results):
     strips = []
     for title, (folder, rows) in scored.items():
         if rows:
-            text = score_text(distance_of(rows[0], laboratory.space))
+            text = score_text(distance_of(rows[0], laboratory.spaces[0]))
             with Image.open(folder / STRIP) as image:
                 strips.append((f"{title}, NFE {rows[0]['nfe']}: {text}", image.convert("RGB")))
     return labelled_sheet(strips)

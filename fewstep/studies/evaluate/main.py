@@ -14,6 +14,7 @@ from functools import partial
 
 from fewstep.engine.hardware import hardware
 from fewstep.scores.folders import image_files, say_if_few
+from fewstep.studies.evaluate.kept import Kept
 from fewstep.studies.evaluate.report import publish
 from fewstep.studies.evaluate.series import folder_series, model_series, real_series, score_series
 from fewstep.studies.evaluate.subjects import (
@@ -27,6 +28,7 @@ from fewstep.studies.evaluate.subjects import (
     subject_parser,
 )
 from fewstep.studies.evaluate.tables import markdown, space_record
+from fewstep.studies.evaluate.trainings import check_seed_runs, over_trainings, seed_series
 from src.arguments import (
     LARGEST_BATCH,
     MOST_IMAGES,
@@ -55,6 +57,8 @@ def build_parser():
     seeds = dict(nargs="+", low=0, high=2**32 - 1)
     add("--seeds", default=[42, 43, 44], **seeds, help="(42 43 44)")
     parser.add_argument("--no_auc", action="store_true", help="skip the classifier two-sample test")
+    text = "runs of the same flags with other seeds, for the spread over trainings"
+    parser.add_argument("--seed_runs", type=line, nargs="+", default=[], metavar="DIR", help=text)
     text = "keep real images out of the report, to share it"
     parser.add_argument("--hide_real", action="store_true", help=text)
     return parser
@@ -76,6 +80,7 @@ def parse_arguments(argv=None):
         if folder:  # else what is wrong with the word is said next
             check_apart("--output_dir", output_folder(args), f"--folder {name}", folder)
     args.folder = named_folders(args.folder or [])
+    check_seed_runs(args.run_dir, args.seed_runs)
     return args
 
 
@@ -99,9 +104,15 @@ def main(argv=None):
     subjects, comparison, output = open_evaluation(args, args.teacher, not args.no_auc)
     args.num_samples = common_count(args.num_samples, args.folder)
     say_if_few(args.num_samples, "images of each are scored")
-    series = list_series(args, subjects)
-    rows, first_images = score_series(series, comparison.spaces, comparison.scores, args.seeds)
-    images = subjects.images
+    series, images = list_series(args, subjects), subjects.images
+    size = (args.num_samples, args.batch_size)
+    series += seed_series(args.seed_runs, args.nfe_list, *size, comparison.device)
+    kept = Kept(output / "kept", what_scores_depend_on(comparison, subjects))
+    if there := kept.describe(series, args.seeds):
+        print(there)
+    spaces, score = comparison.spaces, comparison.scores
+    rows, first_images = score_series(series, spaces, score, args.seeds, kept)
+    rows += over_trainings(rows, args.seed_runs)
     content = {
         "name": subjects.name,
         "checkpoint": subjects.checkpoint and str(subjects.checkpoint),
@@ -117,8 +128,22 @@ def main(argv=None):
         "rows": rows,
     }
     publish(content, first_images, comparison, subjects, output, args.hide_real)
+    kept.forget_others()
     print(f"\n{markdown(content)}\nwritten to {output}: report.html, scores.md, scores.json")
     return 0
+
+
+def what_scores_depend_on(comparison, subjects):
+    """Plain values beside the scored images themselves and the seed."""
+    images = subjects.images
+    return {
+        "spaces": [space.digest for space in comparison.spaces],
+        "auc": comparison.classify,
+        "heldout": images.val.digest,
+        "training": images.train.digest,
+        "mirrored": subjects.settings.data.x_flip,
+        "device": comparison.device.type,
+    }
 
 
 def list_series(args, subjects):

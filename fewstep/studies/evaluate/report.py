@@ -10,6 +10,7 @@ import numpy as np
 
 from fewstep.engine.log import draw_curves, read_rows
 from fewstep.runs.settings import PANELS
+from fewstep.studies.evaluate.headline import headline
 from fewstep.studies.evaluate.pictures import (
     draw_distance_over_nfe,
     labelled_sheet,
@@ -17,10 +18,11 @@ from fewstep.studies.evaluate.pictures import (
     strip_of,
 )
 from fewstep.studies.evaluate.tables import (
-    distance_of,
+    SIGNS,
     distance_title,
     markdown,
     notes,
+    ranking,
     tables,
     without_folders,
 )
@@ -32,6 +34,7 @@ OWN_PICTURES = re.compile(
     r"|distance_over_nfe\.svg"
 )
 PATHS = "save_dir export_dir data_root train_split val_split cache_dir teacher_ckpt".split()
+PICTURED = ("teacher", "student", "folder")  # kinds of rows whose images are shown
 COMPARED = 8  # generated images that are shown with their nearest training images
 
 
@@ -48,7 +51,7 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
     write_text(output / "scores.md", markdown(content))
     space, figure = content["spaces"][0], output / "distance_over_nfe.svg"
     draw_distance_over_nfe(content["rows"], space, content["num_samples"], figure)
-    generated = [row for row in content["rows"] if row["model"] != "real"]
+    generated = [row for row in content["rows"] if row["model"] in PICTURED]
     strips = [(row["images"], strip_of(first_images[row["images"]])) for row in generated]
     save_picture(labelled_sheet(strips), output / "sheet.png")
     sheets = []
@@ -125,16 +128,14 @@ def _write_page(content, sections, settings, path):
 
     template = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    space = content["spaces"][0]
-    scored = [row for row in content["rows"] if row["model"] in ("student", "folder")]
     page = environment.from_string(template).render(
         content=content,
         reference=without_folders(content["reference"]),
-        cards=[
-            (row["images"], f"{distance_of(row, space)['mean']:.2f}", distance_title(space))
-            for row in scored
-        ],
+        first=headline(content),
+        distance_title=distance_title,
+        ranking=f"{ranking(content)} ({SIGNS})",
         tables=tables(content),
+        pieces=_pieces,
         notes=notes(content),
         sections=[
             (title, text, [(name, _as_data(picture)) for name, picture in named])
@@ -143,6 +144,11 @@ def _write_page(content, sections, settings, path):
         settings=settings,
     )
     write_text(path, page)
+
+
+def _pieces(cell):
+    """`4.2 ± 0.1 [4.0, 4.4]` in parts between which a line may break."""
+    return re.split(" (?=± |\\[)", cell)
 
 
 def _as_data(picture):

@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fewstep.runs.weights import weights_digest
+from fewstep.scores.feature_cache import pixels_digest
 from fewstep.scores.folders import load_images
-from fewstep.studies.evaluate.pictures import real_images, sample_images
+from fewstep.studies.evaluate.kept import NOTHING, Part
+from fewstep.studies.evaluate.pictures import SHEET_IMAGES, real_images, sample_images
 from fewstep.studies.evaluate.tables import (
     distance_of,
     distance_title,
@@ -21,17 +24,21 @@ from src.samplers import IMAGE_SHAPE
 
 class Series(NamedTuple):
     """`sample(seed)` -> uint8 images `[N, H, W, 3]` of `kind` "real", "teacher", "student" (what is
-    evaluated) or "folder", made with `nfe` network evaluations (None: not by a model here)."""
+    evaluated) or "folder", made with `nfe` network evaluations (None: not by a model here).
+    identity: plain values that say which images these are, given the seed."""
 
     title: str
     kind: str
     nfe: int | None
     sample: Callable
+    identity: dict
 
 
 def real_series(cache, count):
     """The floor: `count` of the training images of `cache`."""
-    return Series("real training images", "real", None, partial(real_images, cache, count))
+    identity = {"real": cache.digest, "count": count}
+    sample = partial(real_images, cache, count)
+    return Series("real training images", "real", None, sample, identity)
 
 
 def folder_series(name, files, count):
@@ -42,37 +49,57 @@ def folder_series(name, files, count):
         picks = np.random.default_rng(seed).permutation(len(images))[:count]
         return images[np.sort(picks)]
 
-    return Series(name, "folder", None, sample)
+    identity = {"folder": pixels_digest(images), "count": count}
+    return Series(name, "folder", None, sample, identity)
 
 
 def model_series(name, kind, nfe, model, count, batch_size):
     """`count` samples of a model."""
     title = f"{name}, NFE {nfe}"
     sample = partial(sample_images, model, nfe, count, batch_size, title=title)
-    return Series(title, kind, nfe, sample)
+    identity = {"weights": weights_digest(model), "nfe": nfe, "count": count, "batch": batch_size}
+    identity["sampler"] = getattr(model, "sampler", None)
+    public = {key: value for key, value in vars(model.scheduler).items() if key[0] != "_"}
+    return Series(title, kind, nfe, sample, identity | {"scheduler": public})
 
 
-def score_series(series, spaces, score, seeds):
-    """Score each `Series` over the seeds: (rows of the table, {title: first seed's images}).
+def score_series(series, spaces, score, seeds, kept=NOTHING):
+    """Score each `Series` over the seeds: (rows of the table, {title: first seed's first images}).
 
     score(pixels, seed, generated) -> {space: {score: value}}, as `Comparison.scores`. spaces: the
-    distance in the first one is printed.
+    distance in the first one is printed. kept: `Kept`, from which an interrupted one goes on.
     """
     rows, first_images, space = [], {}, space_record(spaces[0])
-    for title, kind, nfe, sample in series:
-        began, sampling, scores, count = time.perf_counter(), 0.0, [], 0
+    for one in series:
+        began, parts = time.perf_counter(), []
         for seed in seeds:
-            start = time.perf_counter()
-            pixels = sample(seed)
-            sampling += time.perf_counter() - start
-            if title in first_images and np.array_equal(pixels, first_images[title]):
+            part = _sampled(one, seed, kept)
+            if parts and part.digest == parts[0].digest:
                 break  # all the real images there are: another seed says nothing new
-            count += len(pixels)
-            first_images.setdefault(title, pixels)
-            scores.append(score(pixels, seed, generated=kind != "real"))
-        rate = count / sampling if nfe else None
-        rows.append(score_row(title, kind, nfe, len(pixels), scores, rate))
+            if part.scores is None:
+                scores = score(part.images, seed, generated=one.kind != "real")
+                part = part._replace(images=part.images[:SHEET_IMAGES], scores=scores)
+                kept.put(one, seed, part)
+            parts.append(part)
+        title, count = one.title, sum(part.count for part in parts)
+        rate = count / sum(part.seconds for part in parts) if one.nfe else None
+        first_images[title] = parts[0].images
+        scores = [part.scores for part in parts]
+        rows.append(score_row(title, one.kind, one.nfe, parts[0].count, scores, rate))
         distance, minutes = score_text(distance_of(rows[-1], space)), time.perf_counter() - began
         text = f"{title}: {distance_title(space)} {distance} ({minutes / 60:.1f} min)"
         print(text, flush=True)
     return rows, first_images
+
+
+def _sampled(series, seed, kept):
+    """The `Part` of a seed, sampled now unless it is kept; a model's samples are kept at once."""
+    part = kept.get(series, seed)
+    if part is None:
+        start = time.perf_counter()
+        pixels = series.sample(seed)
+        seconds = time.perf_counter() - start
+        part = Part(pixels, len(pixels), pixels_digest(pixels), seconds)
+        if series.nfe:
+            kept.put(series, seed, part)
+    return part

@@ -26,7 +26,12 @@ class Column(NamedTuple):
     interval: tuple = ()
 
 
+TRAININGS = "trainings"  # kind of a row whose ± is over seeds of training, not of sampling
 SURE = 0.01  # chance of calling a difference that is none
+SIGNS = (  # of `ranking`
+    f"<: farther in all feature spaces beyond the noise of the seeds, p < {SURE}; ≈: not sure;"
+    " ?: the spaces contradict each other"
+)
 
 DISTANCE = Column("distance", "the floor", 2)
 UNBIASED = Column("extrapolated to infinitely many images", "0", 2)
@@ -34,17 +39,22 @@ KERNEL = Column("kernel distance, 95 % interval", "0", 1, 1, ("kid_low", "kid_hi
 CLOSER = {"share_closer": Column("nearer than new ones, %", "1", 1, 100)}
 MANIFOLD = ("precision", "recall", "density", "coverage")
 FEATURE_COLUMNS = {key: Column(key, "as real") for key in MANIFOLD} | CLOSER
-PIXEL_COLUMNS = {
+# Of pixels, a table each: together they would be too wide for a screen.
+DETAIL_COLUMNS = {
     "auc": Column("classifier's AUC", "0.5"),
     "swd_64": Column("SWD 64 px", "as real", 1),
     "swd_32": Column("32 px", "as real", 1),
     "swd_16": Column("16 px", "as real", 1),
+}
+COLOUR_COLUMNS = {
     "mean_r": Column("red, grey levels", "0", 1),
     "mean_g": Column("green", "0", 1),
     "mean_b": Column("blue", "0", 1),
     "contrast_r": Column("contrast of red", "1"),
     "contrast_g": Column("of green", "1"),
     "contrast_b": Column("of blue", "1"),
+}
+COPY_COLUMNS = {
     "nearest_median": Column("median to nearest training image", "as held-out", 2),
     "nearest_median_heldout": Column("the held-out images' own", "", 2),
     **CLOSER,
@@ -147,7 +157,7 @@ def without_folders(text):
 
 
 def tables(content):
-    """`scores.json` -> [(title, header, rows)] of texts: a table for each space and for pixels."""
+    """`scores.json` -> [(title, header, rows)] of texts: a table a space, and three of pixels."""
     made, rows = [], content["rows"]
     for space in content["spaces"]:
         # Outside Inception's features neither distance has the name that everyone knows it by.
@@ -159,11 +169,25 @@ def tables(content):
         columns |= {"frechet_unbiased": UNBIASED, "kid": kid}
         table = _table(rows, space["name"], columns | FEATURE_COLUMNS)
         made.append((f"In {space['name']}", *table))
-    header, body = _table(rows, PIXELS, PIXEL_COLUMNS)
+    header, body = _table(rows, PIXELS, DETAIL_COLUMNS)
     rates = [row["images_per_second"] for row in rows]
     for texts, rate in zip(body, [*rates, None]):
         texts.append("" if rate is None else f"{rate:.1f}")
-    return [*made, ("In pixels", [*header, "images/s"], body)]
+    made.append(("In pixels: details, and speed", [*header, "images/s"], body))
+    made.append(
+        (
+            "In pixels: colours, which no feature space sees well",
+            *_table(rows, PIXELS, COLOUR_COLUMNS),
+        )
+    )
+    return [*made, ("In pixels: copies", *_table(rows, PIXELS, COPY_COLUMNS))]
+
+
+def _whose_seeds(rows):
+    """What the seeds are of, in a few words."""
+    if any(row["model"] == TRAININGS for row in rows):
+        return "seeds of training in the means of several trainings, of sampling in other rows"
+    return "seeds of sampling, not of training"
 
 
 def markdown(content):
@@ -188,9 +212,8 @@ def notes(content):
         " nearer to a training image than all but 1 % of the held-out images are; far above 1 %"
         " means copies. SWD: sliced Wasserstein distance of patches x 1000. Intervals: by bootstrap"
         " of the images. Extrapolated: of 256 random directions of the features, where there are"
-        f" more. Nearest first: {ranking(content)} (<: farther in all feature spaces beyond the"
-        f" noise of the seeds, p < {SURE}; ≈: not sure; ?: the spaces contradict each other; seeds"
-        " of sampling, not of training)."
+        f" more. Nearest first: {ranking(content)} ({SIGNS};"
+        f" {_whose_seeds(content['rows'])})."
         f" {content['hardware']}, {content['date']}."
     )
 

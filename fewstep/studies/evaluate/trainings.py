@@ -1,0 +1,64 @@
+"""Runs that differ in their seed alone: how much a training's luck changes its scores."""
+
+from pathlib import Path
+
+from fewstep.runs.command_line import settings_from_json
+from fewstep.runs.run_folder import CONFIG_NAME
+from fewstep.studies.evaluate.series import model_series
+from fewstep.studies.evaluate.subjects import open_subjects
+from fewstep.studies.evaluate.tables import TRAININGS, merge_rows
+from src.utils import UserError, read_json
+
+
+def check_seed_runs(run_dir, others):
+    """Raise `UserError` unless each run folder of `others` was trained as that in `run_dir` was,
+    but for its seed."""
+    if others and not run_dir:
+        raise UserError("--seed_runs: give --run_dir too, the run that they are beside")
+    seen = {_seed_of(run_dir): run_dir} if others else {}
+    for other in others:
+        mine, theirs = _identities(run_dir), _identities(other)
+        for key in sorted({*mine, *theirs}):
+            if mine.get(key) != theirs.get(key):
+                phase, setting = key
+                raise UserError(
+                    f"--seed_runs {other}: its {setting} of the {phase} is not that of {run_dir};"
+                    " only the seed may differ"
+                )
+        seed = _seed_of(other)
+        if seed in seen:
+            raise UserError(f"--seed_runs {other}: it has the seed {seed} of {seen[seed]} too")
+        seen[seed] = other
+
+
+def seed_series(others, nfes, count, batch_size, device):
+    """A `Series` for the student of each of these run folders at each NFE."""
+    series = []
+    for other in others:
+        student = open_subjects(other, None, None, {}, device).student
+        name = f"student of {Path(other).name}"
+        series += [model_series(name, name, nfe, student, count, batch_size) for nfe in nfes]
+    return series
+
+
+def over_trainings(rows, others):
+    """A further row for each NFE of several trainings: means and standard deviations of their
+    scores, over the seeds of training. rows: of the student and of `seed_series`."""
+    kinds = ["student", *(f"student of {Path(other).name}" for other in others)]
+    merged = []
+    for first in [row for row in rows if row["model"] == "student"] if others else []:
+        same = [row for row in rows if row["nfe"] == first["nfe"] and row["model"] in kinds]
+        row = merge_rows(same) | {"model": TRAININGS}
+        merged.append(row | {"images": f"{first['images']}, mean of {len(same)} trainings"})
+    return merged
+
+
+def _identities(run_dir):
+    """{(phase, setting): value} of all but the seed."""
+    phases = read_json(Path(run_dir) / CONFIG_NAME).get("identities", {})
+    pairs = [(name, *item) for name, identity in phases.items() for item in identity.items()]
+    return {(name, key): value for name, key, value in pairs if key != "seed"}
+
+
+def _seed_of(run_dir):
+    return settings_from_json(read_json(Path(run_dir) / CONFIG_NAME)).run.seed
