@@ -62,8 +62,7 @@ def open_image_sets(batch_size=1, progress=True, **source):
         return _draw(source, progress)
     if source.data == "folder" and not root:
         raise UserError("--data folder: --data_root DIR is missing; it names the folder of images")
-    official = os.path.realpath(simpsons_folder(DATA_DIR))
-    if root and (source.data == "folder" or os.path.realpath(root) != official):
+    if source.data == "folder" or is_own_folder(root):
         return open_folder(root, source, batch_size, progress)
     source = replace(
         source,
@@ -71,6 +70,11 @@ def open_image_sets(batch_size=1, progress=True, **source):
         val_split=val_split or _official_split("val_split"),
     )
     return open_folder(download_simpsons(DATA_DIR), source, batch_size, progress, "simpsons")
+
+
+def is_own_folder(root):
+    """Whether `--data_root` names images of one's own: some, and not where the Simpsons' are."""
+    return bool(root) and os.path.realpath(root) != os.path.realpath(simpsons_folder(DATA_DIR))
 
 
 def _official_split(name):

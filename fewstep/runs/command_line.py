@@ -1,8 +1,9 @@
 """Command line <-> `Settings`: flags are the fields, presets fill in, every value is checked."""
 
 import argparse
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 
+from fewstep.images import is_own_folder
 from fewstep.runs.checks import check_given, check_places, check_together
 from fewstep.runs.presets import PRESETS, RECIPES
 from fewstep.runs.settings import GROUPS, Settings, flat
@@ -73,7 +74,8 @@ def parse_settings(arguments, prog="train.py"):
 
 
 def make_settings(values):
-    """Flat {field: value} -> checked `Settings`. Raises `UserError` for what cannot be."""
+    """Flat {field: value} -> checked `Settings`, which name the images that are really used. Raises
+    `UserError` for what cannot be."""
     known = {item.name for group in GROUPS.values() for item in fields(group)}
     for key in values:
         if key not in known:
@@ -85,6 +87,9 @@ def make_settings(values):
         for key, value in chosen.items():
             _check(known[key], value)
         groups[name] = group(**chosen)
+    data = groups["data"]
+    if data.data == "simpsons" and is_own_folder(data.data_root):
+        groups["data"] = replace(data, data="folder")
     settings = Settings(**groups)
     check_together(settings)
     return settings

@@ -227,3 +227,20 @@ def test_the_page_of_flags_is_that_of_these_settings():
     """Made anew by `python -m fewstep flags > docs/flags.md`."""
     page = Path(__file__).resolve().parents[2] / "docs" / "flags.md"
     assert page.read_text() == flags_page()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "simpsons"),
+        (["--data_root", "."], "folder"),
+        (["--data", "folder", "--data_root", "."], "folder"),
+        (["--data", "simpsons", "--data_root", "."], "folder"),
+        (["--data", "synthetic"], "synthetic"),
+    ],
+)
+def test_settings_name_the_images_that_are_used(tmp_path, flags, expected):
+    """So that a record, and the write-up of it, call nobody's pictures Simpsons."""
+    settings = parse_settings(["--save_dir", str(tmp_path), *flags])[0]
+    assert settings.data.data == expected
+    assert settings_from_json({"settings": settings.as_dict()}) == settings
