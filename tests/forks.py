@@ -38,7 +38,7 @@ def train_drawing_little():
 
     loop = fewstep.engine.loop
     loop.draw_curves, loop.SHEET_IMAGES, train.HELDOUT_IMAGES = _write_something, 2, 4
-    run_command(train.main)
+    run_command(train.main, in_parallel=True)
 
 
 def _write_something(rows, path, panels):
