@@ -13,7 +13,8 @@ NETWORKS = {
 }
 
 LEVEL_SAMPLERS = ("few_step", "ddim")  # of students: along the levels of few_step_sigmas
-SAMPLERS = ("heun", "euler", *LEVEL_SAMPLERS)
+ODE_SAMPLERS = ("heun", "euler")  # of teachers: many steps along the ODE
+SAMPLERS = (*ODE_SAMPLERS, *LEVEL_SAMPLERS)
 
 # All that rebuilds a model: the keys of `model_config.json`, here with an untrained one's values.
 MODEL_DEFAULTS = dict(

@@ -1,4 +1,4 @@
-"""Publish a student's weights in compact form, and expand them to a normal checkpoint.
+"""Publish weights of a student or a teacher in compact form; expand them to a normal checkpoint.
 
     python -m fewstep publish pack --ckpt_path results/NAME/final_model.pt
     python -m fewstep publish unpack
@@ -15,6 +15,7 @@ from fewstep.handin.published import (
     CARD,
     PURPOSE,
     WEIGHTS,
+    is_teacher,
     model_card,
     read_published,
     write_published,
@@ -26,7 +27,6 @@ from fewstep.runs.weights import same_weights
 from src.arguments import check_output_file, check_output_folder, line
 from src.errors import package_for
 from src.formatting import size_text
-from src.model_config import LEVEL_SAMPLERS
 from src.utils import CommandParser, UserError, load_model, read_json, read_model_config, save_model
 
 FOLDER = "checkpoints/pretrained"
@@ -36,9 +36,9 @@ def build_parser():
     parser = CommandParser(prog="-m fewstep publish", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    pack = commands.add_parser("pack", help="a student's checkpoint -> compact form")
+    pack = commands.add_parser("pack", help="a checkpoint -> compact form")
     add = partial(pack.add_argument, type=line)
-    add("--ckpt_path", required=True, help="the student, model_config.json beside it")
+    add("--ckpt_path", required=True, help="student or teacher, model_config.json beside it")
     add("--output_dir", default=FOLDER, help="(%(default)s)")
     add("--dtype", choices=["int8", "fp16"], default="int8", help="of the weights (%(default)s)")
     add("--scores", help="its scores.json of fewstep evaluate, for the model card")
@@ -52,17 +52,10 @@ def build_parser():
     return parser
 
 
-def load_student(path):
-    """(model, model_config) of a student, on the CPU. Raises `UserError` for a teacher, and for
-    weights that are not finite."""
+def load_finite(path):
+    """(model, model_config), on the CPU. Raises `UserError` for weights that are not finite."""
     path = Path(path)
     model = load_model(path, create_custom_model).eval()
-    sampler = getattr(model, "sampler", "few_step")  # of our denoisers alone
-    if sampler not in LEVEL_SAMPLERS:
-        raise UserError(
-            f"{path}: its sampler is {sampler}, so it is a teacher; name a student"
-            " (final_model.pt of a run, or best_model.pt)"
-        )
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise UserError(f"{path}: {name} is not finite; use an earlier checkpoint")
@@ -76,7 +69,7 @@ def pack(args):
     taken = [folder / name for name in (WEIGHTS, CARD) if (folder / name).exists()]
     if taken and not args.force:
         raise UserError(f"{taken[0]}: is there already; --force replaces it")
-    model, config = load_student(args.ckpt_path)
+    model, config = load_finite(args.ckpt_path)
     scores = read_scores(args.scores, args.ckpt_path) if args.scores else None
     copy = rounded(model, config, args.dtype)
     if not all(value.isfinite().all() for value in copy.state_dict().values()):
@@ -85,8 +78,9 @@ def pack(args):
     lines = [f"- {args.dtype} weights: changed by {change:.3f} % (relative RMS)"]
     for nfe, grey in image_errors(model, copy).items():
         lines.append(f"- images at NFE {nfe}: changed by {grey:.3f} grey levels (RMS)")
-    record = Path(args.ckpt_path).with_name(CONFIG_NAME)
-    record = read_json(record) if record.exists() else {}
+    places = [Path(args.ckpt_path).with_name(CONFIG_NAME)]
+    places += [place.parents[1] / CONFIG_NAME for place in places]  # of a teacher in its own folder
+    record = next((read_json(place) for place in places if place.exists()), {})
     parameters = sum(value.numel() for value in model.state_dict().values())
     card = model_card(config, parameters, record, lines, scores)
     write_published(folder, model.state_dict(), config, args.dtype, card)
@@ -114,7 +108,8 @@ def unpack(args):
             " writes elsewhere"
         )
     save_model(model, target, config)
-    print(f"{target}: written; python sampling.py --ckpt_path {target}")
+    use = "train.py --phase add --teacher_ckpt" if is_teacher(config) else "sampling.py --ckpt_path"
+    print(f"{target}: written; python {use} {target}")
     return 0
 
 

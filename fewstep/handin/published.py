@@ -9,6 +9,7 @@ from fewstep.handin.rounding import decode, encode
 from fewstep.handin.writeup.records import changed_settings
 from fewstep.studies.evaluate.tables import markdown, without_folders
 from src.errors import package_for
+from src.model_config import ODE_SAMPLERS
 from src.utils import UserError, file_digest, naming, reason_of, whole_file
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
@@ -17,6 +18,11 @@ PURPOSE = "a file of published weights"
 FETCH = "fetch the folder again"
 # Of a file with other content.
 NOT_OURS = (RuntimeError, TypeError, KeyError, ValueError, AttributeError)
+
+
+def is_teacher(config):
+    """Whether a `model_config.json` is of a denoiser that is sampled in many steps."""
+    return config.get("sampler") in ODE_SAMPLERS
 
 
 def write_published(folder, state, config, dtype, card):
@@ -32,7 +38,7 @@ def write_published(folder, state, config, dtype, card):
 
 
 def read_published(folder):
-    """(student in evaluation mode on the CPU, its model_config) of a folder, its checksum verified.
+    """(model in evaluation mode on the CPU, its model_config) of a folder, its checksum verified.
 
     Raises `UserError` for what is missing, damaged, or does not fit the network. No code in the
     file is run: the format holds numbers and text alone.
@@ -61,7 +67,7 @@ def read_published(folder):
         model = create_custom_model(**config)
         model.load_state_dict(decode(tensors))
     except (*NOT_OURS, package.SafetensorError) as error:
-        reason = f"not a student, or its tensors do not fit its network ({reason_of(error)})"
+        reason = f"not a model of ours, or its tensors do not fit its network ({reason_of(error)})"
         raise UserError(f"{weights}: {reason}") from error
     return model.eval().requires_grad_(False), config
 
@@ -70,17 +76,21 @@ def model_card(config, parameters, record, rounding, scores=None):
     """The text of a model card, without its checksum.
 
     record: the run's training_config.json, {} where it is not known. rounding: lines on what it
-    changed. scores: the content of a scores.json of the student before rounding.
+    changed. scores: the content of a scores.json of the model before rounding.
     """
+    title, use = "A few-step generator of 64×64 images", ""
+    if is_teacher(config):
+        title = "A diffusion teacher of 64×64 images"
+        use = "\n`python train.py --phase add --teacher_ckpt FILE` distils that."
     seconds = sum(value for key, value in record.items() if key.endswith("_seconds"))
     groups = record.get("settings", {})
     recipe = " ".join(f"--{key} {value}" for key, value in changed_settings(groups).items())
     if scores:
         scores = markdown(scores | {"reference": without_folders(scores["reference"])})
-    return f"""# A few-step generator of 64×64 images
+    return f"""# {title}
 
 {parameters:,} parameters, network `{config.get("network", "full")}`, trained from random weights.
-`python -m fewstep publish unpack --input_dir DIR` checks and expands it to an ordinary checkpoint.
+`python -m fewstep publish unpack --input_dir DIR` expands it to an ordinary checkpoint.{use}
 
 - Data: {groups.get("data", {}).get("data", "not recorded")}
 - Recipe: preset {record.get("preset", "not recorded")} {recipe}

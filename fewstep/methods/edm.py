@@ -15,7 +15,7 @@ from fewstep.engine.phase import Phase, Turn
 from fewstep.engine.schedules import ema_decay, warmup_cosine
 from fewstep.methods.growing import Growth, begin_as_shortcut, halve
 from src.arguments import MOST_EVALUATIONS
-from src.model_config import MODEL_DEFAULTS
+from src.model_config import MODEL_DEFAULTS, ODE_SAMPLERS
 from src.samplers import ode_plan, ode_states
 
 
@@ -173,7 +173,7 @@ class TeacherPhase(ScratchPhase):
 
     @classmethod
     def makes(cls, config):
-        return config.get("sampler") in ("heun", "euler")
+        return config.get("sampler") in ODE_SAMPLERS
 
     def levels(self, count, progress):
         scheduler = self.model.scheduler

@@ -85,7 +85,7 @@ MISFITS = {
     "another network": ({"config": TINY | {"network": "huge"}}, "network 'huge'"),
     "an unknown setting": ({"config": TINY | {"colour": 1}}, "unknown model setting 'colour'"),
     "a setting of another kind": ({"config": TINY | {"sigma_data": "x"}}, "sigma_data"),
-    "no settings": ({"config": None}, "not a student"),
+    "no settings": ({"config": None}, "not a model of ours"),
     "more of a network": ({"config": TINY | {"use_additional_condition": True}}, "do not fit"),
     "another shape": ({"network.head.bias": torch.zeros(7)}, "do not fit"),
     "no scales": ({f"{LARGE}.scale": None}, "one scale a channel"),
@@ -123,7 +123,7 @@ def test_code_in_the_file_is_not_run(copy, tmp_path):
     for content in (pickle.dumps(Trap(sprung)), (tmp_path / "trap.pt").read_bytes()):
         (copy / WEIGHTS).write_bytes(content)
         seal(copy)
-        refused("not a student", unpack, copy, tmp_path / "out" / "best_model.pt")
+        refused("not a model of ours", unpack, copy, tmp_path / "out" / "best_model.pt")
         assert not sprung.exists() and not (tmp_path / "out").exists()
 
 
