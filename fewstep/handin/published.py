@@ -82,7 +82,9 @@ def model_card(config, parameters, record, rounding, scores=None):
     if is_teacher(config):
         title = "A diffusion teacher of 64×64 images"
         use = "\n`python train.py --phase add --teacher_ckpt FILE` distils that."
-    seconds = sum(value for key, value in record.items() if key.endswith("_seconds"))
+    phases = {key: value for key, value in record.items() if key.endswith("_seconds")}
+    phases.pop("training_seconds", None)  # their sum
+    seconds = sum(phases.values())
     groups = record.get("settings", {})
     recipe = " ".join(f"--{key} {value}" for key, value in changed_settings(groups).items())
     if scores:

@@ -53,7 +53,7 @@ def test_the_card_has_data_recipe_and_hours():
     groups = {"data": {"data": "folder", "data_root": "/home/me", "batch_size": 64}}
     groups |= {"run": {"seed": 1}, "discriminator": {"disc": "patch", "penalty": "approx_r1"}}
     record = {"settings": groups, "preset": "tiny", "device": "Some GPU"}
-    record |= {"teacher_seconds": 3600.0, "student_seconds": 1800.0}
+    record |= {"teacher_seconds": 3600.0, "student_seconds": 1800.0, "training_seconds": 5400.0}
     card = model_card(TINY, 12345, record, ["- nothing changed"])
     for text in ("Data: folder", "preset tiny --data folder --batch_size 64 --disc patch\n"):
         assert text in card
