@@ -26,6 +26,7 @@ from fewstep.runs.building import (
     load_teacher,
     open_images,
     selection_of,
+    start_flag,
 )
 from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import describe
@@ -107,8 +108,8 @@ def run(processes, stop):
         processes.first(lambda: warn_of_export(settings.run))
     if needs_saved:
         load_teacher(settings, teacher_path)  # before the images are decoded for nothing
-    if settings.run.student_ckpt:
-        load_start(settings, asdict(settings.network))
+    if flag := start_flag(settings, names[-1]):
+        load_start(settings, flag, asdict(settings.network))
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     computes = run_choices(settings, device).describe(device)
@@ -176,8 +177,8 @@ def build_phase(current, name):
         sigma_data = pixel_std(images.train)
         torch.manual_seed(settings.run.seed)  # the random weights
         phase = build_scratch(name, settings, sigma_data, job.device, job.processes)
-    if settings.run.student_ckpt and name == method_of(settings).phase.name:
-        start = load_start(settings, phase.config)
+    if flag := start_flag(settings, name):
+        start = load_start(settings, flag, phase.config)
         more["start"] = weights_digest(start)
         phase.start_from(start.state_dict())
     return phase, more

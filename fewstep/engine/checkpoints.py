@@ -6,7 +6,7 @@ VERSION = 2  # goes up when a checkpoint holds what an earlier program would mis
 
 # Parts of an identity that are hashes, which would say nothing to a reader.
 DIGESTS = {"images": "images", "teacher": "weights of the teacher"}
-DIGESTS |= {"start": "weights of --student_ckpt"}
+DIGESTS |= {"start": "weights to start from"}
 
 
 def check_identity(folder, saved, wanted, steps_flag=None):

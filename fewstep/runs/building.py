@@ -81,15 +81,23 @@ def load_teacher(settings, path, device="cpu"):
     return teacher, method.config(config, settings)
 
 
-def load_start(settings, config):
-    """The generator of --student_ckpt, for a phase to start from. Raises `UserError` where its
+def start_flag(settings, name):
+    """The flag that names the weights which the phase of that name starts from, "" for none."""
+    if settings.run.phase == "teacher":
+        return "teacher_ckpt" if settings.run.teacher_ckpt else ""
+    is_generator = name == method_of(settings).phase.name
+    return "student_ckpt" if is_generator and settings.run.student_ckpt else ""
+
+
+def load_start(settings, flag, config):
+    """The model that this flag names, for a phase to start from. Raises `UserError` where its
     `model_config.json` has not what `config` has of model, sampler and network."""
-    path = Path(settings.run.student_ckpt)
+    path = Path(getattr(settings.run, flag))
     theirs = read_model_config(path.with_name("model_config.json"))
     for key in ("model_type", "sampler", *asdict(settings.network)):
         if key in config and theirs.get(key) != config[key]:
             raise UserError(
-                f"--student_ckpt {path}: it has {key} = {theirs.get(key)}, this run's generator"
+                f"--{flag} {path}: it has {key} = {theirs.get(key)}, what is trained here"
                 f" {config[key]}; name one of its kind"
             )
     return load_model(path, create_custom_model)

@@ -20,8 +20,6 @@ def check_together(settings):
     """Raise `UserError`, naming the flags, for `Settings` that contradict themselves."""
     run = settings.run
     _check_data(settings)
-    if run.phase == "teacher" and run.teacher_ckpt:
-        raise UserError("--phase teacher trains a teacher; leave out --teacher_ckpt")
     if run.phase == "teacher" and run.student_ckpt:
         raise UserError("--phase teacher trains no student; leave out --student_ckpt")
     if run.student_ckpt and method_of(settings).phase.learns_levels:

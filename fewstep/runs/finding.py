@@ -30,6 +30,8 @@ def choose_run_folder(settings, results="results"):
     Runs that are nearly those that were asked for are named.
     """
     named, phase = settings.run.teacher_ckpt, settings.run.phase
+    if phase == "teacher":
+        named = ""  # what a teacher starts from is not the teacher of its run
     if settings.run.save_dir:
         folder = Path(settings.run.save_dir)
         if phase == "add" and not named and (folder / CONFIG_NAME).exists():

@@ -23,7 +23,10 @@ class Run:
     phase: str = setting(
         "all", "teacher, the method's own phase (add), or both", ["teacher", "add", "all"]
     )
-    teacher_ckpt: str = setting("", "teacher to distil; empty: the teacher of this run")
+    teacher_ckpt: str = setting(
+        "",
+        "teacher to distil; empty: the teacher of this run; for --phase teacher: one to start from",
+    )
     student_ckpt: str = setting(
         "", "generator to start from, of an earlier run; empty: the teacher, or random weights"
     )

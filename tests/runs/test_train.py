@@ -188,6 +188,16 @@ def test_a_student_of_other_settings_starts_from_a_students_weights(finished, tm
     assert "--student_ckpt" in err and "sampler = heun" in err and len(err.splitlines()) == 1
 
 
+def test_a_teacher_of_other_settings_starts_from_a_teachers_weights(finished, tmp_path):
+    teacher = finished / "run" / "teacher" / "model.pt"
+    named = ["--phase", "teacher", "--teacher_ckpt"]
+    run(tmp_path, *named, teacher, *"--lr 0 --num_iterations 2".split())
+    first, second = (weights(f / "run/teacher/model.pt") for f in (finished, tmp_path))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    _, err = run(tmp_path / "x", *named, finished / "run" / "final_model.pt", code=2)
+    assert "--teacher_ckpt" in err and "sampler = few_step" in err and len(err.splitlines()) == 1
+
+
 def test_images_of_one_colour_are_refused_before_anything_is_locked(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -215,7 +225,7 @@ MISTAKES = {
     "--teacher_ckpt nowhere.pt --phase add": "nowhere.pt",
     "--device abacus": "--device abacus",
     "--disc_warmup 5": "--disc_warmup 5",
-    "--phase teacher --teacher_ckpt x.pt": "--teacher_ckpt",
+    "--phase teacher --teacher_ckpt x.pt": "model_config.json",
     "--teacher_ckpt nowhere.pt": "nowhere.pt",
     "--student_ckpt nowhere.pt": "--student_ckpt nowhere.pt",
     "--export best --best_images 0": "--best_images 0",
