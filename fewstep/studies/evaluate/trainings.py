@@ -7,6 +7,7 @@ from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.studies.evaluate.series import model_series
 from fewstep.studies.evaluate.subjects import open_subjects
 from fewstep.studies.evaluate.tables import TRAININGS, merge_rows
+from src.arguments import check_input_folder
 from src.utils import UserError, read_json
 
 
@@ -15,6 +16,8 @@ def check_seed_runs(run_dir, others):
     but for its seed."""
     if others and not run_dir:
         raise UserError("--seed_runs: give --run_dir too, the run that they are beside")
+    for other in others:
+        check_input_folder("--seed_runs", other)
     seen = {_seed_of(run_dir): run_dir} if others else {}
     for other in others:
         mine, theirs = _identities(run_dir), _identities(other)
