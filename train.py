@@ -38,7 +38,7 @@ from fewstep.runs.run_folder import (
     own_teacher,
     phase_identity,
 )
-from fewstep.runs.settings import PANELS, STEPS_FLAGS, Settings, distils, method_of, phases_of
+from fewstep.runs.settings import GROWING_FLAGS, PANELS, Settings, distils, method_of, phases_of
 from fewstep.runs.weights import weights_digest
 from src.utils import UserError, pick_device, run_command
 
@@ -149,7 +149,7 @@ def run_phase(current, name, identity):
         heldout,
         selection=selection_of(settings, phase, images.train, heldout, results.publish_best),
         publish=results.publish,
-        steps_flag=STEPS_FLAGS[name],
+        steps_flag=GROWING_FLAGS.get(name),
     )
     seconds = trained.seconds
     facts = {f"{name}_seconds": round(seconds, 1)}

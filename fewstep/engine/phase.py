@@ -30,6 +30,7 @@ class Phase:
     name = None
     nfe_rows = (1, 2, 4)  # evaluations an image, a row of the sheet each
     best_by = None  # the held-out metric whose smallest value marks the best checkpoint
+    has_fixed_length = False  # whether it cannot be taken further, by more steps than it had
     learns_levels = False  # whether noise levels in `config` are learnt
     has_rehearsal = True  # whether its steps work on tensors without values, see `counting`
     remedies = {}  # name of a metric that counts dropped updates: what helps

@@ -58,6 +58,7 @@ class ProgressivePhase(Phase):
 
     name = "progressive"
     identity = ("data", "network", "progressive")
+    has_fixed_length = True  # its stages divide it
     panels = {"progressive: distillation loss": ["stage_loss", "kept_loss"]}
 
     def __init__(self, settings, model, config, teacher, execution):

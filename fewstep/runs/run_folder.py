@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fewstep.engine.checkpoints import check_identity, has_checkpoints, load_newest
-from fewstep.runs.settings import NOT_IDENTITY, PHASES, STEPS_FLAGS
+from fewstep.runs.settings import GROWING_FLAGS, NOT_IDENTITY, PHASES, STEPS_FLAGS
 from src.utils import UserError, read_json, write_json
 
 CONFIG_NAME = "training_config.json"
@@ -87,7 +87,7 @@ def _check_phase(folder, phase, recorded, identity, teacher_path):
         # The record may say what was asked for and never trained.
         recorded = load_newest(folder / phase)["identity"]
     try:
-        check_identity(folder, recorded, identity, flag)
+        check_identity(folder, recorded, identity, GROWING_FLAGS.get(phase))
     except UserError as error:
         if phase == "teacher":
             raise

@@ -169,6 +169,9 @@ PHASES = {"teacher": TeacherPhase} | {m.phase.name: m.phase for m in METHODS.val
 # {name of a phase: the setting that is its length}
 STEPS_FLAGS = {"teacher": "num_iterations"} | {m.phase.name: m.steps_flag for m in METHODS.values()}
 
+# The same of phases that can be taken further.
+GROWING_FLAGS = {key: STEPS_FLAGS[key] for key in PHASES if not PHASES[key].has_fixed_length}
+
 # Of the curves picture: {phase: {title: keys of its rows in the log}}.
 PANELS = {name: phase.panels for name, phase in PHASES.items()}
 

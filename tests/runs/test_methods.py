@@ -94,6 +94,10 @@ def test_a_finished_training_is_taken_further(method, whole, tmp_path, monkeypat
     """In its folder, from its last step, in the whole network where it had started in a part; and
     stopped on the way it has the same end."""
     name, flag, ends = method.phase.name, method.steps_flag, []
+    if method.phase.has_fixed_length:
+        with pytest.raises(UserError, match=f"{flag} = 3, not 4"):
+            train_in(whole, method, monkeypatch, **{flag: 4})
+        return
     for place in ("at_once", "parted"):
         folder, codes = tmp_path / place, []
         shutil.copytree(whole, folder)
@@ -106,12 +110,19 @@ def test_a_finished_training_is_taken_further(method, whole, tmp_path, monkeypat
         rows = [row for row in read_rows(folder / "run" / "log.jsonl") if row["phase"] == name]
         assert [row["step"] for row in rows if "concern" not in row] == [1, 2, 3, 4]
         assert not any("start_loss" in row for row in rows[2:])
-        ends.append(torch_load(folder / "run" / "final_model.pt")["state_dict"])
+        ends.append(result_of(folder))
+    before = result_of(whole)
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
-    before = torch_load(whole / "run" / "final_model.pt")["state_dict"]
     assert not all(torch.equal(ends[0][key], before[key]) for key in before)
     with pytest.raises(UserError, match=f"{flag} = 4, not 3; give the same or more"):
         train_in(tmp_path / "at_once", method, monkeypatch, **{flag: 3})
+
+
+def result_of(folder):
+    """All that a run has learnt: weights, or noise levels."""
+    levels = read_json(folder / "run" / "model_config.json").get("few_step_sigmas", {})
+    levels = {f"levels of NFE {nfe}": torch.tensor(row) for nfe, row in levels.items()}
+    return torch_load(folder / "run" / "final_model.pt")["state_dict"] | levels
 
 
 def test_flags_of_other_methods_are_refused():
