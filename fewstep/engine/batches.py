@@ -95,7 +95,7 @@ def send(tensor, device):
 def send_indices(indices, device):
     """An integer array to the device, an int64 tensor; the host need not wait until it arrived."""
     host = torch.empty(indices.shape, dtype=torch.int64, pin_memory=device.type == "cuda")
-    host.copy_(torch.from_numpy(np.ascontiguousarray(indices)))
+    host.numpy()[...] = indices
     return host.to(device, non_blocking=True)
 
 

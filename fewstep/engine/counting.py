@@ -4,6 +4,7 @@ import warnings
 import weakref
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -78,7 +79,7 @@ class Rehearsal:
 
     def __enter__(self):
         # Imported here: both load sympy, a fifth of every command's start.
-        from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
         from torch.utils.flop_counter import flop_registry
 
         class OneMode(FakeTensorMode):
@@ -93,6 +94,9 @@ class Rehearsal:
             entered.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
             entered.enter_context(replaced_weights())
+            # Values that are written on the host go nowhere.
+            FakeTensor.numpy = lambda tensor: np.empty(tensor.shape)
+            entered.callback(delattr, FakeTensor, "numpy")
             for mode in (OneMode(), self.counter):
                 entered.enter_context(mode)
             self.entered = entered.pop_all()

@@ -183,7 +183,7 @@ def test_checkpoints_come_by_time_as_well(tmp_path):
     scored = []
     for minutes, saves in ((1e-9, 5), (60.0, 1), (0.0, 1)):
         saved, folder = [], tmp_path / str(minutes)
-        selection = Selection(lambda: scored.append(1) or 1.0, lambda: None)
+        selection = Selection(lambda: scored.append(1) or 1.0, lambda: None, "a measure")
         run(
             folder,
             CountingPhase(5),

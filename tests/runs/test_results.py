@@ -31,7 +31,9 @@ def trained(folder, choice):
     """Results of two checkpoints, of which the first was the best."""
     settings = tiny_settings(dict(export=choice, export_dir=str(folder / "export")))
     name = method_of(settings).phase.name
-    phase = SimpleNamespace(name=name, ema=model_of(1), config=CONFIG, total=2, best_by=None)
+    phase = SimpleNamespace(
+        learns_levels=False, name=name, ema=model_of(1), config=CONFIG, total=2, best_by=None
+    )
     results = Results(settings, folder, phase)
     results.publish()
     results.publish_best()
@@ -62,7 +64,9 @@ def test_the_choice_may_change_in_a_finished_run(tmp_path):
 
 def test_without_a_best_one_the_last_is_exported(tmp_path):
     settings = tiny_settings(dict(export="best", export_dir=str(tmp_path / "export")))
-    phase = SimpleNamespace(name="student", ema=model_of(3), config=CONFIG, total=2, best_by=None)
+    phase = SimpleNamespace(
+        learns_levels=False, name="student", ema=model_of(3), config=CONFIG, total=2, best_by=None
+    )
     results = Results(settings, tmp_path, phase)
     results.publish()
     assert results.export(None)["exported"] == {"kind": "last", "step": 2}

@@ -137,7 +137,7 @@ def what_scores_depend_on(comparison, subjects):
     """Plain values beside the scored images themselves and the seed."""
     images = subjects.images
     return {
-        "spaces": [space.digest for space in comparison.spaces],
+        "spaces": [[space.name, space.digest] for space in comparison.spaces],
         "auc": comparison.classify,
         "heldout": images.val.digest,
         "training": images.train.digest,
