@@ -1,5 +1,6 @@
 """Shared by all tests: one core each, and where optional real data lies."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from custom_model import create_custom_model
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"
 
+# A suite under nohup ignores it, and what is ignored when a training starts stays so.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Begun first: a process that takes one of these last would be waited for.
 SLOWEST = """
