@@ -72,13 +72,17 @@ def load_teacher(settings, path, device="cpu"):
                 f" {value}; give the teacher's --{key}"
             )
     method = method_of(settings)
+    _check_teacher(method, path, config)
+    teacher = load_model(path, create_custom_model, device)
+    return teacher, method.config(config, settings)
+
+
+def _check_teacher(method, path, config):
     if not method.teacher.makes(config):
         kind = config.get("model_type", "a model without a sampler")
         kind = "a student" if config.get("sampler") in LEVEL_SAMPLERS else kind
         wanted = "a teacher's" if method.teacher.name == "teacher" else f"a {method.teacher.name}'s"
         raise UserError(f"--teacher_ckpt {path}: it is {kind}; name {wanted} model.pt")
-    teacher = load_model(path, create_custom_model, device)
-    return teacher, method.config(config, settings)
 
 
 def start_flag(settings, name):
@@ -94,6 +98,8 @@ def load_start(settings, flag, config):
     `model_config.json` has not what `config` has of model, sampler and network."""
     path = Path(getattr(settings.run, flag))
     theirs = read_model_config(path.with_name("model_config.json"))
+    if flag == "teacher_ckpt":
+        _check_teacher(method_of(settings), path, theirs)
     for key in ("model_type", "sampler", *asdict(settings.network)):
         if key in config and theirs.get(key) != config[key]:
             raise UserError(
