@@ -78,8 +78,8 @@ def pack(args):
     lines = [f"- {args.dtype} weights: changed by {change:.3f} % (relative RMS)"]
     for nfe, grey in image_errors(model, copy).items():
         lines.append(f"- images at NFE {nfe}: changed by {grey:.3f} grey levels (RMS)")
-    places = [Path(args.ckpt_path).with_name(CONFIG_NAME)]
-    places += [place.parents[1] / CONFIG_NAME for place in places]  # of a teacher in its own folder
+    run = Path(args.ckpt_path).parent
+    places = (run / CONFIG_NAME, run.parent / CONFIG_NAME)  # the latter of a teacher
     record = next((read_json(place) for place in places if place.exists()), {})
     parameters = sum(value.numel() for value in model.state_dict().values())
     card = model_card(config, parameters, record, lines, scores)

@@ -190,9 +190,9 @@ def begin_as(teacher, model):
     Else time features h go through two linear layers with a SiLU between that the teacher has not.
     About its point of inflection a SiLU is a line: h comes out as it went in, up to a third order.
     """
-    told = teacher.use_additional_condition
-    model.load_state_dict(teacher.state_dict(), strict=told)
-    if told:
+    has_input = teacher.use_additional_condition
+    model.load_state_dict(teacher.state_dict(), strict=has_input)
+    if has_input:
         return
     first, silu, last = model.network.condition_fusion
     width = first.out_features

@@ -94,13 +94,13 @@ def draw_steps(count, shortest, device):
 def two_halves(velocity, x, t, length, shortest):
     """The mean velocity of two steps of half the length (eq. 4).
 
-    velocity(x, t, told length). x: `[B, C, H, W]`; t, length: `(B,)`; shortest: a number, of which
-    the network is told 0.
+    velocity(x, t, length that the network is told). x: `[B, C, H, W]`; t, length: `(B,)`;
+    shortest: a number, of which the network is told 0.
     """
     half = length / 2
-    told = half * (half > shortest)
-    first = velocity(x, t, told)
-    second = velocity(x - per_image(half) * first, t - half, told)
+    named = half * (half > shortest)
+    first = velocity(x, t, named)
+    second = velocity(x - per_image(half) * first, t - half, named)
     return (first + second) / 2
 
 

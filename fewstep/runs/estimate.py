@@ -91,8 +91,8 @@ def _seconds_of(settings, needs, device, processes):
     """Seconds of a step of each phase."""
     images = settings.data.batch_size // processes
     at_once = min(images, MOST_IMAGES_ON_CPU) if device.type == "cpu" else images
-    speed = SHARE_OF_PEAK * _convolution_speed(execution_of(settings, device))
     if all(need.operations for need in needs):
+        speed = SHARE_OF_PEAK * _convolution_speed(execution_of(settings, device))
         reckoned = [need.operations / speed for need in needs]
         if max(reckoned) * at_once / images > MOST_SECONDS:
             return reckoned

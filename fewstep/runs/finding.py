@@ -81,11 +81,11 @@ def _nearly(settings, runs):
     finished ones of fewer steps."""
     lengths = {STEPS_FLAGS[phase] for phase in phases_of(settings)}
     for folder, content in runs[:MOST_NAMED]:
-        found = _differences(settings, content)
-        text = ", ".join(found.values())
-        if not content.get("finished") and len(found) <= MOST_DIFFERENCES:
+        differences = _differences(settings, content)
+        text = ", ".join(differences.values())
+        if not content.get("finished") and len(differences) <= MOST_DIFFERENCES:
             yield f"not going on with {folder}, which is unfinished: it has {text}"
-        elif content.get("finished") and found and set(found) <= lengths:
+        elif content.get("finished") and differences and set(differences) <= lengths:
             yield f"{folder} is finished and has {text}; to take it further: --save_dir {folder}"
 
 

@@ -56,11 +56,9 @@ class Results:
             facts = {"kind": "best", "step": best["step"], "by": measure}
         line = f"{path}: the {facts['kind']} {name}, of step {facts['step']}"
         if best and best["step"] != last:
-            told = f"by {measure} ({best['value']:.4g})"
-            other = (
-                f"the best one {told} is that of step {best['step']}, {self.best} (--export best)"
-            )
-            line += f" {told}" if self.takes_best else f"; {other}"
+            by = f"by {measure} ({best['value']:.4g})"
+            other = f"the best one {by} is that of step {best['step']}, {self.best} (--export best)"
+            line += f" {by}" if self.takes_best else f"; {other}"
         print(line)
         return {"exported": facts}
 

@@ -83,11 +83,11 @@ def load_like_cleanfid(file):
 
 def say_differences(files, folder):
     """Print what clean-fid makes of image files that the rules for training images do not."""
-    found = {}
+    by_difference = {}
     for file in files:
         for difference in _differences(file):
-            found.setdefault(difference, []).append(file.name)
-    for difference, names in found.items():
+            by_difference.setdefault(difference, []).append(file.name)
+    for difference, names in by_difference.items():
         count = f"{len(names)} of {len(files)} images"
         print(f"{folder}: {count} {difference}, as clean-fid does: {first_names(names)}")
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,6 +125,13 @@ def test_a_teacher_can_be_published_too(tmp_path):
     assert "# A diffusion teacher" in card and "--teacher_ckpt" in card and "1.00 hours" in card
     assert "images at NFE 15:" in card
     assert read_published(folder)[1] == config
+
+
+def test_a_checkpoint_of_the_working_folder_is_packed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_model(student(), "model.pt", TINY)
+    assert pack("model.pt", "packed") == 0
+    assert "not recorded" in Path("packed", CARD).read_text()
 
 
 def test_only_finite_weights_are_packed(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from custom_model import create_custom_model
 from fewstep.engine.batches import to_float
-from fewstep.engine.checkpoints import has_checkpoints
+from fewstep.engine.checkpoints import check_identity, has_checkpoints
 from fewstep.methods.sentinels import MOST_IMAGES, measure
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import parse_settings
@@ -207,12 +207,8 @@ def check_lengths(flags):
     recorded = read_json(path).get("identities", {}) if path.exists() else {}
     for phase in phases_of(settings):
         flag = STEPS_FLAGS[phase]
-        old = recorded.get(phase, {}).get(flag, wanted[flag])
-        if old != wanted[flag] and has_checkpoints(folder / phase):
-            raise UserError(
-                f"{folder}: was trained with {flag} = {old}, not {wanted[flag]}; give the same, or"
-                " another --save_dir"
-            )
+        if flag in recorded.get(phase, {}) and has_checkpoints(folder / phase):
+            check_identity(folder, recorded[phase], {flag: wanted[flag]})
 
 
 def _identity(settings):

@@ -59,8 +59,8 @@ def _verdict(best, real, teacher, spaces):
     copies, auc = _copies(best), _mean(best, PIXELS, "auc")
     recall, own = (_mean(row, spaces[0]["name"], "recall") for row in (best, real))
     if copies is not None:
-        found = f"it may copy training images ({_percent(copies)})"
-        parts.append(found if copies > MANY_COPIES else "no sign of copies")
+        warning = f"it may copy training images ({_percent(copies)})"
+        parts.append(warning if copies > MANY_COPIES else "no sign of copies")
     if recall is not None and own:
         little = recall < LITTLE_VARIETY * own
         parts.append(f"{'too little' if little else 'enough'} variety (recall {recall:.2f})")

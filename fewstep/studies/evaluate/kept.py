@@ -59,9 +59,9 @@ class Kept:
         if not self.folder:
             return ""
         pairs = [(one, seed) for one in series for seed in seeds]
-        found = [self.get(*pair) for pair in pairs]
-        scored = sum(part is not None and part.scores is not None for part in found)
-        sampled = sum(part is not None for part in found) - scored
+        parts = [self.get(*pair) for pair in pairs]
+        scored = sum(part is not None and part.scores is not None for part in parts)
+        sampled = sum(part is not None for part in parts) - scored
         others = len(self._others({self._path(*pair) for pair in pairs}))
         if not scored + sampled + others:
             return ""

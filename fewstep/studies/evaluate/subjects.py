@@ -152,7 +152,7 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
 def recorded_places(run_dir, record, data, flags):
     """{flag: path} of what a run read, unless `flags` name it. Raises `UserError`, saying whose
     path it is, where one is not there."""
-    found = {}
+    places_now = {}
     for flag in ("data_root", "train_split", "val_split"):
         text = getattr(data, flag)
         if not text or flag in flags:
@@ -165,8 +165,8 @@ def recorded_places(run_dir, record, data, flags):
                 f"{Path(run_dir) / CONFIG_NAME}: its {flag} {text}{begin} is not there; say where"
                 f" it is now: --{flag}"
             )
-        found[flag] = places[0]
-    return found
+        places_now[flag] = places[0]
+    return places_now
 
 
 def has_levels(model):
