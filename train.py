@@ -39,8 +39,8 @@ from fewstep.runs.run_folder import (
     phase_identity,
 )
 from fewstep.runs.settings import GROWING_FLAGS, PANELS, Settings, distils, method_of, phases_of
-from fewstep.runs.weights import weights_digest
-from src.utils import UserError, pick_device, run_command
+from fewstep.runs.variety import visible_colour
+from src.utils import UserError, pick_device, run_command, weights_digest
 
 HELDOUT_IMAGES = 64
 
@@ -140,6 +140,8 @@ def run_phase(current, name, identity):
     device, folder, processes = job.device, job.folder, job.processes
     phase, more = build_phase(current, name)
     results = Results(settings, folder, phase)
+    if results.is_generator and (line := visible_colour(phase.config, images.train)):
+        print(f"warning: {line}")
     heldout = to_float(images.val.take(range(min(HELDOUT_IMAGES, len(images.val))))).to(device)
     trained = train(
         phase,

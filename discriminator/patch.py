@@ -8,7 +8,7 @@ included, which are 18, 36 or 72 pixels of the original.
 import torch.nn.functional as F
 from torch import nn
 
-from discriminator.parts import Modulation, NoiseLevelEmbedding
+from discriminator.parts import SLOPE, Modulation, NoiseLevelEmbedding, he_
 from discriminator.registry import Plain, register
 
 
@@ -18,18 +18,18 @@ class PatchScale(nn.Module):
 
     def __init__(self, channels, depth, embedding_dim):
         super().__init__()
-        self.first = nn.Conv2d(3, channels, 4, stride=2, padding=1)
+        self.first = he_(nn.Conv2d(3, channels, 4, stride=2, padding=1), after_relu=False)
         self.modulation = Modulation(channels, embedding_dim)
-        self.second = nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1)
+        self.second = he_(nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1))
         self.more = nn.ModuleList(
-            nn.Conv2d(2 * channels, 2 * channels, 3, padding=1) for _ in range(depth - 1)
+            he_(nn.Conv2d(2 * channels, 2 * channels, 3, padding=1)) for _ in range(depth - 1)
         )
 
     def forward(self, x, embedding):
-        h = F.leaky_relu(self.modulation(self.first(x), embedding), 0.2)
+        h = F.leaky_relu(self.modulation(self.first(x), embedding), SLOPE)
         h = self.second(h)
         for layer in self.more:
-            h = layer(F.leaky_relu(h, 0.2))
+            h = layer(F.leaky_relu(h, SLOPE))
         return h
 
 

@@ -4,7 +4,7 @@ on the noise level of its input (as in Diffusion-GAN, arXiv:2206.02262)."""
 import torch.nn.functional as F
 from torch import nn
 
-from discriminator.parts import Modulation, NoiseLevelEmbedding
+from discriminator.parts import SLOPE, Modulation, NoiseLevelEmbedding, he_
 from discriminator.registry import Plain, register
 
 
@@ -15,14 +15,14 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels, out_channels, embedding_dim, down):
         super().__init__()
         self.down = down
-        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.conv1 = he_(nn.Conv2d(in_channels, in_channels, 3, padding=1))
         self.modulation = Modulation(in_channels, embedding_dim)
-        self.conv2 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.conv2 = he_(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        self.skip = he_(nn.Conv2d(in_channels, out_channels, 1, bias=False), after_relu=False)
 
     def forward(self, x, embedding):
-        h = self.modulation(self.conv1(F.leaky_relu(x, 0.2)), embedding)
-        h = F.leaky_relu(h, 0.2)
+        h = self.modulation(self.conv1(F.leaky_relu(x, SLOPE)), embedding)
+        h = F.leaky_relu(h, SLOPE)
         if self.down:  # before the second convolution, which quarters its cost
             h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
         return (self.conv2(h) + self.skip(x)) * 0.5**0.5
@@ -42,7 +42,7 @@ class ResNetTrunk(Plain, nn.Module):
         widths = [min(channels * 2**i, max_channels) for i in range(5)]
         dim = 4 * channels
         self.embedding = NoiseLevelEmbedding(dim, sigma_data)
-        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.stem = he_(nn.Conv2d(3, widths[0], 3, padding=1), after_relu=False)
         self.levels = nn.ModuleList()
         for a, b in zip(widths, widths[1:]):
             more = [ResidualBlock(b, b, dim, down=False) for _ in range(depth - 1)]

@@ -2,6 +2,7 @@
 beside them that every command shares: one-line errors, whole files, picture sheets."""
 
 import argparse
+import hashlib
 import os
 import random
 import re
@@ -164,6 +165,15 @@ def read_model_config(path):
     if "settings" in config:
         raise UserError(f"{path}: holds the settings of a run, not of a model; {OWN_CONFIG}")
     return config
+
+
+def weights_digest(model):
+    """SHA-256 over names and values of a model's weights, hexadecimal."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_model(checkpoint_path, create_model_fn, device="cpu", config_path=None):

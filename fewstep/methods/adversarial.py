@@ -1,7 +1,7 @@
 """Adversarial diffusion distillation (Sauer et al. 2023, arXiv:2311.17042): score distillation from
 the teacher, and a discriminator that learns from random weights as the student does."""
 
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
@@ -32,6 +32,7 @@ from fewstep.methods.score_distillation import (
 )
 from fewstep.methods.sentinels import PANELS, REMEDIES, concerns, measure
 from fewstep.methods.student_inputs import StudentInputs
+from fewstep.methods.teacher_pairs import TeacherPairs
 
 IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at the last step
 
@@ -212,9 +213,25 @@ class StudentPhase(Phase):
         micro_batch.begin("inputs")
         seed = hashed_seed(micro_batch.seed, "levels")
         x, sigma, next_sigma = self.inputs.draw_first(micro_batch.images, seed)
-        target = self._ode_images(x)
+        if self.settings.student.warm_pairs:
+            x, target = self.pairs.draw(len(x), hashed_seed(micro_batch.seed, "pairs"))
+        else:
+            target = self._ode_images(x)
         loss = (self._output(micro_batch, (x, sigma, next_sigma)) - target).square().mean()
         return loss, {"warm_loss": loss.detach()}
+
+    @cached_property
+    def pairs(self):
+        """The `TeacherPairs` of `warm_pairs`, drawn when they are first asked for."""
+        student, data = self.settings.student, self.settings.data
+        return TeacherPairs(
+            self.teacher,
+            partial(self.execution.run, self.teacher.denoise),
+            (self.first_level, student.warm_nfe, student.warm_pairs),
+            data.cache_dir,
+            data.x_flip,
+            self.execution.processes,
+        )
 
     def _ode_images(self, x):
         denoise = partial(self.execution.run, self.teacher.denoise)

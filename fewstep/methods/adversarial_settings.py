@@ -54,6 +54,12 @@ class Student:
     warm_nfe: int = setting(
         9, "network evaluations of each of those samples", low=1, high=MOST_EVALUATIONS
     )
+    warm_pairs: int = setting(
+        0,
+        "number of those samples, drawn once and kept in --cache_dir; 0: new ones at each step",
+        low=0,
+        high=10**7,
+    )
 
 
 def student_sigmas(student):

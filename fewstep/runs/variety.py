@@ -1,7 +1,8 @@
-"""Images from which nothing can be learnt, or by which nothing can be measured: said before the
-work."""
+"""Images from which nothing can be learnt, by which nothing can be measured, or which the levels of
+sampling do not fit: said before the work."""
 
 import hashlib
+import math
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from fewstep.engine.batches import pixel_std
 from src.utils import UserError
 
 MOST_COMPARED = 20000  # images of a set: a fraction of a second
+HIDDEN = 2  # of noise over what it hides, as standard deviations
 
 
 def check_variety(images):
@@ -39,7 +41,36 @@ def oddities(train, val):
     return lines
 
 
-def _digests(cache):
+def visible_colour(config, cache):
+    """A line where the level at which a model begins to sample hides too little, else "".
+
+    Noise of independent pixels hardly moves an image's mean colour. Where the first level does not
+    hide it, a network can read it from a noised image, and expects it in pure noise, which has
+    none: all samples then get one hue. config: its `model_config.json`; cache: training images.
+    """
+    levels = config.get("few_step_sigmas")
+    if not levels:
+        return ""
+    first = max(level for row in levels.values() for level in row)
+    pixels = math.prod(cache.images.shape[1:3])
+    hidden_by = math.sqrt(1 / pixels + config["noise_offset"] ** 2)  # at level 1
+    means = np.stack([row.mean(axis=(0, 1)) for row in _sample(cache)]) / 127.5
+    differ = float(means.std(axis=0).mean())
+    if first * hidden_by >= HIDDEN * differ:
+        return ""
+    return (
+        f"sampling begins at level {first:g}, whose noise moves the mean colour of an image by"
+        f" {first * hidden_by:.2g}, and those of training images differ by {differ:.2g}: samples"
+        f" will tend to one hue; begin at {HIDDEN * differ / hidden_by:.0f} or more, or train with"
+        " --noise_offset"
+    )
+
+
+def _sample(cache):
     picks = np.linspace(0, len(cache) - 1, min(MOST_COMPARED, len(cache))).astype(np.int64)
-    rows = (cache.images[pick] for pick in picks)
+    return (cache.images[pick] for pick in picks)
+
+
+def _digests(cache):
+    rows = _sample(cache)
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]

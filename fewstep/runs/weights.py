@@ -1,19 +1,8 @@
 """Saved weights of a run: which they are, and the student's tuned levels that stay with them."""
 
-import hashlib
-
 import torch
 
 from src.utils import UserError, read_json, save_model, torch_load
-
-
-def weights_digest(model):
-    """SHA-256 over names and values of a model's weights, hexadecimal."""
-    digest = hashlib.sha256()
-    for key, value in model.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def same_weights(path, model):

@@ -11,9 +11,16 @@ import sampling
 from custom_model import create_custom_model
 from fewstep.handin.published import CARD, WEIGHTS, model_card, read_published
 from fewstep.handin.rounding import rounded, weight_error
-from fewstep.runs.weights import weights_digest
 from fewstep.studies.evaluate.subjects import fingerprint
-from src.utils import file_digest, load_model, read_json, save_model, torch_save, write_json
+from src.utils import (
+    file_digest,
+    load_model,
+    read_json,
+    save_model,
+    torch_save,
+    weights_digest,
+    write_json,
+)
 from tests.handin.records import SPACE, scores_of
 from tests.handin.student import TINY, contents, pack, refused, student, unpack
 

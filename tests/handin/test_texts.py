@@ -134,6 +134,11 @@ def test_the_text_follows_each_setting(flag):
         assert part not in text
 
 
+def test_a_warm_start_on_kept_pairs_says_how_many():
+    text, _ = words_of(warm_start=40, warm_pairs=2048)
+    assert "It first regresses on 2,048 of the teacher's ODE samples (40 steps)" in text
+
+
 def test_ada_and_the_teachers_encoder():
     text, used = words_of(**RECIPES["low_data"], disc="unet", disc_start="teacher")
     assert "augmentation is adaptive" in text and "starts with the teacher's weights" in text

@@ -59,6 +59,7 @@ CHANGES = {
     "identity_weight": (0.2, {}),
     "warm_start": (2, {}),
     "warm_nfe": (5, ODE),
+    "warm_pairs": (4, ODE),
     "distill": ("sds", {}),
     "distill_weighting": ("uniform", {}),
     "distill_mean": (0.5, {}),

@@ -5,7 +5,7 @@ import pytest
 
 from fewstep.images import ImageSets
 from fewstep.images.cache import cached_images
-from fewstep.runs.variety import check_variety, oddities
+from fewstep.runs.variety import check_variety, oddities, visible_colour
 from src.utils import UserError
 
 
@@ -39,3 +39,19 @@ def test_images_in_both_sets_are_counted(images_of):
 def test_images_of_one_colour_are_an_error(images_of, value):
     with pytest.raises(UserError, match="grey: all training images are of one colour"):
         check_variety(ImageSets(images_of(value, value), images_of(5), "grey"))
+
+
+@pytest.mark.parametrize("first, offset, said", [(5, 0, True), (80, 0, False), (5, 0.3, False)])
+def test_a_first_level_that_leaves_the_mean_colour_visible_is_said(images_of, first, offset, said):
+    """Greys 90 to 165 differ by 0.42 (standard deviation); noise of 64x64 pixels moves a mean by a
+    64th of its level, and offset noise by that offset times the level."""
+    images = images_of(*range(60, 200, 5))
+    config = {"few_step_sigmas": {"1": [first], "2": [first, 0.5]}, "noise_offset": offset}
+    line = visible_colour(config, images)
+    assert bool(line) == said
+    if said:
+        assert "by 0.078" in line and "differ by 0.32" in line and "begin at 41 or more" in line
+
+
+def test_models_without_levels_have_no_first_level(images_of):
+    assert visible_colour({"model_type": "rectified_flow"}, images_of(1, 2)) == ""

@@ -16,7 +16,6 @@ from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import training_seconds
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher
 from fewstep.runs.settings import STEPS_FLAGS, flat, phases_of
-from fewstep.runs.weights import weights_digest
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.folders import say_if_few
 from fewstep.scores.spaces import feature_spaces, free_names
@@ -33,7 +32,15 @@ from fewstep.studies.evaluate.pictures import strip_of
 from fewstep.studies.evaluate.series import model_series, real_series, score_series
 from fewstep.studies.evaluate.tables import space_record
 from fewstep.studies.training import run_training
-from src.utils import UserError, load_model, pick_device, read_json, save_picture, write_json
+from src.utils import (
+    UserError,
+    load_model,
+    pick_device,
+    read_json,
+    save_picture,
+    weights_digest,
+    write_json,
+)
 
 BATCH = 50  # of sampling
 SAMPLING_SEED = 0  # the same noise for every model

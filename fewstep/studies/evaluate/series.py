@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fewstep.runs.weights import weights_digest
 from fewstep.scores.feature_cache import pixels_digest
 from fewstep.scores.folders import load_images
 from fewstep.studies.evaluate.kept import NOTHING, Part
@@ -20,6 +19,7 @@ from fewstep.studies.evaluate.tables import (
     space_record,
 )
 from src.samplers import IMAGE_SHAPE
+from src.utils import weights_digest
 
 
 class Series(NamedTuple):

@@ -1,0 +1,66 @@
+"""Pairs of noise and the teacher's image: right ends of the ODE, drawn once, mirrored together."""
+
+import pytest
+import torch
+
+from fewstep.engine.batches import to_float
+from fewstep.engine.processes import ALONE
+from fewstep.methods.edm import ode_images
+from fewstep.methods.teacher_pairs import TeacherPairs
+from tests.students import build_teacher, tiny_settings
+
+SIGMA, EVALUATIONS = 80.0, 5
+
+
+@pytest.fixture
+def teacher():
+    torch.manual_seed(0)
+    return build_teacher(tiny_settings({})).ema.eval().requires_grad_(False)
+
+
+def pairs_of(teacher, folder, count=40, mirror=False, denoise=None):
+    denoise = denoise or teacher.denoise
+    return TeacherPairs(teacher, denoise, (SIGMA, EVALUATIONS, count), folder, mirror, ALONE)
+
+
+def test_an_image_is_the_end_of_the_odes_path_from_its_noise(teacher, tmp_path):
+    pairs = pairs_of(teacher, tmp_path)
+    noise, images = pairs.draw(4, seed=1)
+    assert noise.std() == pytest.approx(SIGMA, rel=0.05)
+    expected = ode_images(teacher.denoise, teacher.scheduler, noise, SIGMA, EVALUATIONS)
+    assert (images - expected.clamp(-1, 1)).abs().max() < 1.1 / 127.5  # kept as bytes
+
+
+def test_they_are_drawn_once_for_a_teacher_and_anew_for_another(teacher, tmp_path):
+    calls = []
+
+    def watched(x, sigma):
+        calls.append(len(x))
+        return teacher.denoise(x, sigma)
+
+    first = pairs_of(teacher, tmp_path, denoise=watched).draw(8, seed=2)
+    assert sum(calls) == 40 * EVALUATIONS
+    again = pairs_of(teacher, tmp_path, denoise=watched).draw(8, seed=2)
+    assert sum(calls) == 40 * EVALUATIONS
+    assert all(torch.equal(one, other) for one, other in zip(first, again))
+    with torch.no_grad():
+        next(teacher.parameters()).add_(0.1)
+    pairs_of(teacher, tmp_path, denoise=watched)
+    assert sum(calls) == 2 * 40 * EVALUATIONS
+
+
+def test_seeds_pick_pairs_and_mirrored_ones_stay_pairs(teacher, tmp_path):
+    pairs = pairs_of(teacher, tmp_path, mirror=True)
+    noise, images = pairs.draw(64, seed=3)
+    assert not torch.equal(noise[:8], pairs.draw(8, seed=4)[0])
+    plain = SIGMA * pairs.noise(range(40))
+    kept = to_float(pairs.images.take(range(40)))
+    mirrored = 0
+    for one, image in zip(noise, images):
+        same = [torch.equal(one, other) for other in plain]
+        flipped = [torch.equal(one, other) for other in plain.flip(-1)]
+        assert sum(same) + sum(flipped) == 1
+        number = (same if any(same) else flipped).index(True)
+        assert torch.equal(image, kept[number] if any(same) else kept[number].flip(-1))
+        mirrored += any(flipped)
+    assert 16 < mirrored < 48
