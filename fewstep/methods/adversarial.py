@@ -8,7 +8,7 @@ import torch
 from fewstep.engine.learner import Learner
 from fewstep.engine.microbatch import hashed_seed
 from fewstep.engine.phase import Phase, Turn
-from fewstep.engine.schedules import cosine_fall, late_decay, ramp, warmed_decay, warmup_cosine
+from fewstep.engine.schedules import cosine_fall, late_decay, ramp, warmed_decay
 from fewstep.methods.adversarial_settings import (
     PRESETS,
     RECIPES,
@@ -18,6 +18,7 @@ from fewstep.methods.adversarial_settings import (
     check_size,
     start_steps,
     student_config,
+    student_rate,
 )
 from fewstep.methods.adversary import Discriminator, build_adversary, try_to_build
 from fewstep.methods.consistency import Consistency, ConsistencyLoss
@@ -66,11 +67,6 @@ class StudentPhase(Phase):
         half_life = student.student_ema_images / settings.data.batch_size
         decay = 0.5 ** (1 / half_life) if half_life else 0.0
 
-        def learning_rate(step):
-            learnt = step if step < self.warm else max(self.warm, step - self.alone)
-            factor = warmup_cosine(learnt, total - self.alone, student.student_warmup)
-            return student.student_lr * factor
-
         if student.freeze_convs:
             freeze_convolutions(model.network)
         learner = Learner(
@@ -78,7 +74,7 @@ class StudentPhase(Phase):
             model.train(),
             "denoise",
             execution,
-            lr=learning_rate,
+            lr=student_rate(settings),
             decay=lambda updates: warmed_decay(updates, decay),
         )
         super().__init__([learner, *critics], total, config)

@@ -4,6 +4,7 @@ them cannot be together."""
 from dataclasses import dataclass
 
 from fewstep.engine.fields import HIGHEST_SIGMA, setting, steps, weight
+from fewstep.engine.schedules import warmup_cosine
 from fewstep.methods.adversary import check_discriminator
 from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE
 from fewstep.methods.student_inputs import check_falling, nfe_table
@@ -17,6 +18,13 @@ class Student:
 
     student_iterations: int = steps(20000, "steps of the student")
     student_lr: float = setting(5e-5, "peak learning rate of the student", low=0, high=1)
+    start_lr: float = setting(
+        0.0,
+        "peak learning rate in the steps of --warm_start and --student_start consistency; 0: as"
+        " --student_lr",
+        low=0,
+        high=1,
+    )
     student_warmup: int = steps(100, "steps of linear warm-up of the student", low=0)
     student_dropout: float = setting(0.0, "dropout of the student", low=0, high=0.9)
     student_ema_images: float = setting(
@@ -84,6 +92,25 @@ def alone_steps(settings):
     has_fake_score = settings.distillation.distill in NEEDS_FAKE_SCORE
     has_critics = has_fake_score or settings.discriminator.disc != "none"
     return settings.discriminator.disc_warmup if has_critics else 0
+
+
+def student_rate(settings):
+    """The student's learning rate as a function of the step: a warm-up and half a cosine for its
+    start, if it has one, and another for what follows, in which it rests while critics learn alone.
+    """
+    student, alone = settings.student, alone_steps(settings)
+    total, begin = student.student_iterations, sum(start_steps(student))
+
+    def rate(step):
+        if step < begin:
+            peak = student.start_lr or student.student_lr
+            return peak * warmup_cosine(step, begin, min(student.student_warmup, begin // 2))
+        learnt = max(0, step - begin - alone)
+        return student.student_lr * warmup_cosine(
+            learnt, total - begin - alone, student.student_warmup
+        )
+
+    return rate
 
 
 def check(settings):

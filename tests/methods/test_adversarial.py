@@ -8,6 +8,7 @@ import torch
 
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import distance_to_noise
+from fewstep.methods.adversarial_settings import student_rate
 from fewstep.methods.student_inputs import StudentInputs
 from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
 
@@ -209,6 +210,18 @@ def test_without_critics_there_is_no_warm_up_and_every_step_counts():
     stage = make_student(disc="none", disc_steps=3, disc_warmup=5)
     assert all("student_grad_norm" in stage.step(in_one(batch(4)), step) for step in range(2))
     assert "disc" not in stage.state_dict()
+
+
+def test_the_start_has_a_learning_rate_of_its_own_and_the_students_begins_after_critics_learnt():
+    flags = dict(warm_start=10, disc_warmup=5, student_iterations=100, student_warmup=4)
+    rate = student_rate(tiny_settings(flags, dict(student_lr=0.1, start_lr=0.8)))
+    start = [rate(step) for step in range(10)]
+    assert start[0] == pytest.approx(0.8 / 5) and max(start) == start[4] == 0.8
+    assert start[9] < 0.1  # half a cosine to 0
+    assert [rate(step) for step in range(10, 16)] == [pytest.approx(0.1 / 5)] * 6
+    assert rate(19) == 0.1 and rate(57) == pytest.approx(0.054, abs=0.002) and rate(99) < 0.001
+    same = student_rate(tiny_settings(flags, dict(student_lr=0.1)))
+    assert same(4) == 0.1
 
 
 def test_frozen_convolutions_stay_and_the_rest_learns():

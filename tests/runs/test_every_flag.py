@@ -46,6 +46,7 @@ CHANGES = {
     "p_mean_rise": (1.0, {}),
     "student_iterations": (STEPS + 3, {}),
     "student_lr": (1e-3, {}),
+    "start_lr": (1e-3, ODE),
     "student_warmup": (3, {}),
     "student_dropout": (0.5, {}),
     "student_ema_images": (2.0, {}),
