@@ -205,14 +205,18 @@ class StudentPhase(Phase):
         return distances.sum() / len(image)
 
     def _ode_loss(self, micro_batch):
-        """Regress on what the teacher's ODE makes of the same noise, from the first level on."""
+        """Regress what comes of pure noise on what the teacher's ODE makes of it, and what comes of
+        noised images on these: a network that learns the first level alone forgets the others."""
         micro_batch.begin("inputs")
+        images, count = micro_batch.images, self.inputs.count_first(len(micro_batch.images))
         seed = hashed_seed(micro_batch.seed, "levels")
-        x, sigma, next_sigma = self.inputs.draw_first(micro_batch.images, seed)
+        x, sigma, next_sigma = self.inputs.draw(images, seed, with_own=False)
         if self.settings.student.warm_pairs:
-            x, target = self.pairs.draw(len(x), hashed_seed(micro_batch.seed, "pairs"))
+            first, target = self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))
         else:
-            target = self._ode_images(x)
+            first, target = x[:count], self._ode_images(x[:count])
+        x = torch.cat([first, x[count:]])
+        target = torch.cat([target, images[count:]])
         loss = (self._output(micro_batch, (x, sigma, next_sigma)) - target).square().mean()
         return loss, {"warm_loss": loss.detach()}
 

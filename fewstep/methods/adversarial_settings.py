@@ -119,6 +119,11 @@ def check(settings):
     check_falling("--sigmas, --first_sigma", student_sigmas(student))
     if sum(student.level_shares) <= 0:
         raise UserError("--level_shares: at least one share must be above 0")
+    if student.warm_start and not student.level_shares[0]:
+        raise UserError(
+            f"--warm_start {student.warm_start}: the first of --level_shares is 0, so the student"
+            " would learn nothing there"
+        )
     total, alone = student.student_iterations, alone_steps(settings)
     consistency, warm = start_steps(student)
     if consistency + warm + alone >= total and settings.run.phase != "teacher":

@@ -158,7 +158,8 @@ def test_first_level_takes_its_share_of_the_batch():
 
 def test_warm_start_regresses_on_the_teachers_ode():
     """With a teacher whose answer is always 0.3, its ODE ends there; student and average follow."""
-    stage = make_student(warm_start=60, student_lr=3e-3, student_ema_images=8.0)
+    flags = dict(student_lr=3e-3, student_ema_images=8.0, level_shares=[1.0, 0.0, 0.0, 0.0])
+    stage = make_student(warm_start=60, **flags)
     disc = snapshot(stage.adversary.disc)
     stage.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
     losses = [stage.step(in_one(batch(4, 16)), step)["warm_loss"].item() for step in range(40)]
@@ -166,6 +167,25 @@ def test_warm_start_regresses_on_the_teachers_ode():
     assert not moved(disc, stage.adversary.disc), "nobody judges yet"
     images = stage.ema.sample((4, 3, 16, 16), 1)
     assert (images - 0.3).abs().mean() < 0.2
+
+
+@pytest.mark.parametrize("pairs", [0, 4])
+def test_warm_start_keeps_denoising_real_images_at_the_other_levels(pairs, tmp_path):
+    stage = make_student(warm_start=5, warm_pairs=pairs, cache_dir=str(tmp_path))
+    stage.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
+    seen = []
+
+    def nothing(micro_batch, inputs):
+        seen.append(inputs)
+        return torch.zeros_like(inputs[0])
+
+    stage._output = nothing
+    (micro_batch,) = in_one(torch.full((8, 3, 64, 64), 0.8))
+    loss, _ = stage._ode_loss(micro_batch)
+    assert loss.item() == pytest.approx((0.3**2 + 0.8**2) / 2, rel=0.02)
+    ((x, sigma, _),) = seen
+    assert (sigma[:4] == 5).all() and (sigma[4:] < 5).all()
+    assert x[4:].mean() == pytest.approx(0.8, abs=0.1) and abs(x[:4].mean()) < 2
 
 
 def test_warm_start_begins_at_the_students_first_level():
