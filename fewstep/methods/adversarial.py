@@ -33,7 +33,7 @@ from fewstep.methods.score_distillation import (
 )
 from fewstep.methods.sentinels import PANELS, REMEDIES, concerns, measure
 from fewstep.methods.student_inputs import StudentInputs
-from fewstep.methods.teacher_pairs import TeacherPairs
+from fewstep.methods.teacher_pairs import StandIn, TeacherPairs
 
 IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at the last step
 
@@ -222,16 +222,11 @@ class StudentPhase(Phase):
 
     @cached_property
     def pairs(self):
-        """The `TeacherPairs` of `warm_pairs`, drawn when they are first asked for."""
-        student, data = self.settings.student, self.settings.data
-        return TeacherPairs(
-            self.teacher,
-            partial(self.execution.run, self.teacher.denoise),
-            (self.first_level, student.warm_nfe, student.warm_pairs),
-            data.cache_dir,
-            data.x_flip,
-            self.execution.processes,
-        )
+        """The `TeacherPairs`, drawn when they are first asked for."""
+        return TeacherPairs(self.settings, self.teacher, self.first_level, self.execution)
+
+    def rehearse(self):
+        self.pairs = StandIn(self.model.device)
 
     def _ode_images(self, x):
         denoise = partial(self.execution.run, self.teacher.denoise)

@@ -18,23 +18,27 @@ SEED = 3_000_003  # of the first pair's noise, apart from those of sampling
 
 
 class TeacherPairs:
-    """which: (level of the noise, evaluations of the teacher an image, number of pairs).
+    """The `warm_pairs` of a run's settings, from level `sigma`, `warm_nfe` evaluations each.
 
     An image is kept as bytes in `cache_dir`, under a name of all that it depends on, so it is
     drawn once for all runs with this teacher; its noise is drawn anew from the pair's number.
-    mirror: also use each pair mirrored, noise and image.
+    Where training images are mirrored, so are pairs, noise and image.
     """
 
-    def __init__(self, teacher, denoise, which, cache_dir, mirror, processes):
-        self.scheduler, self.device = teacher.scheduler, teacher.device
-        (self.sigma, self.evaluations, self.count), self.mirror = which, mirror
-        one = teacher.scheduler
-        ode = [one.sigma_data, one.sigma_min, one.rho, one.noise_offset]
+    def __init__(self, settings, teacher, sigma, execution):
+        student, one = settings.student, teacher.scheduler
+        self.scheduler, self.device = one, teacher.device
+        self.sigma, self.evaluations = sigma, student.warm_nfe
+        self.count, self.mirror = student.warm_pairs, settings.data.x_flip
+        which = sigma, self.evaluations, self.count
+        ode = one.sigma_data, one.sigma_min, one.rho, one.noise_offset
         facts = f"teacher's pairs {weights_digest(teacher)} {ode} {which} from {SEED}"
         digest = hashlib.sha256(facts.encode()).hexdigest()
+        denoise = partial(execution.run, teacher.denoise)
         make = partial(self._images, partial(ode_images, denoise, one))
-        self.images = processes.first_then_all(
-            lambda: cached_images(cache_dir, digest, self.count, make, IMAGE_SHAPE[-1])
+        folder, side = settings.data.cache_dir, IMAGE_SHAPE[-1]
+        self.images = execution.processes.first_then_all(
+            lambda: cached_images(folder, digest, self.count, make, side)
         )
 
     def noise(self, numbers):
@@ -58,3 +62,13 @@ class TeacherPairs:
             numbers = range(start, min(start + DRAWN_AT_ONCE, self.count))
             images = ode(self.sigma * self.noise(numbers), self.sigma, self.evaluations)
             yield from to_uint8(images).cpu().numpy()
+
+
+class StandIn:
+    """What `TeacherPairs` draw, but for zeros: for steps that are only counted or timed."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def draw(self, count, seed):
+        return torch.zeros(2, count, *IMAGE_SHAPE, device=self.device).unbind()
