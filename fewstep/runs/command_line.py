@@ -19,12 +19,16 @@ from src.arguments import (
 from src.formatting import number_text
 from src.utils import CommandParser, UserError, did_you_mean
 
+# What other programs call the flag for it, with whatever follows (--resume_from FILE).
+RESUMING = ("--resume", "--continue")
+GOING_ON = "the same command goes on where its run stopped"
+
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def build_parser(prog="train.py"):
     """One flag a field; a flag not given stays absent, so that a preset can fill it in."""
-    parser = CommandParser(prog=prog)
+    parser = CommandParser(prog=prog, epilog=f"There is no --resume: {GOING_ON}.")
     parser.add_argument("--preset", choices=list(PRESETS), default="full", help="named settings")
     parser.add_argument("--recipe", choices=list(RECIPES), default="default", help="for phase 2")
     parser.add_argument("--dry_run", action="store_true", default=False, help="show, touch nothing")
@@ -63,6 +67,11 @@ def parse_settings(arguments, prog="train.py"):
     if unknown:
         flags = [action.option_strings[0] for action in parser._actions]
         name = unknown[0].partition("=")[0]
+        if name.startswith(RESUMING):
+            raise UserError(
+                f"{quoted(name)}: no such flag, resuming is automatic: {GOING_ON}; leave it out,"
+                " and give the same --save_dir if the run had one"
+            )
         parser.error(f"unknown argument {quoted(name)}{did_you_mean(name, flags)}")
     given = vars(given)
     preset, recipe, dry_run = (given.pop(key) for key in ("preset", "recipe", "dry_run"))

@@ -3,12 +3,14 @@
 from dataclasses import MISSING, fields
 
 from fewstep.methods import METHODS
+from fewstep.runs.command_line import GOING_ON
 from fewstep.runs.settings import GROUPS
 
-HEAD = """# All flags of train.py
+HEAD = f"""# All flags of train.py
 
 Made by `python -m fewstep flags > docs/flags.md` from the settings, which also give
-`python train.py --help`. Defaults are those of `--preset full`.
+`python train.py --help`. Defaults are those of `--preset full`. NFE is the number of evaluations of
+the network that an image takes. There is no `--resume`: {GOING_ON}.
 """
 
 

@@ -103,6 +103,9 @@ def test_settings_survive_json():
     ("arguments", "message"),
     [
         (["--presett", "tiny"], "did you mean --preset"),
+        (["--resume"], "'--resume': no such flag, resuming is automatic: the same command"),
+        (["--resume_from", "results/x"], "resuming is automatic"),
+        (["--continue=yes"], "resuming is automatic"),
         (["--sigmas", "4", "3", "3", "1"], "largest to smallest"),
         (["--sigmas", "4", "3"], "--sigmas"),
         (["--seed", "-1"], "--seed -1: at least 0"),
