@@ -95,6 +95,11 @@ def as_text(value):
     return "none" if value is None else str(value)
 
 
+def shown_text(value):
+    """The same in tables, where an empty value is to be seen."""
+    return as_text(value) or "(none)"
+
+
 @cache
 def _parser():
     return build_parser("train.py")
