@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from fewstep.methods.adversary import head_resolutions, policy_names
+from fewstep.methods.adversary_settings import head_resolutions, policy_names
 from fewstep.runs.command_line import build_parser
 from fewstep.runs.settings import Settings, flat
 from src.arguments import switch
