@@ -20,7 +20,8 @@ from fewstep.methods.adversarial_settings import (
     student_config,
     student_rate,
 )
-from fewstep.methods.adversary import Discriminator, build_adversary, try_to_build
+from fewstep.methods.adversary import build_adversary, try_to_build
+from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency, ConsistencyLoss
 from fewstep.methods.edm import copy_of, ode_images, set_dropout
 from fewstep.methods.method import Method
@@ -274,7 +275,7 @@ def freeze_convolutions(network):
 
 METHOD = Method(
     name="adversarial",
-    summary="score distillation and a discriminator, both from random weights",
+    summary="score distillation from a teacher, and a discriminator from random weights",
     phase=StudentPhase,
     groups={
         "student": Student,

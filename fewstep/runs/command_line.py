@@ -1,12 +1,24 @@
 """Command line <-> `Settings`: flags are the fields, presets fill in, every value is checked."""
 
 import argparse
-from dataclasses import MISSING, fields, replace
+from dataclasses import fields, replace
 
 from fewstep.images import is_own_folder
 from fewstep.runs.checks import check_given, check_places, check_together
+from fewstep.runs.help_page import (
+    EVERYTHING,
+    GOING_ON,
+    USAGE,
+    About,
+    default_of,
+    ending,
+    help_of,
+    introduction,
+    recipes_of,
+    shown_sections,
+)
 from fewstep.runs.presets import PRESETS, RECIPES
-from fewstep.runs.settings import GROUPS, Settings, flat
+from fewstep.runs.settings import GROUPS, Run, Settings, flat
 from src.arguments import (
     InRange,
     check_range,
@@ -16,54 +28,69 @@ from src.arguments import (
     real_number,
     whole_number,
 )
-from src.formatting import number_text
 from src.utils import CommandParser, UserError, did_you_mean
 
 # What other programs call the flag for it, with whatever follows (--resume_from FILE).
 RESUMING = ("--resume", "--continue")
-GOING_ON = "the same command goes on where its run stopped"
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+# What a text is, by the end of its flag's name; any other is a NAME.
+TEXTS = {"dir": "DIR", "root": "DIR", "ckpt": "FILE", "split": "FILE"}
+TEXTS |= {"heads": "N,...", "augment": "NAME,..."}
+METHOD = next(item for item in fields(Run) if item.name == "method")
 
 
-def build_parser(prog="train.py"):
-    """One flag a field; a flag not given stays absent, so that a preset can fill it in."""
-    parser = CommandParser(prog=prog, epilog=f"There is no --resume: {GOING_ON}.")
-    parser.add_argument("--preset", choices=list(PRESETS), default="full", help="named settings")
-    parser.add_argument("--recipe", choices=list(RECIPES), default="default", help="for phase 2")
-    parser.add_argument("--dry_run", action="store_true", default=False, help="show, touch nothing")
-    for group in GROUPS.values():
-        section = parser.add_argument_group(group.__doc__.rstrip("."))
-        for item in fields(group):
-            add_flag(section, item)
+def build_parser(prog="train.py", about=EVERYTHING):
+    """One flag a field; a flag not given stays absent, so that a preset can fill it in. about: what
+    its help is about."""
+    texts = dict(usage=USAGE, description=introduction(about), epilog=ending(about))
+    # Help waits until all flags are read: a preset or a method may be named behind it.
+    parser = CommandParser(prog=prog, add_help=False, **texts)
+    start = parser.add_argument_group("Where to start; any other flag wins over these")
+    add = start.add_argument
+    add("--preset", choices=list(PRESETS), default="full", help="size of everything, see below")
+    if len(recipes := recipes_of(about)) > 1:
+        text = "settings for a purpose, whatever the preset, see below"
+        add("--recipe", choices=recipes, default="default", help=text)
+    add("--dry_run", action="store_true", default=False, help="say what would be done, do nothing")
+    add("-h", "--help", action="store_true", default=argparse.SUPPRESS, help="show this and exit")
+    for title, items in shown_sections(about).items():
+        section = parser.add_argument_group(title)
+        for item in items:
+            add_flag(section, item, about)
     return parser
 
 
-def add_flag(parser, item):
+def add_flag(parser, item, about=EVERYTHING):
     """The flag of one field of the settings; a flag not given stays absent."""
-    default = _default(item)
+    default = default_of(item)
     low, high = item.metadata["low"], item.metadata["high"]
-    limits = "" if low is None or high is None else f"; {number_text(low)} to {number_text(high)}"
-    help_text = f"{item.metadata['text']} (default: {default or repr(default)}{limits})"
-    options = dict(default=argparse.SUPPRESS, help=help_text.replace("%", "%%"))
+    options = dict(default=argparse.SUPPRESS, help=help_of(item, about).replace("%", "%%"))
     flag = f"--{item.name}"
     if isinstance(default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
     elif isinstance(default, str):
-        kind = line if default else line_or_empty
-        parser.add_argument(flag, type=kind, choices=item.metadata["choices"], **options)
+        kind, choices = line if default else line_or_empty, item.metadata["choices"]
+        if not choices:
+            options["metavar"] = TEXTS.get(item.name.rpartition("_")[2], "NAME")
+        parser.add_argument(flag, type=kind, choices=choices, **options)
     else:
         numbers = default if isinstance(default, list) else [default]
         kind = whole_number if isinstance(numbers[0], int) else real_number
+        options |= dict(type=kind, metavar="N" if kind is whole_number else "X")
         count = dict(nargs=len(default)) if isinstance(default, list) else {}
-        parser.add_argument(flag, type=kind, action=InRange, low=low, high=high, **count, **options)
+        parser.add_argument(flag, action=InRange, low=low, high=high, **count, **options)
 
 
 def parse_settings(arguments, prog="train.py"):
     """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run). A flag that is given twice
-    has its last value. Raises `UserError`, naming the flag."""
+    has its last value; with --help the program ends. Raises `UserError`, naming the flag."""
     parser = build_parser(prog)
     given, unknown = parser.parse_known_args(arguments)
+    if "help" in given:
+        method = getattr(given, "method", default_of(METHOD))
+        build_parser(prog, About(given.preset, given.recipe, method)).print_help()
+        parser.exit()
     if unknown:
         flags = [action.option_strings[0] for action in parser._actions]
         name = unknown[0].partition("=")[0]
@@ -114,13 +141,9 @@ def settings_from_json(content):
     return make_settings(flat(groups))
 
 
-def _default(item):
-    return item.default_factory() if item.default is MISSING else item.default
-
-
 def _check(item, value):
     """One value, which may come from a file: its kind, choices and range."""
-    default, choices, flag = _default(item), item.metadata["choices"], f"--{item.name}"
+    default, choices, flag = default_of(item), item.metadata["choices"], f"--{item.name}"
     if not _is_alike(value, default):
         kind = f"{len(default)} numbers" if isinstance(default, list) else KINDS[type(default)]
         raise UserError(f"{flag} {quoted(value)}: {kind} expected")

@@ -3,14 +3,19 @@
 from fewstep.methods import METHODS
 from fewstep.methods.edm import PRESETS as SCRATCH
 
+PRESET_TEXTS = {
+    "full": "the challenge's network, for a GPU",
+    "small": "hours on a CPU core, or minutes on a small GPU",
+    "tiny": "minutes on two CPU cores, for a first look",
+}
+
 # What all methods share; each has its own part in its file.
 SHARED = {
     "full": {},
-    # Hours on a CPU core, or minutes on a small GPU.
     "small": dict(
         network="small", batch_size=16, log_interval=100, save_interval=500, sample_interval=2000
     ),
-    # Minutes on two CPU cores: small network, short phases, everything scaled down with them.
+    # Short phases, and everything scaled down with them.
     "tiny": dict(
         network="tiny", batch_size=8, log_interval=50, save_interval=500, sample_interval=500
     ),
@@ -23,6 +28,7 @@ for _name, _shared in SHARED.items():
         PRESETS[_name] |= _method.presets.get(_name, {})
 
 # For a method's own phase, whatever the size; what is not given here stays as the size has it.
-RECIPES = {"default": {}}
+RECIPES, RECIPE_TEXTS = {"default": {}}, {"default": "as the preset has it"}
 for _method in METHODS.values():
-    RECIPES |= _method.recipes
+    for _name, _recipe in _method.recipes.items():
+        RECIPES[_name], RECIPE_TEXTS[_name] = _recipe.settings, _recipe.text

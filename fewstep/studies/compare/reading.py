@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from fewstep.methods.adversary import head_resolutions, policy_names
+from fewstep.methods.adversary_settings import head_resolutions, policy_names
 from fewstep.runs.command_line import build_parser
 from fewstep.runs.settings import Settings, flat
 from src.arguments import switch
@@ -93,6 +93,11 @@ def as_text(value):
     if isinstance(value, bool):
         return "on" if value else "off"
     return "none" if value is None else str(value)
+
+
+def shown_text(value):
+    """The same in tables, where an empty value is to be seen."""
+    return as_text(value) or "(none)"
 
 
 @cache
