@@ -1,7 +1,7 @@
 """Adversarial diffusion distillation (Sauer et al. 2023, arXiv:2311.17042): score distillation from
 the teacher, and a discriminator that learns from random weights as the student does."""
 
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 
@@ -84,6 +84,7 @@ class StudentPhase(Phase):
         self.inputs = StudentInputs(
             scheduler.few_step_table, model.device, self._denoise, scheduler.noise_like, student
         )
+        self.pairs = None  # the `TeacherPairs`
         self.first_level = next(iter(scheduler.few_step_table.values()))[0]  # that of every path
 
     @classmethod
@@ -213,6 +214,11 @@ class StudentPhase(Phase):
         seed = hashed_seed(micro_batch.seed, "levels")
         x, sigma, next_sigma = self.inputs.draw(images, seed, with_own=False)
         if self.settings.student.warm_pairs:
+            if not self.pairs:  # drawn when they are first asked for
+                shape = tuple(images.shape[1:])
+                self.pairs = TeacherPairs(
+                    self.settings, self.teacher, self.first_level, shape, self.execution
+                )
             first, target = self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))
         else:
             first, target = x[:count], self._ode_images(x[:count])
@@ -220,11 +226,6 @@ class StudentPhase(Phase):
         target = torch.cat([target, images[count:]])
         loss = (self._output(micro_batch, (x, sigma, next_sigma)) - target).square().mean()
         return loss, {"warm_loss": loss.detach()}
-
-    @cached_property
-    def pairs(self):
-        """The `TeacherPairs`, drawn when they are first asked for."""
-        return TeacherPairs(self.settings, self.teacher, self.first_level, self.execution)
 
     def rehearse(self):
         self.pairs = StandIn(self.model.device)

@@ -22,28 +22,29 @@ class TeacherPairs:
 
     An image is kept as bytes in `cache_dir`, under a name of all that it depends on, so it is
     drawn once for all runs with this teacher; its noise is drawn anew from the pair's number.
-    Where training images are mirrored, so are pairs, noise and image.
+    Where training images are mirrored, so are pairs, noise and image. shape: (3, H, H) of an image.
     """
 
-    def __init__(self, settings, teacher, sigma, execution):
-        student, one = settings.student, teacher.scheduler
+    def __init__(self, settings, teacher, sigma, shape, execution):
+        student, one, self.shape = settings.student, teacher.scheduler, shape
         self.scheduler, self.device = one, teacher.device
         self.sigma, self.evaluations = sigma, student.warm_nfe
         self.count, self.mirror = student.warm_pairs, settings.data.x_flip
-        which = sigma, self.evaluations, self.count
+        which = sigma, self.evaluations, self.count, shape
         ode = one.sigma_data, one.sigma_min, one.rho, one.noise_offset
         facts = f"teacher's pairs {weights_digest(teacher)} {ode} {which} from {SEED}"
         digest = hashlib.sha256(facts.encode()).hexdigest()
         denoise = partial(execution.run, teacher.denoise)
         make = partial(self._images, partial(ode_images, denoise, one))
-        folder, side = settings.data.cache_dir, IMAGE_SHAPE[-1]
+        folder = settings.data.cache_dir
         self.images = execution.processes.first_then_all(
-            lambda: cached_images(folder, digest, self.count, make, side)
+            lambda: cached_images(folder, digest, self.count, make, shape[-1])
         )
 
     def noise(self, numbers):
-        """The noise of these pairs, `[B, 3, H, W]` of unit variance."""
-        seeds, shape = [SEED + int(number) for number in numbers], (len(numbers), *IMAGE_SHAPE)
+        """The noise of these pairs, `[B, 3, H, H]` of unit variance."""
+        seeds = [SEED + int(number) for number in numbers]
+        shape = len(seeds), *self.shape
         return noise_source(self.scheduler.draw_noise, shape, self.device, seeds)()
 
     def draw(self, count, seed):

@@ -19,7 +19,7 @@ def teacher():
 
 def pairs_of(teacher, folder, mirror=False):
     flags = dict(warm_pairs=40, warm_nfe=EVALUATIONS, x_flip=mirror, cache_dir=str(folder))
-    return TeacherPairs(tiny_settings(flags), teacher, SIGMA, plain_execution())
+    return TeacherPairs(tiny_settings(flags), teacher, SIGMA, (3, 64, 64), plain_execution())
 
 
 def test_an_image_is_the_end_of_the_odes_path_from_its_noise(teacher, tmp_path):
