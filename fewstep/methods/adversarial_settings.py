@@ -178,7 +178,7 @@ PRESETS = {
     # follow: docs/results/small.md.
     "small": dict(
         student_iterations=4000,
-        student_lr=5e-5,
+        student_lr=3e-5,
         start_lr=5e-4,
         warm_start=1200,
         warm_nfe=15,
@@ -189,10 +189,10 @@ PRESETS = {
         adv_weight=4.0,
         adv_ramp=50,
         disc_lr=1e-3,
-        disc_warmup=60,
+        disc_warmup=120,
         disc_noise=False,
         penalty="approx_r1r2",
-        penalty_weight=0.5,
+        penalty_weight=0.1,
         augment="translation",
         augment_p=0.5,
     ),
