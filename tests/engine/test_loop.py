@@ -1,11 +1,13 @@
 """The loop with a phase of one number: what is logged, saved, refused and gone on with."""
 
+import re
+
 import pytest
 import torch
 
 from fewstep.engine.checkpoints import list_checkpoints
 from fewstep.engine.log import curves_of, read_rows
-from fewstep.engine.loop import Selection, better, train
+from fewstep.engine.loop import Selection, better, state_text, train
 from fewstep.engine.phase import Phase
 from fewstep.engine.stopping import TIME_IS_UP, Interrupted, StopRequests
 from src.utils import UserError
@@ -30,7 +32,7 @@ class CountingPhase(Phase):
         return {"loss": torch.tensor(loss), "skipped": torch.tensor(float(broken))}
 
     def pictures(self, count, side):
-        return torch.zeros(2, 3, 4, 4)
+        return torch.zeros(len(self.nfe_rows) * count, 3, 4, 4)
 
     def heldout_metrics(self, images):
         return {"heldout_loss": 1.0}
@@ -206,6 +208,17 @@ def test_a_panel_draws_the_rows_of_its_phase_alone():
         "first": {"loss": [(1, 2.0)]},
         "second": {"loss": [(1, 3.0)]},
     }
+
+
+def test_a_bar_has_losses_and_images_a_second(tmp_path, capsys):
+    row = {"phase": "student", "step": 4, "distill_loss": 0.05123, "disc_loss": 1.5, "spread": 1.0}
+    row |= {"identity_loss": 0.2, "heldout_loss": 9.0, "images_per_second": 129.7}
+    assert state_text(row) == "130 images/s, disc_loss 1.5, distill_loss 0.0512"
+    assert state_text({"images_per_second": 4.2}) == "4 images/s"
+    run(tmp_path, CountingPhase(11))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("counting: 100%|") and " 11/11 [" in last
+    assert re.search(r", [\d]+ images/s, loss 10]$", last)
 
 
 def test_the_best_is_of_one_measure():

@@ -14,8 +14,9 @@ from fewstep.engine.log import curves_of
 from fewstep.handin import submit
 from fewstep.handin.writeup.curves import LOSSES
 from fewstep.handin.writeup.document import contents, make_writeup
-from fewstep.handin.writeup.records import first_row, read_records
-from src.utils import UserError, picture_sheet, read_json, save_picture, write_json
+from fewstep.handin.writeup.records import read_records
+from src.sheets import picture_sheet
+from src.utils import UserError, read_json, save_picture, write_json
 from tests.handin.records import INCEPTION, SPACE, make_run, random_sheet, settings_of
 
 
@@ -207,13 +208,6 @@ def test_a_picture_that_is_no_sheet_is_named(own_run, tmp_path):
     path.write_bytes(b"no picture")
     with pytest.raises(UserError, match="teacher_0000200.png: not readable as a picture"):
         make_writeup(own_run, tmp_path / "writeup.pdf")
-
-
-def test_the_first_rows_of_a_sheet(tmp_path):
-    random_sheet(tmp_path / "a.png", 24, 8)
-    assert first_row(tmp_path / "a.png").size == (8 * 66 + 2, 68)
-    assert first_row(tmp_path / "a.png", 2).size == (8 * 66 + 2, 134)
-    assert first_row(tmp_path / "a.png", 9).size == (8 * 66 + 2, 200)
 
 
 def test_curves_are_those_of_losses_and_logits():

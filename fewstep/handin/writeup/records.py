@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from fewstep.engine.log import read_rows
 from fewstep.methods.adversarial_settings import alone_steps
 from fewstep.runs.command_line import settings_from_json
@@ -17,7 +15,6 @@ from src.utils import UserError, read_json
 NFE = (1, 2, 4)
 EARLY_STEP = 200  # sheets before it show hardly more than noise
 LEARNT = 100  # and so do those of a student that has learnt for fewer steps
-IMAGE_SIZE, GAP = 64, 2  # of `picture_sheet`
 SCORES = {"spaces", "rows", "seeds", "num_samples", "reference", "date", "weights_sha256"}
 ROW = {"images", "model", "nfe", "count", "scores"}
 SPACE = {"name", "sha256", "is_fid"}
@@ -71,20 +68,6 @@ def read_records(run_dir, teacher_dir=None):
             f" samples come from python -m fewstep evaluate --run_dir {run_dir}"
         )
     return Records(phases, config, scores, finals)
-
-
-def first_row(path, rows=1):
-    """The first rows of pictures of the sheet in a file, as a PIL image. Raises `UserError` where
-    it is not one of `picture_sheet`."""
-    try:
-        image = Image.open(path).convert("RGB")
-    except OSError as error:
-        raise UserError(f"{path}: not readable as a picture") from error
-    for scale in (2, 1, 3, 4):
-        cell = scale * IMAGE_SIZE + GAP
-        if all(side > GAP and (side - GAP) % cell == 0 for side in image.size):
-            return image.crop((0, 0, image.width, min(image.height, rows * cell + GAP)))
-    raise UserError(f"{path}: not a sheet of {IMAGE_SIZE}×{IMAGE_SIZE} pictures")
 
 
 def _json(path, name, lacks):

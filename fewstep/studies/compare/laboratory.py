@@ -28,7 +28,7 @@ from fewstep.studies.compare.cells import (
 )
 from fewstep.studies.compare.reading import as_arguments
 from fewstep.studies.compare.report import STRIP
-from fewstep.studies.evaluate.pictures import strip_of
+from fewstep.studies.evaluate.pictures import labelled_sheet, strip_of
 from fewstep.studies.evaluate.series import model_series, real_series, score_series
 from fewstep.studies.evaluate.tables import space_record
 from fewstep.studies.training import run_training
@@ -190,7 +190,8 @@ class Laboratory:
         size = (self.plan["num_samples"], BATCH)
         series = [model_series(title, title, nfe, model, *size) for nfe in nfes]
         rows, images = self._scored(series)
-        save_picture(strip_of(images[series[0].title]), folder / STRIP)
+        first = series[0].title
+        save_picture(labelled_sheet([(first, strip_of(images[first]))]), folder / STRIP)
         return rows
 
     def _scored(self, series):

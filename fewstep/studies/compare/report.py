@@ -4,8 +4,6 @@ import csv
 import statistics
 from functools import partial
 
-from PIL import Image
-
 from fewstep.scores.comparison import PIXELS
 from fewstep.studies.compare.cells import as_text
 from fewstep.studies.evaluate.pictures import draw_distance_over_nfe, labelled_sheet
@@ -19,6 +17,7 @@ from fewstep.studies.evaluate.tables import (
     score_text,
 )
 from src.formatting import markdown_table
+from src.sheets import first_rows
 from src.utils import save_picture, whole_file
 
 STRIP = "samples.png"  # of a cell, in its folder
@@ -181,6 +180,6 @@ def samples_sheet(laboratory, results):
     for title, (folder, rows) in scored.items():
         if rows:
             text = score_text(distance_of(rows[0], laboratory.spaces[0]))
-            with Image.open(folder / STRIP) as image:
-                strips.append((f"{title}, NFE {rows[0]['nfe']}: {text}", image.convert("RGB")))
+            strip = first_rows(folder / STRIP)
+            strips.append((f"{title}, NFE {rows[0]['nfe']}: {text}", strip))
     return labelled_sheet(strips)
