@@ -29,7 +29,7 @@ class Progress(tqdm):
     def __init__(self, doing, total=None, unit="image", stays=False, shown=True, **options):
         self.is_terminal, self.closing = sys.stderr.isatty(), threading.Event()
         if total is None:
-            options["bar_format"] = OF_TIME
+            options.setdefault("bar_format", OF_TIME)
         options |= dict(leave=stays, delay=0 if stays else QUICK, disable=not shown)
         super().__init__(desc=doing, total=total, unit=unit, **options)
         if not shown:
@@ -45,6 +45,11 @@ class Progress(tqdm):
         """As tqdm's; in a file it does nothing: its lines come by time alone."""
         if self.is_terminal:
             super().refresh(*arguments, **options)
+
+    def __str__(self):
+        text = super().__str__()
+        # A longer line would go on in the next row, where nothing clears it.
+        return text[: self.ncols - 1] if self.is_terminal and self.ncols else text
 
     def clear(self, *arguments, **options):
         """As tqdm's; in a file there is nothing to clear."""

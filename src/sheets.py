@@ -55,11 +55,10 @@ def first_rows(path, count=1):
     for scale in SCALES:
         cell = scale * SIDE + GAP
         for above in (0, LABEL_HEIGHT):
-            steps = [
-                divmod(size - GAP, step) for size, step in zip(image.size, (cell, cell + above))
-            ]
-            if all(number > 0 and rest == 0 for number, rest in steps):
-                return _joined(image, min(count, steps[1][0]), cell, above)
+            columns, beside = divmod(image.width - GAP, cell)
+            rows, below = divmod(image.height - GAP, cell + above)
+            if min(columns, rows) > 0 and not (beside or below):
+                return _joined(image, min(count, rows), cell, above)
     raise UserError(f"{path}: not a sheet of {SIDE}×{SIDE} pictures")
 
 

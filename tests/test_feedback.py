@@ -96,7 +96,7 @@ def test_many_short_pieces_of_one_work_are_not_silent(monkeypatch):
 
 
 def test_threads_end_with_the_work(monkeypatch):
-    stream = use(monkeypatch, io.StringIO())
+    use(monkeypatch, io.StringIO())
     before = threading.active_count()
     for _ in range(20):
         with Progress("reading", 3):
@@ -106,7 +106,7 @@ def test_threads_end_with_the_work(monkeypatch):
 
 
 def test_an_error_ends_the_report_too(monkeypatch):
-    stream = use(monkeypatch, io.StringIO())
+    use(monkeypatch, io.StringIO())
     with pytest.raises(KeyError), Progress("reading", 3):
         raise KeyError
     assert Progress.opened == []

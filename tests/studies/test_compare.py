@@ -27,6 +27,7 @@ from fewstep.studies.compare.plan import complete_plan, parse_pairs
 from fewstep.studies.compare.reading import as_arguments, flag_value, read_yaml
 from fewstep.studies.compare.report import markdown, summarise
 from fewstep.studies.evaluate.tables import score_row
+from src.sheets import first_rows
 from src.utils import UserError, write_json
 from tests.studies.programs import train_in_process
 
@@ -300,7 +301,9 @@ def test_two_methods_from_end_to_end(tmp_path, monkeypatch, capsys):
     for space in free_names()[1:]:
         assert all(float(row["efficientnet-lite0_nfe1_mean"]) > 0 for row in done), space
     assert (out / "compare.png").stat().st_size > 5000
-    assert Image.open(out / "samples.png").height > 3 * 128  # the teacher and two cells
+    # the teacher and two cells, each with its label, however often it was drawn
+    assert Image.open(out / "samples.png").height == 3 * (16 + 2 + 128 + 2)
+    assert first_rows(out / "teacher.png").height == 2 + 128 + 2
 
     scores = {p: p.stat().st_mtime_ns for p in out.glob("cells/*/*/score.json")}
     models = {p: p.stat().st_mtime_ns for p in out.rglob("*.pt")}

@@ -32,6 +32,7 @@ from src.arguments import (
     real_number,
     whole_number,
 )
+from src.feedback import Progress
 from src.utils import CommandParser, UserError
 
 
@@ -43,7 +44,7 @@ def main(arguments=None):
     if laboratory.needs_teacher and not laboratory.trains_teacher:
         check_input_file("base teacher_ckpt", laboratory.teacher)
     cells = make_cells(plan)
-    refusals = {cell.folder: attempt(laboratory.check, cell)[1] for cell in cells}
+    refusals = check_all(laboratory, cells)
     if all(refusals.values()):
         raise UserError(f"no cell can run; the first: {next(iter(refusals.values()))}")
     if args.dry_run:
@@ -62,6 +63,16 @@ def main(arguments=None):
         table = write_report(laboratory, results)
     print(f"\n{table}\nwritten to {laboratory.folder}: compare.md, .csv, .png and samples.png")
     return int(any(failure and not refusals[cell.folder] for cell, _, failure in results))
+
+
+def check_all(laboratory, cells):
+    """{folder of a cell: why its flags cannot be, or None}."""
+    refusals = {}
+    with Progress("checking the flags", len(cells), "cell") as report:
+        for cell in cells:
+            refusals[cell.folder] = attempt(laboratory.check, cell)[1]
+            report.update()
+    return refusals
 
 
 def attempt(work, cell):

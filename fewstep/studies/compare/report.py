@@ -21,6 +21,7 @@ from src.sheets import first_rows
 from src.utils import save_picture, whole_file
 
 STRIP = "samples.png"  # of a cell, in its folder
+TEACHER_STRIP = "teacher.png"  # beside the sheet of all
 FACTS = {"spread": 2, "detail": 2, "steps": 0, "minutes": 1}  # beside distances; their decimals
 SENTINELS = (
     "spread: distance between generated images, detail: share of power that 2x2 averaging removes;"
@@ -170,16 +171,15 @@ def write_csv(families, path):
 
 def samples_sheet(laboratory, results):
     """Samples from the same noise: a row for the teacher and for each cell that has a score."""
-    scored = {"teacher": (laboratory.folder, laboratory.baseline[1:])}
+    scored = {"teacher": (laboratory.folder / TEACHER_STRIP, laboratory.baseline[1:])}
     scored |= {
-        f"{cell.title} seed={cell.seed}": (laboratory.place(cell), score["rows"])
+        f"{cell.title} seed={cell.seed}": (laboratory.place(cell) / STRIP, score["rows"])
         for cell, score, _ in results
         if score
     }
     strips = []
-    for title, (folder, rows) in scored.items():
-        if rows:
+    for title, (path, rows) in scored.items():
+        if rows and path.exists():  # comparisons of earlier versions had no strip of the teacher
             text = score_text(distance_of(rows[0], laboratory.spaces[0]))
-            strip = first_rows(folder / STRIP)
-            strips.append((f"{title}, NFE {rows[0]['nfe']}: {text}", strip))
+            strips.append((f"{title}, NFE {rows[0]['nfe']}: {text}", first_rows(path)))
     return labelled_sheet(strips)

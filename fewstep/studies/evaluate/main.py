@@ -38,6 +38,7 @@ from src.arguments import (
     line,
     whole_number,
 )
+from src.feedback import Progress
 from src.utils import UserError
 
 TEACHER_NFE = [35, 1]
@@ -108,7 +109,9 @@ def main(argv=None):
     size = (args.num_samples, args.batch_size)
     series += seed_series(args.seed_runs, args.nfe_list, *size, comparison.device)
     kept = Kept(output / "kept", what_scores_depend_on(comparison, subjects))
-    if there := kept.describe(series, args.seeds):
+    with Progress("looking for what is scored already"):
+        there = kept.describe(series, args.seeds)
+    if there:
         print(there)
     spaces, score = comparison.spaces, comparison.scores
     rows, first_images = score_series(series, spaces, score, args.seeds, kept)
@@ -127,7 +130,8 @@ def main(argv=None):
         "spaces": [space_record(space) for space in comparison.spaces],
         "rows": rows,
     }
-    publish(content, first_images, comparison, subjects, output, args.hide_real)
+    with Progress("writing the report"):
+        publish(content, first_images, comparison, subjects, output, args.hide_real)
     kept.forget_others()
     print(f"\n{markdown(content)}\nwritten to {output}: report.html, scores.md, scores.json")
     return 0
