@@ -36,7 +36,8 @@ END_SHARE = 0.05  # of a phase: with so many last updates dropped it has not suc
 
 class Job(NamedTuple):
     """What all phases of a run share. options: seed, intervals and limits (`runs.settings.Run`).
-    micro_batches: that a process takes of each batch. panels: of the curves, see `engine.log`."""
+    micro_batches: that a process takes of each batch. panels, healthy: of the curves, see
+    `engine.log`."""
 
     folder: Path
     options: object
@@ -45,6 +46,7 @@ class Job(NamedTuple):
     processes: Processes = ALONE
     micro_batches: int = 1
     panels: dict = {}
+    healthy: dict = {}
 
 
 class Selection(NamedTuple):
@@ -120,7 +122,8 @@ class Training:
         self.publish()
         if self.selection and self.best and self.best["step"] == self.step:
             self.selection.publish()
-        draw_curves(read_rows(self.log), self.job.folder / "training_curves.png", self.job.panels)
+        job, path = self.job, self.job.folder / "training_curves.png"
+        draw_curves(read_rows(self.log), path, job.panels, job.healthy)
 
     def is_save_due(self):
         """Whether the last checkpoint is --save_minutes ago."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fewstep.engine.log import draw_curves, read_rows
-from fewstep.runs.settings import PANELS
+from fewstep.runs.settings import HEALTHY, PANELS
 from fewstep.studies.evaluate.headline import headline
 from fewstep.studies.evaluate.pictures import (
     draw_distance_over_nfe,
@@ -69,7 +69,8 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
         sections += _with_real_images(content["rows"], first_images, comparison, output)
     if subjects.record:
         curves = output / "training_curves.png"
-        draw_curves(read_rows(subjects.checkpoint.with_name("log.jsonl")), curves, PANELS)
+        log = read_rows(subjects.checkpoint.with_name("log.jsonl"))
+        draw_curves(log, curves, PANELS, HEALTHY)
         if curves.exists():
             sections.append(("Training", "", [("curves of both phases", curves)]))
     _write_page(content, sections, _configuration(subjects), output / "report.html")
