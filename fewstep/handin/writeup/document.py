@@ -64,7 +64,7 @@ def contents(records, folder):
     sentences.append(f"Settings of this run that differ from train.py's defaults: {flags}.")
     head, rows, caption = score_table(records.scores)
     early, final = [], []
-    for phase in records.phases:
+    for phase in _with_early(records):
         first_rows(phase.sheet).save(folder / f"early_{phase.name}.png")
         label = [phase.name.capitalize(), f"step {phase.sheet_step:,}"]
         early.append({"label": label, "file": f"early_{phase.name}.png"})
@@ -102,12 +102,16 @@ def training_text(records):
     )
 
 
+def _with_early(records):
+    return [phase for phase in records.phases if phase.sheet]
+
+
 def _early_caption(records):
     texts = [
         f"the {phase.name}'s average after {phase.sheet_step:,} of {phase.rows[-1]['step']:,} steps"
-        for phase in records.phases
+        for phase in _with_early(records)
     ]
-    return f"Early in training: {listed(texts)}."
+    return f"Early in training: {listed(texts)}." if texts else ""
 
 
 def _parameters(config):

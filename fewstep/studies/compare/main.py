@@ -23,7 +23,7 @@ from fewstep.studies.compare.plan import (
     parse_pairs,
 )
 from fewstep.studies.compare.reading import read_yaml
-from fewstep.studies.compare.report import write_report
+from fewstep.studies.compare.report import summary, write_report
 from src.arguments import (
     InRange,
     check_input_file,
@@ -33,6 +33,7 @@ from src.arguments import (
     whole_number,
 )
 from src.feedback import Progress
+from src.formatting import terminal_width
 from src.utils import CommandParser, UserError
 
 
@@ -60,8 +61,11 @@ def main(arguments=None):
         if failure:
             print(f"  failed: {failure}", flush=True)
         results.append((cell, score, failure))
-        table = write_report(laboratory, results)
-    print(f"\n{table}\nwritten to {laboratory.folder}: compare.md, .csv, .png and samples.png")
+        families = write_report(laboratory, results)
+    text = summary(families, laboratory.spaces, laboratory.baseline, terminal_width())
+    print(
+        f"\n{text}\n\nall of it is in {laboratory.folder}: compare.md, .csv, .png and samples.png"
+    )
     return int(any(failure and not refusals[cell.folder] for cell, _, failure in results))
 
 
