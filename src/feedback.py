@@ -1,6 +1,6 @@
-"""What a command says while it works: no command is silent for more than `SECONDS`.
+"""What a command says while it works: none is silent for more than ten seconds.
 
-On a terminal a bar moves; in a file each report is a line, one every `SECONDS`.
+On a terminal a bar moves; in a file each report is a line of its own.
 """
 
 import sys
@@ -9,7 +9,7 @@ import time
 
 from tqdm import tqdm
 
-SECONDS = 10.0  # of silence, at most
+SECONDS = 9.0  # of silence in a file, after which the next look, a second later, ends it
 QUICK = 1.0  # seconds of work that need no bar of their own, unless that stays
 OF_TIME = "{desc}: {elapsed}"  # of work that nothing counts
 

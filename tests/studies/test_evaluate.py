@@ -364,6 +364,10 @@ def test_the_report_in_a_browser(folder, browser, report, width, scheme):
     # every number is shown, on a phone under the name of its column
     hidden = "[...document.querySelectorAll('td')].filter(e => e.innerText && !e.offsetHeight)"
     assert page.evaluate(f"{hidden}.length") == 0
+    # and on a usual screen as a table with all its columns
+    seen = "[...document.querySelectorAll('th')].map(e => e.getBoundingClientRect())"
+    heads = page.evaluate(f"{seen}.filter(e => e.height > 0 && e.right <= {width}).length")
+    assert width < 1280 or heads == page.locator("th").count() > 20
     assert all(url.startswith(("file:", "data:")) for url in requests)
     shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
     assert shot.width == width and len(shot.getcolors(2**24)) > 100
