@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from fewstep.scores.feature_cache import cached_features, files_digest
 from fewstep.scores.folders import image_files, load_images, say_differences, say_if_few
@@ -26,6 +25,7 @@ from src.arguments import (
     line,
     whole_number,
 )
+from src.feedback import Progress
 from src.utils import CommandParser, UserError, pick_device, run_command, to_uint8, write_json
 
 REFERENCE = "./data/simpsons_64x64/val"  # the only folder of reference images that is ever made
@@ -50,9 +50,11 @@ def write_reference(data_root, reference_dir):
     temporary = reference_dir.with_name(f".{reference_dir.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        for i in tqdm(range(len(images)), desc=f"writing {reference_dir}"):
-            pixels = to_uint8(images[i]).numpy()
-            Image.fromarray(pixels).save(temporary / f"{i:04d}.png")
+        with Progress(f"writing {reference_dir}", len(images), stays=True) as report:
+            for i in range(len(images)):
+                pixels = to_uint8(images[i]).numpy()
+                Image.fromarray(pixels).save(temporary / f"{i:04d}.png")
+                report.update()
         os.rename(temporary, reference_dir)
     except OSError as error:
         raise UserError(f"--reference_dir {reference_dir}: cannot be written ({error})") from error
@@ -69,9 +71,12 @@ def distance(space, generated, reference, device, batch_size, cache_dir):
     def embed(files):
         return space.embed_files(files, batch_size, device)
 
-    content = files_digest(reference)
+    with Progress("reading the reference"):
+        content = files_digest(reference)
     target = cached_features(cache_dir, space, content, device, lambda: embed(reference))
-    return feature_distance(embed(generated), target)
+    features = embed(generated)
+    with Progress("distance"):
+        return feature_distance(features, target)
 
 
 def check_sizes(generated, reference):

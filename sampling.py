@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from custom_model import create_custom_model
 from src.arguments import (
@@ -27,20 +26,21 @@ from src.arguments import (
     line,
     whole_number,
 )
+from src.feedback import Progress
 from src.listing import named_like_images
 from src.samplers import image_batches
+from src.sheets import numbered, picture_sheet
 from src.utils import (
     CommandParser,
     UserError,
     load_model,
     pick_device,
-    picture_sheet,
     run_command,
     save_picture,
     seed_everything,
 )
 
-SHEET_IMAGES = 64
+SHEET_IMAGES, SHEET_COLUMNS = 64, 8
 # A picture of ours, or the part of one that a killed run left behind.
 OUR_NAME = re.compile(r"\d{4,}\.png|\.\d{4,}\.\d+\.tmp\.png")
 
@@ -68,7 +68,7 @@ def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_se
     remove_old_images(folder)
     seconds, index, first = 0.0, 0, []
     batches = image_batches(model, nfe, num_samples, batch_size, per_image_seed)
-    with tqdm(total=num_samples, desc=f"nfe={nfe}", unit="image") as progress:
+    with Progress(f"nfe={nfe}", num_samples, stays=True) as report:
         while True:
             begin = time.perf_counter()
             pixels = next(batches, None)
@@ -80,9 +80,11 @@ def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_se
             for pixel in pixels:
                 save_picture(Image.fromarray(pixel), folder / f"{index:04d}.png")
                 index += 1
-            progress.update(len(pixels))
+            report.update(len(pixels))
     # Not inside the folder: a score would count it as one of the images.
-    save_picture(picture_sheet(np.concatenate(first)), save_dir / f"sheet_nfe={nfe}.png")
+    labels = numbered(f"NFE {nfe}", min(num_samples, SHEET_IMAGES), SHEET_COLUMNS)
+    sheet = picture_sheet(np.concatenate(first), SHEET_COLUMNS, labels=labels)
+    save_picture(sheet, save_dir / f"sheet_nfe={nfe}.png")
     return seconds
 
 

@@ -38,7 +38,15 @@ from fewstep.runs.run_folder import (
     own_teacher,
     phase_identity,
 )
-from fewstep.runs.settings import GROWING_FLAGS, PANELS, Settings, distils, method_of, phases_of
+from fewstep.runs.settings import (
+    GROWING_FLAGS,
+    HEALTHY,
+    PANELS,
+    Settings,
+    distils,
+    method_of,
+    phases_of,
+)
 from fewstep.runs.variety import visible_colour
 from src.utils import UserError, pick_device, run_command, weights_digest
 
@@ -124,7 +132,7 @@ def run(processes, stop):
         processes.first(lambda: held.enter_context(sole_use(folder)))
         processes.first(lambda: begin_run(folder, settings, identities, teacher_path, **facts))
         stop.set_limit(settings.run.max_minutes)
-        job = Job(folder, settings.run, device, stop, processes, micro_batches, PANELS)
+        job = Job(folder, settings.run, device, stop, processes, micro_batches, PANELS, HEALTHY)
         current, seconds = Run(settings, images, teacher_path, job), 0.0
         for name in names:
             seconds += run_phase(current, name, identities[name])

@@ -1,10 +1,16 @@
 """How tables, sizes, durations and lists of names are written in messages and reports."""
 
+import shutil
+from textwrap import fill, wrap
+
 from src.errors import one_line
 
 UNITS = {"MB": 10**6, "MiB": 2**20, "GiB": 2**30}  # bytes
 LONGEST_NAME = 100  # characters of a name in a message
 MOST_NAMES = 10
+NARROW, WIDE = 80, 100  # characters of a line on a terminal
+FIRST_COLUMN = 16  # characters that it keeps where others need room
+BETWEEN = "  "  # columns
 
 
 def size_text(count, unit="MiB", digits=1):
@@ -21,6 +27,34 @@ def markdown_table(header, rows):
     """A Markdown table of texts: column titles and rows of as many cells."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def terminal_width():
+    """How many characters a line may have: 100 where the terminal has them, else 80."""
+    return WIDE if shutil.get_terminal_size().columns >= WIDE else NARROW
+
+
+def text_table(header, rows, width):
+    """A table of texts for a terminal, its lines of at most `width` characters: column titles and
+    rows of as many cells. The first column gets more lines, and the last ones are left out, where
+    there is no room."""
+    columns = list(zip(header, *rows))
+    sizes = [max(map(len, column)) for column in columns]
+    least = min(FIRST_COLUMN, sizes[0])
+    while len(sizes) > 1 and least + sum(len(BETWEEN) + size for size in sizes[1:]) > width:
+        sizes.pop()
+    sizes[0] = min(sizes[0], width - sum(len(BETWEEN) + size for size in sizes[1:]))
+    lines = []
+    for first, *others in [header, *rows]:
+        begin, *more = wrap(first, sizes[0], subsequent_indent="  ") or [""]
+        cells = [text.rjust(size) for text, size in zip(others, sizes[1:])]
+        lines += [BETWEEN.join([begin.ljust(sizes[0]), *cells]).rstrip(), *more]
+    return "\n".join(lines)
+
+
+def paragraphs(texts, width):
+    """Texts below each other, with line breaks where they are longer than `width` characters."""
+    return "\n".join(fill(text, width, break_on_hyphens=False) for text in texts)
 
 
 def short_name(name):

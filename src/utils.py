@@ -139,20 +139,6 @@ def tensor_to_pil_image(x):
     return images[0] if len(images) == 1 else images
 
 
-def picture_sheet(pixels, columns=8, scale=2, gap=2):
-    """Tile uint8 images `[N, H, W, 3]` into one PIL image, row by row, each enlarged by `scale`."""
-    pixels = np.asarray(pixels).repeat(scale, axis=1).repeat(scale, axis=2)
-    columns = min(columns, len(pixels))
-    missing = -len(pixels) % columns  # of the last row
-    white = dict(constant_values=255)
-    pixels = np.pad(pixels, ((0, missing), (gap, 0), (gap, 0), (0, 0)), **white)
-    rows = [
-        np.concatenate(list(pixels[i : i + columns]), axis=1)
-        for i in range(0, len(pixels), columns)
-    ]
-    return Image.fromarray(np.pad(np.concatenate(rows), ((0, gap), (0, gap), (0, 0)), **white))
-
-
 def save_picture(image, path):
     """Write a PIL image, whole or not at all; the suffix says the format."""
     with whole_file(path) as temporary:

@@ -41,7 +41,7 @@ def train_drawing_little():
     run_command(train.main, in_parallel=True)
 
 
-def _write_something(rows, path, panels):
+def _write_something(rows, path, *panels):
     with whole_file(path) as temporary:
         temporary.write_bytes(b"curves")
 

@@ -52,14 +52,6 @@ def test_every_8_bit_value_survives_the_round_trip():
     assert torch.equal(utils.to_uint8(x.half())[0, :, 1], values)
 
 
-def test_picture_sheet_places_images_row_by_row():
-    pixels = np.stack([np.full((4, 4, 3), 10 * i, np.uint8) for i in range(5)])
-    sheet = np.asarray(utils.picture_sheet(pixels, columns=3, scale=2, gap=2))
-    assert sheet.shape == (2 * 10 + 2, 3 * 10 + 2, 3)
-    assert sheet[5, 5, 0] == 0 and sheet[5, 25, 0] == 20 and sheet[15, 15, 0] == 40
-    assert sheet[0, 0, 0] == 255 and sheet[15, 25, 0] == 255
-
-
 def test_whole_file_appears_only_on_success(tmp_path):
     path = tmp_path / "folder" / "file.txt"
     with utils.whole_file(path) as temporary:

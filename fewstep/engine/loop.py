@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from fewstep.engine.checkpoints import (
     check_identity,
@@ -25,16 +24,20 @@ from fewstep.engine.processes import ALONE, Processes
 from fewstep.engine.schedules import is_picture_step
 from fewstep.engine.stopping import Interrupted, StopRequests
 from fewstep.engine.window import Window
-from src.utils import UserError, picture_sheet, save_picture, seed_everything, to_uint8
+from src.feedback import Progress, say
+from src.sheets import picture_sheet
+from src.utils import UserError, save_picture, seed_everything, to_uint8
 
 SHEET_IMAGES = 8  # the write-up wants about eight
-SECONDS_BETWEEN_LINES = 30
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+MOST_LOSSES = 2  # of a bar, which is to fit a line
 END_SHARE = 0.05  # of a phase: with so many last updates dropped it has not succeeded
 
 
 class Job(NamedTuple):
     """What all phases of a run share. options: seed, intervals and limits (`runs.settings.Run`).
-    micro_batches: that a process takes of each batch. panels: of the curves, see `engine.log`."""
+    micro_batches: that a process takes of each batch. panels, healthy: of the curves, see
+    `engine.log`."""
 
     folder: Path
     options: object
@@ -43,6 +46,7 @@ class Job(NamedTuple):
     processes: Processes = ALONE
     micro_batches: int = 1
     panels: dict = {}
+    healthy: dict = {}
 
 
 class Selection(NamedTuple):
@@ -118,7 +122,8 @@ class Training:
         self.publish()
         if self.selection and self.best and self.best["step"] == self.step:
             self.selection.publish()
-        draw_curves(read_rows(self.log), self.job.folder / "training_curves.png", self.job.panels)
+        job, path = self.job, self.job.folder / "training_curves.png"
+        draw_curves(read_rows(self.log), path, job.panels, job.healthy)
 
     def is_save_due(self):
         """Whether the last checkpoint is --save_minutes ago."""
@@ -148,12 +153,13 @@ class Training:
 
     def draw(self):
         """The sheet of samples of the present step."""
+        name, step = self.phase.name, self.step
         pixels = to_uint8(self.phase.pictures(SHEET_IMAGES, 64))
-        name = f"{self.phase.name}_{self.step:07d}.png"
-        sheet = picture_sheet(pixels, columns=SHEET_IMAGES)
-        save_picture(sheet, self.job.folder / "samples" / name)
+        labels = [f"{name}, step {step:,}, NFE {nfe}" for nfe in self.phase.nfe_rows]
+        sheet = picture_sheet(pixels, SHEET_IMAGES, labels=labels)
+        save_picture(sheet, self.job.folder / "samples" / f"{name}_{step:07d}.png")
 
-    def append(self, row, bar):
+    def append(self, row):
         """Log a row; what it gives cause for concern is said and logged once a run."""
         append_row(self.log, row | {"seconds": round(self.seconds, 2)})
         place = {"phase": row["phase"], "step": row["step"]}
@@ -161,7 +167,7 @@ class Training:
             if name not in self.concerns:
                 self.concerns.add(name)
                 line = f"warning: {row['phase']}, step {row['step']}: {text}"
-                bar.write(line, file=sys.stderr)
+                say(line, sys.stderr)
                 append_row(self.log, place | {"concern": name, "text": text})
 
     def check_dropped(self):
@@ -204,16 +210,8 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
     first = processes.rank * job.micro_batches
     own = range(first, first + job.micro_batches)
     share = ProcessorShare(job.device, torch.get_num_threads())
-    bar = tqdm(
-        total=total,
-        initial=training.step,
-        desc=phase.name,
-        unit="step",
-        smoothing=0.05,
-        disable=not processes.is_first,
-    )
-    if not sys.stderr.isatty():
-        bar.mininterval = SECONDS_BETWEEN_LINES  # in a file, each refresh stays
+    place = dict(initial=training.step, smoothing=0.05, bar_format=BAR)
+    bar = Progress(phase.name, total, "step", stays=True, shown=processes.is_first, **place)
     with stop, stop.deferred(), bar:
         processes.first(training.prepare_files)
         for step in range(training.step, total):
@@ -245,12 +243,12 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
                 window.join(processes)
             if logging:
                 row = {"phase": phase.name, "step": done} | window.close() | heldout_metrics
-                bar.set_postfix_str(f"{row['images_per_second']:.0f} images/s", refresh=False)
+                bar.set_postfix_str(state_text(row), refresh=False)
                 starved = share.warning()
                 if processes.is_first:
-                    training.append(row, bar)
+                    training.append(row)
                     if starved:
-                        bar.write(f"warning: {starved}", file=sys.stderr)
+                        say(f"warning: {starved}", sys.stderr)
             if saving:
                 processes.agree_on(phase.ema, f"the {phase.name}'s average")
                 processes.first(training.save)
@@ -264,6 +262,13 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
         if stopping:
             raise Interrupted(stopping, f"stopped at step {total} of {total} ({phase.name})")
     return training
+
+
+def state_text(row):
+    """What a bar says of a row of the log: images a second, and the first losses of training."""
+    losses = sorted(key for key in row if key.endswith("loss") and "heldout" not in key)
+    texts = [f"{key} {row[key]:.3g}" for key in losses[:MOST_LOSSES]]
+    return ", ".join([f"{row['images_per_second']:.0f} images/s", *texts])
 
 
 def measure_heldout(phase, heldout, seed):

@@ -26,6 +26,7 @@ from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.weights import same_weights
 from src.arguments import check_output_file, check_output_folder, line
 from src.errors import package_for
+from src.feedback import Progress
 from src.formatting import size_text
 from src.utils import CommandParser, UserError, load_model, read_json, read_model_config, save_model
 
@@ -71,10 +72,11 @@ def pack(args):
         raise UserError(f"{taken[0]}: is there already; --force replaces it")
     model, config = load_finite(args.ckpt_path)
     scores = read_scores(args.scores, args.ckpt_path) if args.scores else None
-    copy = rounded(model, config, args.dtype)
+    with Progress("rounding the weights"):
+        copy = rounded(model, config, args.dtype)
+        change = 100 * weight_error(model.state_dict(), copy.state_dict())
     if not all(value.isfinite().all() for value in copy.state_dict().values()):
         raise UserError(f"--dtype {args.dtype}: a weight is too large for it; use --dtype int8")
-    change = 100 * weight_error(model.state_dict(), copy.state_dict())
     lines = [f"- {args.dtype} weights: changed by {change:.3f} % (relative RMS)"]
     for nfe, grey in image_errors(model, copy).items():
         lines.append(f"- images at NFE {nfe}: changed by {grey:.3f} grey levels (RMS)")
@@ -83,8 +85,9 @@ def pack(args):
     record = next((read_json(place) for place in places if place.exists()), {})
     parameters = sum(value.numel() for value in model.state_dict().values())
     card = model_card(config, parameters, record, lines, scores)
-    write_published(folder, model.state_dict(), config, args.dtype, card)
-    read_published(folder)
+    with Progress("writing and reading again"):
+        write_published(folder, model.state_dict(), config, args.dtype, card)
+        read_published(folder)
     size = size_text((folder / WEIGHTS).stat().st_size, "MB")
     print("\n".join(lines))
     print(f"{folder / WEIGHTS}: {parameters:,} parameters, {size}; read again")
@@ -97,7 +100,8 @@ def unpack(args):
     config_path = target.with_name("model_config.json")
     if target == config_path:
         raise UserError(f"--ckpt_path {target}: name a file for the weights, such as best_model.pt")
-    model, config = read_published(args.input_dir)
+    with Progress("reading the weights"):
+        model, config = read_published(args.input_dir)
     taken = [path for path in (target, config_path) if path.exists()]
     if len(taken) == 2 and read_json(config_path) == config and same_weights(target, model):
         print(f"{target}: is there already, the same weights and settings")

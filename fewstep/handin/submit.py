@@ -40,6 +40,7 @@ from src.arguments import (
     line_or_empty,
     whole_number,
 )
+from src.feedback import Progress
 from src.formatting import size_text
 from src.utils import CommandParser, UserError, file_digest, move_into_place, pick_device
 
@@ -101,12 +102,13 @@ def parse_arguments(argv=None):
 def inspect(archive, work, official, num_samples, device):
     """Yield the findings on an archive. `work`: an empty folder for what that takes."""
     folder, bare = work / "submission", work / "graders"
-    names = unpack(archive, folder)
-    yield check_files(folder, names)
-    yield check_size(archive.stat().st_size, (folder / CHECKPOINT).stat().st_size)
-    yield check_provided(folder, official)
-    finding, state = check_checkpoint(folder)
-    yield finding
+    with Progress("unpacking and reading"):
+        names = unpack(archive, folder)
+        findings = [check_files(folder, names)]
+        findings.append(check_size(archive.stat().st_size, (folder / CHECKPOINT).stat().st_size))
+        findings.append(check_provided(folder, official))
+        finding, state = check_checkpoint(folder)
+    yield from [*findings, finding]
     finding, config = check_config(folder)
     yield finding
 
@@ -134,7 +136,8 @@ def add_writeup(files, args):
         from fewstep.handin.writeup.document import make_writeup
 
         args.writeup_pdf = Path(args.run_dir) / "writeup.pdf"
-        make_writeup(args.run_dir, args.writeup_pdf, args.author, args.teacher_dir)
+        with Progress("making the write-up"):
+            make_writeup(args.run_dir, args.writeup_pdf, args.author, args.teacher_dir)
         unsigned = "" if args.author else "; it names no author (--author NAME)"
         text = f"write-up: {args.writeup_pdf}, two pages and one of references{unsigned}"
         print(text, flush=True)
@@ -147,7 +150,8 @@ def pack(files, archive, output):
     size = sum(path.stat().st_size for path in files.values())
     print(f"packing {len(files)} files, {size_text(size, 'MB')} ...", flush=True)
     try:
-        write_archive(files, archive)
+        with Progress("writing the archive"):
+            write_archive(files, archive)
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written ({error})") from error
 
@@ -171,7 +175,7 @@ def main(argv=None, root=ROOT):
             failed = f"{passed.count(False)} of {len(passed)} checks failed"
             print(f"nothing written to {output}: {failed}{stale}")
             return 1
-        with open(archive, "rb+") as file:
+        with Progress("waiting for the disk"), open(archive, "rb+") as file:
             os.fsync(file.fileno())
         move_into_place(archive, output)
     size = size_text(output.stat().st_size, "MB")

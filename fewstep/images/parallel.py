@@ -1,11 +1,10 @@
-"""Ordered work on a few threads with little in flight, and a status line now and then."""
+"""Ordered work on a few threads with little in flight."""
 
 import os
-import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-SECONDS_BETWEEN_LINES = 10
+from src.feedback import Progress
 
 
 def map_ordered(function, items, label=None):
@@ -13,16 +12,16 @@ def map_ordered(function, items, label=None):
 
     Only a few results a thread wait at any time, so a million items need no more memory than a
     hundred. An exception of `function` is raised where its result would have come. With a `label`,
-    long work prints `label: n of total` now and then.
+    long work is reported under it.
     """
-    workers, waiting, last = os.cpu_count() or 1, deque(), time.monotonic()
-    with ThreadPoolExecutor(workers) as pool:
-        for started, item in enumerate(items):
+    workers, waiting = os.cpu_count() or 1, deque()
+    report = Progress(label, len(items), shown=bool(label))
+    with ThreadPoolExecutor(workers) as pool, report:
+        for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) >= 8 * workers:
                 yield waiting.popleft().result()
-            if label and time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
-                print(f"{label}: {started + 1 - len(waiting)} of {len(items)}", flush=True)
+                report.update()
         while waiting:
             yield waiting.popleft().result()
+            report.update()

@@ -32,7 +32,7 @@ from fewstep.methods.score_distillation import (
     FakeScore,
     combined_gradient,
 )
-from fewstep.methods.sentinels import PANELS, REMEDIES, concerns, measure
+from fewstep.methods.sentinels import HEALTHY, PANELS, REMEDIES, concerns, measure
 from fewstep.methods.student_inputs import StudentInputs
 from fewstep.methods.teacher_pairs import StandIn, TeacherPairs
 
@@ -52,7 +52,7 @@ class StudentPhase(Phase):
 
     name = "student"
     identity = ("data", "network", "student", "distillation", "discriminator", "consistency")
-    panels = PANELS
+    panels, healthy = PANELS, HEALTHY
     remedies = REMEDIES
 
     def __init__(self, settings, model, config, teacher, distiller, adversary, execution):

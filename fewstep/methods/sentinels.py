@@ -55,13 +55,14 @@ def _detail(x):
 
 class Sentinel(NamedTuple):
     """A number of a row, its sane range, and a remedy. value(row): the number, or (number, of
-    what), or None where it is absent."""
+    what), or None where it is absent. keys: of the row, where each has that range too."""
 
     name: str
     value: callable
     low: float
     high: float
     remedy: str
+    keys: tuple = ()
 
 
 # Panels of the curves picture: title -> keys drawn in it.
@@ -135,6 +136,7 @@ SENTINELS = [
         2.0,
         "low: generated images are nearly alike; a lower first level (--first_sigma), some"
         " --warm_start, longer --disc_warmup; high: they are wild; higher --penalty_weight",
+        ("spread",),
     ),
     Sentinel(
         "memory of the discriminator",
@@ -150,6 +152,7 @@ SENTINELS = [
         -0.25,
         0.25,
         "colours drift away from the data's; lower --adv_weight",
+        tuple(f"shift_{c}" for c in CHANNELS),
     ),
     Sentinel(
         "contrast",
@@ -157,6 +160,7 @@ SENTINELS = [
         0.6,
         1.6,
         "contrast drifts away from the data's; lower --adv_weight",
+        tuple(f"contrast_{c}" for c in CHANNELS),
     ),
     Sentinel(
         "detail",
@@ -165,6 +169,7 @@ SENTINELS = [
         4.0,
         "images are too smooth (low) or too noisy (high); low: raise --adv_weight; high: raise"
         " --penalty_weight or lower --disc_lr",
+        ("detail",),
     ),
     Sentinel(
         "gradient ratio",
@@ -172,6 +177,7 @@ SENTINELS = [
         1e-4,
         1e4,
         "one loss vanishes beside the other; higher --penalty_weight, or lower --disc_lr",
+        ("grad_ratio",),
     ),
     Sentinel(
         "discriminator's loss",
@@ -180,6 +186,7 @@ SENTINELS = [
         5.0,  # one that knows nothing loses 2 (hinge, least squares) or 1.4
         "low: the discriminator has won; lower --disc_lr or --first_sigma, higher"
         " --penalty_weight; high: it diverges; lower --disc_lr",
+        ("disc_loss",),
     ),
     Sentinel(
         "augmentation probability",
@@ -188,8 +195,12 @@ SENTINELS = [
         0.8,
         "augmentation this strong leaks into the images; smaller --disc_channels, higher"
         " --penalty_weight, lower --ada_target",
+        ("ada_p",),
     ),
 ]
+
+# Bands behind the curves: {key of a row: (low, high)}.
+HEALTHY = {key: (one.low, one.high) for one in SENTINELS for key in one.keys}
 
 
 def concerns(row, settled):

@@ -5,11 +5,11 @@ from functools import partial
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from fewstep.engine.batches import to_float
 from fewstep.images.cache import cached_images
 from fewstep.methods.edm import ode_images
+from src.feedback import Progress
 from src.samplers import IMAGE_SHAPE, noise_source
 from src.utils import to_uint8, weights_digest
 
@@ -58,11 +58,12 @@ class TeacherPairs:
         return noise, images
 
     def _images(self, ode):
-        starts = range(0, self.count, DRAWN_AT_ONCE)
-        for start in tqdm(starts, desc="the teacher's samples", unit="batch"):
-            numbers = range(start, min(start + DRAWN_AT_ONCE, self.count))
-            images = ode(self.sigma * self.noise(numbers), self.sigma, self.evaluations)
-            yield from to_uint8(images).cpu().numpy()
+        with Progress("pairs of the teacher's", self.count, "pair", stays=True) as bar:
+            for start in range(0, self.count, DRAWN_AT_ONCE):
+                numbers = range(start, min(start + DRAWN_AT_ONCE, self.count))
+                images = ode(self.sigma * self.noise(numbers), self.sigma, self.evaluations)
+                yield from to_uint8(images).cpu().numpy()
+                bar.update(len(numbers))
 
 
 class StandIn:

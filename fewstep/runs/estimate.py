@@ -14,6 +14,7 @@ from fewstep.engine.microbatch import micro_batches_of, split
 from fewstep.engine.processes import ALONE
 from fewstep.runs.building import build_distilled, build_scratch
 from fewstep.runs.settings import distils, method_of, phases_of
+from src.feedback import Progress
 from src.formatting import duration, size_text
 from src.samplers import IMAGE_SHAPE
 
@@ -47,9 +48,11 @@ def describe(settings, device, processes=1):
     where = f"{device}, not compiled" if is_compiled else f"{device}"
     if processes > 1:
         where += f", {processes} processes"
-    needs = needs_of(settings, device, processes)
     lines = [json.dumps(settings.as_dict(), indent=2)]
-    for need, seconds in zip(needs, _seconds_of(settings, needs, device, processes)):
+    with Progress("counting and timing steps"):
+        needs = needs_of(settings, device, processes)
+        times = _seconds_of(settings, needs, device, processes)
+    for need, seconds in zip(needs, times):
         memory = size_text(need.memory, "GiB") if need.memory else "not counted"
         listed = "; ".join(f"{name} {count:,}" for name, count in need.parameters.items())
         lines.append(f"{need.name}: parameters: {listed}")

@@ -234,6 +234,7 @@ GROWING_FLAGS = {key: STEPS_FLAGS[key] for key in PHASES if not PHASES[key].has_
 
 # Of the curves picture: {phase: {title: keys of its rows in the log}}.
 PANELS = {name: phase.panels for name, phase in PHASES.items()}
+HEALTHY = {key: band for phase in PHASES.values() for key, band in phase.healthy.items()}
 
 # Where the data lies may change between runs; which images it holds is checked by their digest.
 NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir")

@@ -11,6 +11,7 @@ from fewstep.scores.neighbours import density_coverage, memorisation, nearest, p
 from fewstep.scores.pixels import channel_difference, thumbnails
 from fewstep.scores.sliced import patch_wasserstein
 from fewstep.scores.two_sample import classifier_auc
+from src.feedback import Progress
 
 PIXELS = "pixels"  # the name of what is scored without a feature space
 NEIGHBOURS = 5  # k of all manifold scores, so that they compare
@@ -57,16 +58,19 @@ class Comparison:
         scores = {}
         for space in self.spaces:
             features = self._embed(space, images)
-            scores[space.name] = self._feature_scores(space.name, features)
-            if generated:
-                scores[space.name] |= self._copies(space.name, features)
-        pixels = channel_difference(images, self.heldout)
-        for size, value in patch_wasserstein(images, self.heldout, seed=seed).items():
-            pixels[f"swd_{size}"] = value
+            with Progress(f"scores in {space.name}"):
+                scores[space.name] = self._feature_scores(space.name, features)
+                if generated:
+                    scores[space.name] |= self._copies(space.name, features)
+        with Progress("scores in pixels"):
+            pixels = channel_difference(images, self.heldout)
+            for size, value in patch_wasserstein(images, self.heldout, seed=seed).items():
+                pixels[f"swd_{size}"] = value
         if self.classify:
             pixels["auc"] = classifier_auc(images, self.heldout, seed=seed, device=self.device)
         if generated:
-            pixels |= self._copies(PIXELS, thumbnails(images))
+            with Progress("copies of training images"):
+                pixels |= self._copies(PIXELS, thumbnails(images))
         return scores | {PIXELS: pixels}
 
     def nearest_training(self, images):

@@ -12,10 +12,11 @@ from PIL import Image
 
 from fewstep.images import decode_image
 from fewstep.images.decode import ORIENTATION, UPRIGHT
+from src.feedback import Progress
 from src.formatting import first_names
 from src.listing import list_images
 from src.suffixes import CLEANFIDS, SUFFIXES
-from src.utils import UserError
+from src.utils import UserError, one_line
 
 FEW_IMAGES = 100  # fewer than features: their covariance is not even of full rank
 
@@ -61,12 +62,14 @@ def load_images(files, size=None):
     Raises `UserError` naming a file that is unreadable or of another size than the first.
     """
     images = []
-    for file in files:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow finds odd is decoded by a rule or refused
+    report = Progress(f"decoding {one_line(str(Path(files[0]).parent))}", len(files))
+    with report, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow finds odd is decoded by a rule or refused
+        for file in files:
             images.append(decode_image(file, size))
-        if images[-1].shape != images[0].shape:
-            raise UserError(f"{file}: its size differs from that of {files[0]}; use one size")
+            if images[-1].shape != images[0].shape:
+                raise UserError(f"{file}: its size differs from that of {files[0]}; use one size")
+            report.update()
     return np.stack(images)
 
 
@@ -84,9 +87,11 @@ def load_like_cleanfid(file):
 def say_differences(files, folder):
     """Print what clean-fid makes of image files that the rules for training images do not."""
     by_difference = {}
-    for file in files:
-        for difference in _differences(file):
-            by_difference.setdefault(difference, []).append(file.name)
+    with Progress(f"looking at {one_line(str(folder))}", len(files)) as report:
+        for file in files:
+            for difference in _differences(file):
+                by_difference.setdefault(difference, []).append(file.name)
+            report.update()
     for difference, names in by_difference.items():
         count = f"{len(names)} of {len(files)} images"
         print(f"{folder}: {count} {difference}, as clean-fid does: {first_names(names)}")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from fewstep.scores.folders import load_like_cleanfid
 from src.errors import package_for
+from src.feedback import Progress
 from src.utils import UserError, file_digest, reason_of, whole_file
 
 WEIGHTS_NAME = "inception-2015-12-05.pt"
@@ -107,13 +107,15 @@ class InceptionSpace:
         layers = self._layers.to(device)
         features = []
         # Threads suffice: Pillow decodes and resizes without holding the interpreter.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in tqdm(range(0, count, batch_size), "Inception", leave=False, disable=None):
+        report = Progress(f"features {self.name}", count)
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, report:
+            for start in range(0, count, batch_size):
                 chosen = range(start, min(start + batch_size, count))
                 resized = list(pool.map(lambda i: resize(image(i)), chosen))
                 x = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).contiguous()
                 y = layers((x.to(device) - 128) / 128)  # as clean-fid normalises
                 features.append(y.reshape(len(x), -1).cpu().numpy())
+                report.update(len(x))
         return np.concatenate(features)
 
 

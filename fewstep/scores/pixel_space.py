@@ -5,6 +5,7 @@ import torch
 
 from fewstep.scores.folders import load_images
 from fewstep.scores.pixels import checked_images
+from src.feedback import Progress
 
 
 class PixelSpace:
@@ -30,10 +31,12 @@ class PixelSpace:
         dtype = torch.float64 if device.type == "cuda" else torch.float32
         features_of, size = self.features_on(device, dtype), batch_size or self.batch_size
         features = np.empty((len(images), self.dimension))
-        for start in range(0, len(images), size):
-            batch = torch.from_numpy(images[start : start + size].copy()).to(device)
-            grey_levels = batch.permute(0, 3, 1, 2).to(dtype)
-            features[start : start + size] = features_of(grey_levels).double().cpu().numpy()
+        with Progress(f"features {self.name}", len(images)) as report:
+            for start in range(0, len(images), size):
+                batch = torch.from_numpy(images[start : start + size].copy()).to(device)
+                grey_levels = batch.permute(0, 3, 1, 2).to(dtype)
+                features[start : start + size] = features_of(grey_levels).double().cpu().numpy()
+                report.update(len(batch))
         return features
 
     def embed_files(self, files, batch_size=None, device="cpu"):

@@ -1,11 +1,13 @@
 """The feature spaces by the names that flags have for them."""
 
 import os
+from functools import partial
 
 from fewstep.scores import efficientnet
 from fewstep.scores.efficientnet import efficientnet_space
 from fewstep.scores.inception import InceptionSpace, download_weights, weights_path
 from fewstep.scores.random_features import random_feature_space
+from src.feedback import Progress
 from src.utils import UserError
 
 FEATURES = ("inception", "random", "efficientnet")
@@ -19,15 +21,16 @@ HELP = (
 def feature_space(name, weights=None):
     """The space of that flag. weights: Inception's file. Raises `UserError` where what it needs is
     not there."""
-    if name == "inception":
-        space = InceptionSpace(weights)
-        if not space.is_fid:
-            print(
-                f"{weights_path(weights)}: not clean-fid's Inception (SHA-256 {space.digest}):"
-                f" distances with it are in {space.name}, not FID"
-            )
-        return space
-    return random_feature_space() if name == "random" else efficientnet_space()
+    makers = {"random": random_feature_space, "efficientnet": efficientnet_space}
+    makers["inception"] = partial(InceptionSpace, weights)
+    with Progress(f"loading the features {name}"):
+        space = makers[name]()
+    if name == "inception" and not space.is_fid:
+        print(
+            f"{weights_path(weights)}: not clean-fid's Inception (SHA-256 {space.digest}):"
+            f" distances with it are in {space.name}, not FID"
+        )
+    return space
 
 
 def feature_spaces(names=None, weights=None, download=False):

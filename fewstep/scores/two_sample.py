@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewstep.scores.pixels import checked_images
+from src.feedback import Progress
 
 STEPS, LEAST_STEPS = 150, 20
 PASSES = 20  # over a half of the images: more would only be learnt by heart
@@ -47,9 +48,10 @@ def classifier_auc(generated, real, seed=0, device="cpu", steps=None):
         halves[0].append(images[order[: count // 2]])
         halves[1].append(images[order[count // 2 :]])
     areas = []
-    for training, scored in (halves, halves[::-1]):
-        network = _train(*training, random, torch.device(device), steps)
-        areas.append(roc_auc(*(_logits(network, images) for images in scored)))
+    with Progress("classifier", 2 * steps, "step") as report:
+        for training, scored in (halves, halves[::-1]):
+            network = _train(*training, random, torch.device(device), steps, report)
+            areas.append(roc_auc(*(_logits(network, images) for images in scored)))
     return float(np.mean(areas))
 
 
@@ -111,7 +113,7 @@ def views(images, mirrored=False):
     return torch.cat(seen)
 
 
-def _train(generated, real, random, device, steps):
+def _train(generated, real, random, device, steps, report):
     """A `Classifier` trained on uint8 images of both classes, equally many of each in a batch."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the GPUs too, which fork_rng does not put back here
@@ -138,6 +140,7 @@ def _train(generated, real, random, device, steps):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        report.update()
     return network
 
 

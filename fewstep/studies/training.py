@@ -6,15 +6,19 @@ import sys
 from pathlib import Path
 
 from fewstep.engine.stopping import STOPPED
+from src.feedback import Progress
 from src.files import IS_WINDOWS
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+LOOKS = 1.0  # seconds between two looks at what it prints
+TAIL = 2000  # bytes of its output, in which the last line stands
 
 
 def run_training(arguments, output):
     """Run train.py to its end, what it prints appended to the file `output`.
 
-    Returns its exit code and the line that says why it ended. When this process is told to stop
+    What it printed last is shown while it runs. Returns its exit code and the line that says why it
+    ended. When this process is told to stop
     (`KeyboardInterrupt`), so is that one, and its checkpoint is waited for. A training that was
     told to stop raises `KeyboardInterrupt` here too.
     """
@@ -23,7 +27,7 @@ def run_training(arguments, output):
         command = [sys.executable, str(TRAIN), *arguments]
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         try:
-            code = process.wait()
+            code = wait_for(process, output)
         except KeyboardInterrupt:
             # One signal more does no harm where it has had its own. On Windows it always has, with
             # all programs of the window, and to terminate is to kill.
@@ -34,6 +38,25 @@ def run_training(arguments, output):
     if code in STOPPED:
         raise KeyboardInterrupt
     return code, ending_of(output.read_text(errors="replace").splitlines())
+
+
+def wait_for(process, output):
+    """The exit code of a process at its end; its last line in the file `output` is shown."""
+    with Progress("the training begins", bar_format="  {desc}") as report:
+        while True:
+            try:
+                return process.wait(LOOKS)
+            except subprocess.TimeoutExpired:
+                if line := last_line(output):
+                    report.set_description_str(line, refresh=False)
+
+
+def last_line(path):
+    """The last line of a file that is not blank; "" where there is none."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        lines = file.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def ending_of(lines):

@@ -1,11 +1,15 @@
 """The loop with a phase of one number: what is logged, saved, refused and gone on with."""
 
+import re
+
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from fewstep.engine.checkpoints import list_checkpoints
-from fewstep.engine.log import curves_of, read_rows
-from fewstep.engine.loop import Selection, better, train
+from fewstep.engine.log import curves_of, draw_curves, draw_panel, read_rows
+from fewstep.engine.loop import Selection, better, state_text, train
 from fewstep.engine.phase import Phase
 from fewstep.engine.stopping import TIME_IS_UP, Interrupted, StopRequests
 from src.utils import UserError
@@ -30,7 +34,7 @@ class CountingPhase(Phase):
         return {"loss": torch.tensor(loss), "skipped": torch.tensor(float(broken))}
 
     def pictures(self, count, side):
-        return torch.zeros(2, 3, 4, 4)
+        return torch.zeros(len(self.nfe_rows) * count, 3, 4, 4)
 
     def heldout_metrics(self, images):
         return {"heldout_loss": 1.0}
@@ -206,6 +210,61 @@ def test_a_panel_draws_the_rows_of_its_phase_alone():
         "first": {"loss": [(1, 2.0)]},
         "second": {"loss": [(1, 3.0)]},
     }
+
+
+def test_the_curves_fit_a_screen_whatever_there_is_to_draw(tmp_path):
+    for count in (1, 2, 3, 7, 16):
+        keys = [f"key{place}" for place in range(count)]
+        rows = [{"phase": "one", "step": step, **dict.fromkeys(keys, 0.5)} for step in (1, 2)]
+        path, panels = tmp_path / f"{count}.png", {"one": {f"panel {key}": [key] for key in keys}}
+        draw_curves(rows, path, panels)
+        width, height = Image.open(path).size
+        assert 640 <= width <= 1280 and height <= 800, count
+    draw_curves([], tmp_path / "none.png", {"one": {"first": ["key0"]}})
+    assert not (tmp_path / "none.png").exists()
+
+
+def panel_of(lines, healthy=None, title="loss"):
+    axis = Figure().add_subplot()
+    draw_panel(axis, title, lines, healthy or {})
+    return axis
+
+
+def test_a_curve_has_markers_so_that_a_single_point_is_seen():
+    for count in (1, 5, 1000):
+        (line,) = panel_of({"loss": [(step, 1.0) for step in range(count)]}).lines
+        shown = len(range(0, count, line.get_markevery()))
+        assert line.get_marker() == "o" and min(count, 5) <= shown <= 40
+
+
+@pytest.mark.parametrize(
+    "values, scale", [([1, 20], "log"), ([1, 5], "linear"), ([-1, 20], "linear"), ([0], "linear")]
+)
+def test_no_value_is_missing_on_a_logarithmic_scale(values, scale):
+    assert panel_of({"loss": list(enumerate(values))}).get_yscale() == scale
+    assert panel_of({"loss": list(enumerate(values))}, title="spread").get_yscale() == "linear"
+
+
+def test_healthy_bands_stand_behind_the_curves_and_do_not_widen_the_panel():
+    points = [(1, 1.0), (2, 1.2)]
+    bare = panel_of({"a": points})
+    axis = panel_of({"a": points, "b": points, "c": points}, {"a": (0.5, 2), "b": (-9, 1.1)})
+    assert len(axis.patches) == 2 and axis.get_ylim() == bare.get_ylim()
+    texts = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert texts == ["a", "b", "c", "healthy: 0.5 to 2", "healthy: -9 to 1.1"]
+    both = panel_of({"a": points, "b": points}, {"a": (0, 1), "b": (0, 1)})
+    assert len(both.patches) == 1, "one band where all have the same"
+
+
+def test_a_bar_has_losses_and_images_a_second(tmp_path, capsys):
+    row = {"phase": "student", "step": 4, "distill_loss": 0.05123, "disc_loss": 1.5, "spread": 1.0}
+    row |= {"identity_loss": 0.2, "heldout_loss": 9.0, "images_per_second": 129.7}
+    assert state_text(row) == "130 images/s, disc_loss 1.5, distill_loss 0.0512"
+    assert state_text({"images_per_second": 4.2}) == "4 images/s"
+    run(tmp_path, CountingPhase(11))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("counting: 100%|") and " 11/11 [" in last
+    assert re.search(r", [\d]+ images/s, loss 10]$", last)
 
 
 def test_the_best_is_of_one_measure():

@@ -11,7 +11,8 @@ from fewstep.runs.command_line import make_settings
 from fewstep.runs.presets import PRESETS
 from fewstep.scores.inception import FID_SHA256
 from fewstep.studies.evaluate.subjects import fingerprint
-from src.utils import picture_sheet, save_picture, write_json
+from src.sheets import picture_sheet
+from src.utils import save_picture, write_json
 
 SPACE = {"name": "random-conv-v1", "sha256": "ab" * 32, "is_fid": False}
 INCEPTION = {"name": "Inception", "sha256": FID_SHA256, "is_fid": True}

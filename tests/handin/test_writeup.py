@@ -14,8 +14,9 @@ from fewstep.engine.log import curves_of
 from fewstep.handin import submit
 from fewstep.handin.writeup.curves import LOSSES
 from fewstep.handin.writeup.document import contents, make_writeup
-from fewstep.handin.writeup.records import first_row, read_records
-from src.utils import UserError, picture_sheet, read_json, save_picture, write_json
+from fewstep.handin.writeup.records import early_step, read_records
+from src.sheets import picture_sheet
+from src.utils import UserError, read_json, save_picture, write_json
 from tests.handin.records import INCEPTION, SPACE, make_run, random_sheet, settings_of
 
 
@@ -209,13 +210,6 @@ def test_a_picture_that_is_no_sheet_is_named(own_run, tmp_path):
         make_writeup(own_run, tmp_path / "writeup.pdf")
 
 
-def test_the_first_rows_of_a_sheet(tmp_path):
-    random_sheet(tmp_path / "a.png", 24, 8)
-    assert first_row(tmp_path / "a.png").size == (8 * 66 + 2, 68)
-    assert first_row(tmp_path / "a.png", 2).size == (8 * 66 + 2, 134)
-    assert first_row(tmp_path / "a.png", 9).size == (8 * 66 + 2, 200)
-
-
 def test_curves_are_those_of_losses_and_logits():
     rows = [{"phase": "flow", "step": step, "loss": 1 / step} for step in (1, 2)]
     rows += [{"phase": "student", "step": 5, "disc_loss": None, "logits_real": 1, "spread": 1.0}]
@@ -276,15 +270,45 @@ def test_mistakes_with_submit(tmp_path, monkeypatch, flags, message):
     assert list(tmp_path.iterdir()) == []
 
 
+def shorten(run, **last):
+    """A log that ends at these steps of the phases."""
+    rows = [{"phase": phase, "step": step, "loss": 1.0} for phase, step in last.items()]
+    (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def test_early_samples_of_a_short_run_are_early(tmp_path):
-    run = make_run(tmp_path / "run", num_iterations=100, student_iterations=200)
+    run = make_run(tmp_path / "run", num_iterations=100, student_iterations=200, disc_warmup=20)
     for step in (10, 20, 50):
         random_sheet(run / "samples" / f"teacher_{step:07d}.png", 8, 8)
-    (run / "log.jsonl").write_text(
-        "".join(
-            json.dumps({"phase": phase, "step": step, "loss": 1.0}) + "\n"
-            for phase, step in [("teacher", 100), ("student", 200)]
-        )
-    )
+    shorten(run, teacher=100, student=200)
     early = {phase.name: phase.sheet_step for phase in read_records(run).phases}
-    assert early == {"teacher": 50, "student": 200}
+    assert early == {"teacher": 50, "student": 50}
+
+
+@pytest.mark.parametrize(
+    "steps, last, alone, expected",
+    [
+        ([10, 20, 50, 100, 200, 500, 1400], 1400, 0, 200),
+        ([50, 200, 600], 600, 50, 200),
+        ([10, 20, 50, 100], 100, 0, 50),
+        ([10, 5000, 10000], 10000, 0, 5000),
+        ([10, 20, 8000, 10000], 10000, 0, 20),  # small, but early
+        ([100, 200], 200, 100, None),  # the one before it learns, the other its end
+        ([600], 600, 0, None),
+        ([], 0, 0, None),
+    ],
+)
+def test_what_is_early(steps, last, alone, expected):
+    assert early_step(steps, last, alone) == expected
+
+
+def test_samples_that_are_not_early_are_left_out(own_run, tmp_path):
+    for path in (own_run / "samples").glob("student_*.png"):
+        path.rename(path.with_name("student_0000600.png"))
+    _, second, _ = texts_of(make_writeup(own_run, tmp_path / "a.pdf"))
+    assert "Early samples" in second and "after 200 of 1,400 steps" in second
+    assert "student's average" not in second and "step 600" not in second
+    for path in (own_run / "samples").glob("teacher_*.png"):
+        path.rename(path.with_name("teacher_0001400.png"))
+    _, second, _ = texts_of(make_writeup(own_run, tmp_path / "b.pdf"))
+    assert "Early" not in second and "Final samples" in second

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fewstep.methods.sentinels import SENTINELS, concerns, measure
+from fewstep.methods.sentinels import HEALTHY, PANELS, SENTINELS, concerns, measure
 
 SANE = dict(
     step=1000,
@@ -51,6 +51,14 @@ def test_too_few_images_measure_nothing():
     assert measure(images(0), images()) == {}
     points = torch.randn(8, 2, 1, 1)
     assert "shift_red" in measure(points, points) and "shift_blue" not in measure(points, points)
+
+
+def test_bands_of_the_curves_are_the_sane_ranges_of_keys_that_are_drawn():
+    drawn = {key for keys in PANELS.values() for key in keys}
+    assert set(HEALTHY) <= drawn and HEALTHY["spread"] == (0.5, 2.0)
+    for key, (low, high) in HEALTHY.items():
+        for value, fine in ((low, True), (high, True), (high + 1, False), (low - 1, False)):
+            assert (concerns({"step": 9, key: value}, 1) == {}) == fine, (key, value)
 
 
 def test_a_sane_row_says_nothing_and_neither_does_an_early_one():

@@ -30,14 +30,16 @@ def test_an_image_is_the_end_of_the_odes_path_from_its_noise(teacher, tmp_path):
     assert (images - expected.clamp(-1, 1)).abs().max() < 1.1 / 127.5  # kept as bytes
 
 
-def test_they_are_drawn_once_for_a_teacher_and_anew_for_another(teacher, tmp_path):
+def test_they_are_drawn_once_for_a_teacher_and_anew_for_another(teacher, tmp_path, capsys):
     calls, plain = [], teacher.denoise
     teacher.denoise = lambda x, *rest: calls.append(len(x)) or plain(x, *rest)
     first = pairs_of(teacher, tmp_path).draw(8, seed=2)
     assert sum(calls) == 40 * EVALUATIONS
+    assert "pairs of the teacher's: 100%" in (said := capsys.readouterr().err) and "40/40" in said
     again = pairs_of(teacher, tmp_path).draw(8, seed=2)
     assert sum(calls) == 40 * EVALUATIONS
     assert all(torch.equal(one, other) for one, other in zip(first, again))
+    assert capsys.readouterr().err == ""
     with torch.no_grad():
         next(teacher.parameters()).add_(0.1)
     pairs_of(teacher, tmp_path)

@@ -1,8 +1,11 @@
 """`fewstep compare`: what a plan means, and a small comparison from end to end."""
 
 import csv
+import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -25,8 +28,10 @@ from fewstep.studies.compare.laboratory import Laboratory, check_lengths
 from fewstep.studies.compare.main import attempt, main, parse
 from fewstep.studies.compare.plan import complete_plan, parse_pairs
 from fewstep.studies.compare.reading import as_arguments, flag_value, read_yaml
-from fewstep.studies.compare.report import markdown, summarise
+from fewstep.studies.compare.report import markdown, summarise, summary
 from fewstep.studies.evaluate.tables import score_row
+from src import feedback
+from src.sheets import first_rows
 from src.utils import UserError, write_json
 from tests.studies.programs import train_in_process
 
@@ -272,6 +277,20 @@ def test_the_table_has_mean_and_sd_and_best_first():
     assert "not FID" in table and "77 held-out" in table
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_what_is_printed_fits_a_terminal(width):
+    families, spaces, floor = families_of(lambda distance: 2 * distance)
+    families[1]["title"] = "disc=patch " + "gan_loss=hinge " * 9
+    lines = summary(families, spaces, [floor], width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].split() == ["cell", "NFE", "1", "places", "seeds"]
+    rows = [" ".join(line.split()) for line in lines]
+    assert "disc=unet 11.00 ± 1.41 1, 1 2" in rows and "real 1.00" in rows
+    (long,) = [row for row in rows if row.startswith("disc=patch gan_loss=hinge")]
+    assert long.endswith(" 32.00 ± 2.83 2, 2 2")
+    assert "disc=none failed: it fell over" in lines
+
+
 def test_spaces_that_disagree_are_said_to():
     families, spaces, floor = families_of(lambda distance: 100 - distance)
     table = markdown(families, spaces, [floor], [])
@@ -339,7 +358,9 @@ def test_two_methods_from_end_to_end(tmp_path, monkeypatch, capsys):
     for space in free_names()[1:]:
         assert all(float(row["efficientnet-lite0_nfe1_mean"]) > 0 for row in done), space
     assert (out / "compare.png").stat().st_size > 5000
-    assert Image.open(out / "samples.png").height > 3 * 128  # the teacher and two cells
+    # the teacher and two cells, each with its label, however often it was drawn
+    assert Image.open(out / "samples.png").height == 3 * (16 + 2 + 128 + 2)
+    assert first_rows(out / "teacher.png").height == 2 + 128 + 2
 
     scores = {p: p.stat().st_mtime_ns for p in out.glob("cells/*/*/score.json")}
     models = {p: p.stat().st_mtime_ns for p in out.rglob("*.pt")}
@@ -406,6 +427,40 @@ def test_images_become_steps_by_the_batch():
     assert cell_steps(lab.plan, lab.settings, None, None) == 100 // batch
 
 
+PRINTS = """
+import sys, time
+print("student:  40%| 4/10 [00:10<00:15, 130 images/s]\\n", file=sys.stderr, flush=True)
+while not sys.stdin.read(1): time.sleep(0.01)
+"""
+
+
+def test_what_a_training_says_is_shown_while_it_runs(tmp_path, monkeypatch):
+    for module, name in ((training, "LOOKS"), (feedback, "SECONDS"), (feedback, "QUICK")):
+        monkeypatch.setattr(module, name, 0.02)
+    shown, output = io.StringIO(), tmp_path / "output.txt"
+    monkeypatch.setattr("sys.stderr", shown)
+    with open(output, "w") as file:
+        command = [sys.executable, "-c", PRINTS]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file)
+    stop = threading.Thread(target=lambda: (wait_until(lambda: "130" in shown.getvalue()),
+                                            process.communicate(b"x")))  # fmt: skip
+    stop.start()
+    code = training.wait_for(process, output)
+    stop.join()
+    assert code == 0
+    assert shown.getvalue().splitlines()[-1] == "  student:  40%| 4/10 [00:10<00:15, 130 images/s]"
+    output.write_bytes(b"x" * 5000 + b"\nlast \xff\n\n")
+    assert training.last_line(output) == "last \ufffd"
+    output.write_bytes(b"")
+    assert training.last_line(output) == ""
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def test_why_a_training_ended():
     trace = ["Traceback (most recent call last):", '  File "x.py"', "ValueError: first", "  second"]
     assert training.ending_of(trace) == "ValueError: first"
@@ -442,9 +497,7 @@ def test_a_stopped_comparison_lets_its_training_save(tmp_path, monkeypatch):
     output = tmp_path / "out" / "teacher" / "output.txt"
 
     def stop():
-        deadline = time.monotonic() + 60
-        while not (output.exists() and output.read_text()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: output.exists() and output.read_text())
         os.kill(os.getpid(), signal.SIGTERM)
 
     before, watching = signal.getsignal(signal.SIGTERM), threading.Thread(target=stop)

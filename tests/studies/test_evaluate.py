@@ -13,6 +13,7 @@ from PIL import Image
 from fewstep.images.synthetic import draw_face
 from fewstep.scores import inception, two_sample
 from fewstep.studies.evaluate import main as evaluate
+from fewstep.studies.evaluate.main import summary
 from fewstep.studies.evaluate.report import _write_page
 from src.utils import UserError, file_digest, read_json, write_json
 from tests.stand_in import save_stand_in, trust_stand_in
@@ -42,7 +43,26 @@ def folder(few_pictures, tmp_path_factory):
     with patch.object(two_sample, "LEAST_STEPS", 2):  # how well it learns is tested elsewhere
         code, output = run_fewstep(flags.split(), folder)
     assert code == 0, output
+    (folder / "evaluated.txt").write_text(output)
     return folder
+
+
+def test_what_is_printed_fits_a_terminal(folder):
+    _, printed = (folder / "evaluated.txt").read_text().split("\nimages  ")
+    lines = f"images  {printed}".splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["images", "random-conv-v1", "AUC", "coverage", "images/s"]
+    assert [line.split("  ")[0] for line in lines[1:5]] == [
+        "real training images", "teacher, NFE 2", "student, NFE 1", "student, NFE 2"
+    ]  # fmt: skip
+    assert "lies at" in printed and lines[-1].endswith("report.html, scores.md, scores.json")
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_longest_scores_fit_a_terminal(width):
+    text = summary(wide_content(), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "efficientnet-lite0    AUC  coverage" in text and "student, NFE 4" in text
 
 
 def test_rows_and_scores(folder):
@@ -288,8 +308,8 @@ def browser():
         browser.close()
 
 
-def wide_report(folder):
-    """The report of the numbers in docs/results, which are long, in two spaces."""
+def wide_content():
+    """The numbers in docs/results, which are long, in two spaces."""
     content = read_json(RESULTS / "scores.json")
     for row in content["rows"]:
         scores = row["scores"]["random-conv-v1"]
@@ -300,8 +320,13 @@ def wide_report(folder):
         scores["frechet_unbiased"] = scores["frechet"]
         row["scores"]["efficientnet-lite0"] = scores
     content["spaces"].append(content["spaces"][0] | {"name": "efficientnet-lite0"})
+    return content
+
+
+def wide_report(folder):
+    """Their report."""
     path = folder / "wide.html"
-    _write_page(content, [("Sheet", "", [("samples", RESULTS / "sheet.png")])], {}, path)
+    _write_page(wide_content(), [("Sheet", "", [("samples", RESULTS / "sheet.png")])], {}, path)
     return path
 
 
@@ -339,6 +364,10 @@ def test_the_report_in_a_browser(folder, browser, report, width, scheme):
     # every number is shown, on a phone under the name of its column
     hidden = "[...document.querySelectorAll('td')].filter(e => e.innerText && !e.offsetHeight)"
     assert page.evaluate(f"{hidden}.length") == 0
+    # and on a usual screen as a table with all its columns
+    seen = "[...document.querySelectorAll('th')].map(e => e.getBoundingClientRect())"
+    heads = page.evaluate(f"{seen}.filter(e => e.height > 0 && e.right <= {width}).length")
+    assert width < 1280 or heads == page.locator("th").count() > 20
     assert all(url.startswith(("file:", "data:")) for url in requests)
     shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
     assert shot.width == width and len(shot.getcolors(2**24)) > 100

@@ -9,6 +9,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from src.feedback import Progress
+
 HERE = Path(__file__).resolve().parent
 
 # Distributions of the grading environment -> the name each is imported by.
@@ -30,7 +32,8 @@ def run_restricted(folder, script, *arguments):
     }
     # -I: no PYTHONPATH, no user packages, not this project; -B: no caches among the files
     command = [sys.executable, "-I", "-B", str(HERE / "restricted.py"), json.dumps(request)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+    with Progress(f"running {Path(script).name} as on the graders' machine"):
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
 
 
 def failure_of(process):

@@ -9,11 +9,12 @@ import torch
 from custom_model import create_custom_model
 from fewstep.handin.writeup.curves import draw_curves
 from fewstep.handin.writeup.method_text import describe
-from fewstep.handin.writeup.records import changed_settings, first_row, read_records
+from fewstep.handin.writeup.records import changed_settings, read_records
 from fewstep.handin.writeup.scores_table import score_table
 from fewstep.handin.writeup.wording import listed
 from src.errors import package_for
 from src.formatting import duration
+from src.sheets import first_rows
 from src.utils import UserError, move_into_place, write_json
 
 HERE = Path(__file__).resolve().parent
@@ -63,12 +64,12 @@ def contents(records, folder):
     sentences.append(f"Settings of this run that differ from train.py's defaults: {flags}.")
     head, rows, caption = score_table(records.scores)
     early, final = [], []
-    for phase in records.phases:
-        first_row(phase.sheet).save(folder / f"early_{phase.name}.png")
+    for phase in _with_early(records):
+        first_rows(phase.sheet).save(folder / f"early_{phase.name}.png")
         label = [phase.name.capitalize(), f"step {phase.sheet_step:,}"]
         early.append({"label": label, "file": f"early_{phase.name}.png"})
     for nfe, path in records.finals.items():
-        first_row(path, FINAL_ROWS).save(folder / f"final_{nfe}.png")
+        first_rows(path, FINAL_ROWS).save(folder / f"final_{nfe}.png")
         final.append({"label": ["Final", f"NFE {nfe}"], "file": f"final_{nfe}.png"})
     return {
         "title": title,
@@ -101,12 +102,16 @@ def training_text(records):
     )
 
 
+def _with_early(records):
+    return [phase for phase in records.phases if phase.sheet]
+
+
 def _early_caption(records):
     texts = [
         f"the {phase.name}'s average after {phase.sheet_step:,} of {phase.rows[-1]['step']:,} steps"
-        for phase in records.phases
+        for phase in _with_early(records)
     ]
-    return f"Early in training: {listed(texts)}."
+    return f"Early in training: {listed(texts)}." if texts else ""
 
 
 def _parameters(config):

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from fewstep.engine.log import read_rows
 from fewstep.methods.adversarial_settings import alone_steps
 from fewstep.runs.command_line import settings_from_json
@@ -17,7 +15,7 @@ from src.utils import UserError, read_json
 NFE = (1, 2, 4)
 EARLY_STEP = 200  # sheets before it show hardly more than noise
 LEARNT = 100  # and so do those of a student that has learnt for fewer steps
-IMAGE_SIZE, GAP = 64, 2  # of `picture_sheet`
+EARLY_SHARE = 0.5  # of a phase's steps, after which nothing is early
 SCORES = {"spaces", "rows", "seeds", "num_samples", "reference", "date", "weights_sha256"}
 ROW = {"images", "model", "nfe", "count", "scores"}
 SPACE = {"name", "sha256", "is_fid"}
@@ -32,8 +30,8 @@ class Phase(NamedTuple):
     facts: dict  # of training_config.json
     settings: Settings | None
     rows: list  # of log.jsonl
-    sheet: Path | None  # of early samples
-    sheet_step: int
+    sheet: Path | None  # of early samples, None where no sheet is early
+    sheet_step: int | None
 
 
 class Records(NamedTuple):
@@ -73,20 +71,6 @@ def read_records(run_dir, teacher_dir=None):
     return Records(phases, config, scores, finals)
 
 
-def first_row(path, rows=1):
-    """The first rows of pictures of the sheet in a file, as a PIL image. Raises `UserError` where
-    it is not one of `picture_sheet`."""
-    try:
-        image = Image.open(path).convert("RGB")
-    except OSError as error:
-        raise UserError(f"{path}: not readable as a picture") from error
-    for scale in (2, 1, 3, 4):
-        cell = scale * IMAGE_SIZE + GAP
-        if all(side > GAP and (side - GAP) % cell == 0 for side in image.size):
-            return image.crop((0, 0, image.width, min(image.height, rows * cell + GAP)))
-    raise UserError(f"{path}: not a sheet of {IMAGE_SIZE}×{IMAGE_SIZE} pictures")
-
-
 def _json(path, name, lacks):
     if path.is_file():
         return read_json(path)
@@ -107,15 +91,24 @@ def _phase(folder, name, lacks):
         lacks.append(f"the {name}'s loss curves ({folder.name}/log.jsonl)")
     settings = settings_from_json(facts) if facts else None
     alone = alone_steps(settings) if name == "student" and settings else 0
-    last = rows[-1]["step"] if rows else 0
-    # Of a short run the first quarter is early.
-    early = max(min(EARLY_STEP, last // 4), alone + min(LEARNT, last // 4))
     sheets = sorted((folder / "samples").glob(f"{name}_*.png"))
     steps = {int(path.stem.rpartition("_")[2]): path for path in sheets}
     if not steps:
         lacks.append(f"early samples of the {name} (samples/{name}_*.png)")
-    step = min((step for step in steps if step >= early), default=max(steps, default=0))
+    step = early_step(steps, rows[-1]["step"] if rows else 0, alone)
     return Phase(name, facts, settings, rows, steps.get(step), step)
+
+
+def early_step(steps, last, alone):
+    """Of the steps that have a sheet the one whose samples are early in a phase of `last` steps, in
+    the first `alone` of which the network does not learn; None where none is.
+
+    It is the first one that shows something, or the last one of the first half.
+    """
+    early = [step for step in sorted(steps) if alone < step <= EARLY_SHARE * last]
+    # Of a short run the first quarter shows something.
+    shows = max(min(EARLY_STEP, last // 4), alone + min(LEARNT, last // 4))
+    return next((step for step in early if step >= shows), early[-1] if early else None)
 
 
 def _scores(run_dir, lacks):

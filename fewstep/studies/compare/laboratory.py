@@ -27,11 +27,12 @@ from fewstep.studies.compare.cells import (
     training_flags,
 )
 from fewstep.studies.compare.reading import as_arguments
-from fewstep.studies.compare.report import STRIP
-from fewstep.studies.evaluate.pictures import strip_of
+from fewstep.studies.compare.report import STRIP, TEACHER_STRIP
+from fewstep.studies.evaluate.pictures import labelled_sheet, strip_of
 from fewstep.studies.evaluate.series import model_series, real_series, score_series
 from fewstep.studies.evaluate.tables import space_record
 from fewstep.studies.training import run_training
+from src.feedback import Progress
 from src.utils import (
     UserError,
     load_model,
@@ -75,11 +76,12 @@ class Laboratory:
         """(steps, seconds) of a cell's training, from steps timed here. Raises `UserError` for
         flags that cannot be."""
         method, minutes = method_of(self.plan, cell), self.plan["minutes"]
-        extra = 0 if method.needs_teacher else self.added_seconds()
-        settings = self._settings(cell, ANY_STEPS if minutes else None)
-        steps = cell_steps(self.plan, settings, method, self.device, extra)
-        settings = self._settings(cell, steps)  # refuses what so few steps cannot hold
-        seconds = 60 * minutes + extra if minutes else training_seconds(settings, self.device)
+        with Progress(f"timing steps of {cell.title}"):
+            extra = 0 if method.needs_teacher else self.added_seconds()
+            settings = self._settings(cell, ANY_STEPS if minutes else None)
+            steps = cell_steps(self.plan, settings, method, self.device, extra)
+            settings = self._settings(cell, steps)  # refuses what so few steps cannot hold
+            seconds = 60 * minutes + extra if minutes else training_seconds(settings, self.device)
         gc.collect()  # the timed networks refer to each other in circles
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -143,7 +145,7 @@ class Laboratory:
         self._train(self._flags(cell, steps) | places, folder / "output.txt")
         minutes = read_json(run / CONFIG_NAME)["training_seconds"] / 60
         model = load_model(run / "final_model.pt", create_custom_model, self.device)
-        rows = self._rows(model, cell.title, self.plan["nfe_list"], folder)
+        rows = self._rows(model, cell.title, self.plan["nfe_list"], folder / STRIP)
         score = {"identity": identity, "steps": steps, "minutes": minutes, "rows": rows}
         write_json(path, score)
         return score
@@ -181,16 +183,18 @@ class Laboratory:
             return stored["rows"]
         rows, _ = self._scored([real_series(images.train, count)])
         if teacher:
-            rows += self._rows(teacher, "teacher", list(dict.fromkeys([steps, 1])), self.folder)
+            nfes, strip = list(dict.fromkeys([steps, 1])), self.folder / TEACHER_STRIP
+            rows += self._rows(teacher, "teacher", nfes, strip)
         write_json(path, {"identity": identity, "rows": rows})
         return rows
 
-    def _rows(self, model, title, nfes, folder):
-        """Rows of scores of a model; images of the first NFE are drawn in the folder's `STRIP`."""
+    def _rows(self, model, title, nfes, path):
+        """Rows of scores of a model; images of the first NFE are drawn in the picture `path`."""
         size = (self.plan["num_samples"], BATCH)
         series = [model_series(title, title, nfe, model, *size) for nfe in nfes]
         rows, images = self._scored(series)
-        save_picture(strip_of(images[series[0].title]), folder / STRIP)
+        first = series[0].title
+        save_picture(labelled_sheet([(first, strip_of(images[first]))]), path)
         return rows
 
     def _scored(self, series):

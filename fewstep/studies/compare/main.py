@@ -25,7 +25,7 @@ from fewstep.studies.compare.plan import (
     parse_pairs,
 )
 from fewstep.studies.compare.reading import read_yaml
-from fewstep.studies.compare.report import write_report
+from fewstep.studies.compare.report import summary, write_report
 from src.arguments import (
     InRange,
     check_input_file,
@@ -34,6 +34,8 @@ from src.arguments import (
     real_number,
     whole_number,
 )
+from src.feedback import Progress
+from src.formatting import terminal_width
 from src.utils import CommandParser, UserError
 
 
@@ -45,7 +47,7 @@ def main(arguments=None):
     if laboratory.needs_teacher and not laboratory.trains_teacher:
         check_input_file("base teacher_ckpt", laboratory.teacher)
     cells = make_cells(plan)
-    refusals = {cell.folder: attempt(laboratory.check, cell)[1] for cell in cells}
+    refusals = check_all(laboratory, cells)
     if all(refusals.values()):
         raise UserError(f"no cell can run; the first: {next(iter(refusals.values()))}")
     if args.dry_run:
@@ -61,9 +63,22 @@ def main(arguments=None):
         if failure:
             print(f"  failed: {failure}", flush=True)
         results.append((cell, score, failure))
-        table = write_report(laboratory, results)
-    print(f"\n{table}\nwritten to {laboratory.folder}: compare.md, .csv, .png and samples.png")
+        families = write_report(laboratory, results)
+    text = summary(families, laboratory.spaces, laboratory.baseline, terminal_width())
+    print(
+        f"\n{text}\n\nall of it is in {laboratory.folder}: compare.md, .csv, .png and samples.png"
+    )
     return int(any(failure and not refusals[cell.folder] for cell, _, failure in results))
+
+
+def check_all(laboratory, cells):
+    """{folder of a cell: why its flags cannot be, or None}."""
+    refusals = {}
+    with Progress("checking the flags", len(cells), "cell") as report:
+        for cell in cells:
+            refusals[cell.folder] = attempt(laboratory.check, cell)[1]
+            report.update()
+    return refusals
 
 
 def attempt(work, cell):

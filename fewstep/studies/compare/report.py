@@ -4,8 +4,6 @@ import csv
 import statistics
 from functools import partial
 
-from PIL import Image
-
 from fewstep.scores.comparison import PIXELS
 from fewstep.studies.compare.reading import shown_text
 from fewstep.studies.evaluate.pictures import draw_distance_over_nfe, labelled_sheet
@@ -18,10 +16,12 @@ from fewstep.studies.evaluate.tables import (
     ranking,
     score_text,
 )
-from src.formatting import markdown_table
+from src.formatting import markdown_table, paragraphs, text_table
+from src.sheets import first_rows
 from src.utils import save_picture, whole_file
 
 STRIP = "samples.png"  # of a cell, in its folder
+TEACHER_STRIP = "teacher.png"  # beside the sheet of all
 FACTS = {"spread": 2, "detail": 2, "steps": 0, "minutes": 1}  # beside distances; their decimals
 SENTINELS = (
     "spread: distance between generated images, detail: share of power that 2x2 averaging removes;"
@@ -31,7 +31,7 @@ SENTINELS = (
 
 def write_report(laboratory, results):
     """Write compare.md, .csv, .png and samples.png of the results so far, (cell, score or None, why
-    it failed or None) each, to the laboratory's folder. Returns the table."""
+    it failed or None) each, to the laboratory's folder. Returns the families of `summarise`."""
     folder, plan, spaces = laboratory.folder, laboratory.plan, laboratory.spaces
     families = summarise(results, spaces, plan["nfe_list"])
     table = markdown(families, spaces, laboratory.baseline, notes(laboratory))
@@ -40,7 +40,7 @@ def write_report(laboratory, results):
     rows = sum((family["rows"] for family in families), laboratory.baseline)
     draw_distance_over_nfe(rows, spaces[0], plan["num_samples"], folder / "compare.png")
     save_picture(samples_sheet(laboratory, results), folder / "samples.png")
-    return table
+    return families
 
 
 def summarise(results, spaces, nfes):
@@ -116,6 +116,29 @@ def markdown(families, spaces, baseline, notes):
     return "\n".join([title, "", table, "", *lines]) + "\n"
 
 
+def summary(families, spaces, baseline, width):
+    """What is printed of a comparison, in lines of at most `width` characters: distances in the
+    first space, which flags are the best, and what failed."""
+    names = [space["name"] for space in spaces]
+    nfes = list(families[0]["distances"][names[0]])
+    header = ["cell", *(f"NFE {nfe}" for nfe in nfes)]
+    header += ["places", "seeds"] if len(spaces) > 1 else ["seeds"]
+    rows = []
+    for family in families:
+        row = [score_text(family["distances"][names[0]][nfe]) or "failed" for nfe in nfes]
+        if len(spaces) > 1:
+            row.append(", ".join(str(place) for place in family["places"] if place))
+        rows.append([family["title"], *row, str(family["seeds"])])
+    rows += [[row["images"], score_text(distance_of(row, spaces[0]))] for row in baseline]
+    rows = [row + [""] * (len(header) - len(row)) for row in rows]
+    texts = [f"{distance_title(spaces[0])}, mean ± sd over training seeds where there are several"]
+    if len(spaces) > 1:
+        texts[0] += f"; places: at NFE {nfes[0]} in {' and '.join(names)}"
+    texts += order(families, spaces, baseline)
+    texts += [f"{one['title']} failed: {one['failed']}" for one in families if one["failed"]]
+    return f"{text_table(header, rows, width)}\n\n{paragraphs(texts, width)}"
+
+
 def order(families, spaces, baseline):
     """Sentences: which flag set is the best, and whether the spaces agree; and all rows of the
     first NFE in their order, with what is beyond the noise of the training seeds."""
@@ -172,16 +195,15 @@ def write_csv(families, path):
 
 def samples_sheet(laboratory, results):
     """Samples from the same noise: a row for the teacher and for each cell that has a score."""
-    scored = {"teacher": (laboratory.folder, laboratory.baseline[1:])}
+    scored = {"teacher": (laboratory.folder / TEACHER_STRIP, laboratory.baseline[1:])}
     scored |= {
-        f"{cell.title} seed={cell.seed}": (laboratory.place(cell), score["rows"])
+        f"{cell.title} seed={cell.seed}": (laboratory.place(cell) / STRIP, score["rows"])
         for cell, score, _ in results
         if score
     }
     strips = []
-    for title, (folder, rows) in scored.items():
-        if rows:
+    for title, (path, rows) in scored.items():
+        if rows and path.exists():  # comparisons of earlier versions had no strip of the teacher
             text = score_text(distance_of(rows[0], laboratory.spaces[0]))
-            with Image.open(folder / STRIP) as image:
-                strips.append((f"{title}, NFE {rows[0]['nfe']}: {text}", image.convert("RGB")))
+            strips.append((f"{title}, NFE {rows[0]['nfe']}: {text}", first_rows(path)))
     return labelled_sheet(strips)

@@ -14,6 +14,7 @@ from functools import partial
 
 from fewstep.engine.hardware import hardware
 from fewstep.scores.folders import image_files, say_if_few
+from fewstep.studies.evaluate.headline import headline
 from fewstep.studies.evaluate.kept import Kept
 from fewstep.studies.evaluate.report import publish
 from fewstep.studies.evaluate.series import folder_series, model_series, real_series, score_series
@@ -27,7 +28,13 @@ from fewstep.studies.evaluate.subjects import (
     output_folder,
     subject_parser,
 )
-from fewstep.studies.evaluate.tables import markdown, space_record
+from fewstep.studies.evaluate.tables import (
+    SIGNS,
+    distance_title,
+    narrow_table,
+    ranking,
+    space_record,
+)
 from fewstep.studies.evaluate.trainings import check_seed_runs, over_trainings, seed_series
 from src.arguments import (
     LARGEST_BATCH,
@@ -38,6 +45,8 @@ from src.arguments import (
     line,
     whole_number,
 )
+from src.feedback import Progress
+from src.formatting import paragraphs, terminal_width
 from src.utils import UserError
 
 TEACHER_NFE = [35, 1]
@@ -108,7 +117,9 @@ def main(argv=None):
     size = (args.num_samples, args.batch_size)
     series += seed_series(args.seed_runs, args.nfe_list, *size, comparison.device)
     kept = Kept(output / "kept", what_scores_depend_on(comparison, subjects))
-    if there := kept.describe(series, args.seeds):
+    with Progress("looking for what is scored already"):
+        there = kept.describe(series, args.seeds)
+    if there:
         print(there)
     spaces, score = comparison.spaces, comparison.scores
     rows, first_images = score_series(series, spaces, score, args.seeds, kept)
@@ -127,10 +138,24 @@ def main(argv=None):
         "spaces": [space_record(space) for space in comparison.spaces],
         "rows": rows,
     }
-    publish(content, first_images, comparison, subjects, output, args.hide_real)
+    with Progress("writing the report"):
+        publish(content, first_images, comparison, subjects, output, args.hide_real)
     kept.forget_others()
-    print(f"\n{markdown(content)}\nwritten to {output}: report.html, scores.md, scores.json")
+    print(f"\n{summary(content, terminal_width())}")
+    print(f"\nall scores are in {output}: report.html, scores.md, scores.json")
     return 0
+
+
+def summary(content, width):
+    """What is printed of `scores.json`, in lines of at most `width` characters."""
+    names = " and ".join(distance_title(space) for space in content["spaces"])
+    count, heldout = content["num_samples"], content["reference_count"]
+    notes = [
+        f"{names}: of {count} images to {heldout} held-out ones",
+        headline(content)["verdict"],
+        f"Nearest first: {ranking(content)} ({SIGNS})",
+    ]
+    return f"{narrow_table(content, width)}\n\n{paragraphs(notes, width)}"
 
 
 def what_scores_depend_on(comparison, subjects):

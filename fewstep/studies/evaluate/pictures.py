@@ -3,15 +3,15 @@
 import re
 
 import numpy as np
-from PIL import Image, ImageDraw
-from tqdm import tqdm
+from PIL import Image
 
 from fewstep.studies.evaluate.tables import distance_of, distance_title
+from src.feedback import Progress
 from src.samplers import image_batches
-from src.utils import UserError, picture_sheet, whole_file
+from src.sheets import LABEL_HEIGHT, draw_label, numbered, picture_sheet
+from src.utils import UserError, whole_file
 
 SHEET_IMAGES, SHEET_COLUMNS = 40, 10
-LABEL_HEIGHT = 16  # pixels
 MOST_LABELLED = 3  # lines whose points bear their values, and share the plot with the legend
 
 
@@ -25,23 +25,25 @@ def sample_images(model, nfe, count, batch_size, seed, title, sigmas=None):
     """`count` images as uint8 `[count, 64, 64, 3]`; image i depends on `seed` and i alone."""
     images = []
     try:
-        with tqdm(total=count, desc=title, leave=False, disable=None) as bar:
+        with Progress(title, count) as report:
             for batch in image_batches(model.eval(), nfe, count, batch_size, seed, sigmas):
                 images.append(batch)
-                bar.update(len(batch))
+                report.update(len(batch))
     except UserError as error:
         raise UserError(f"{title}: {error}") from error
     return np.concatenate(images)
 
 
-def sheet_of(pixels):
-    """The first pictures of uint8 `[N, H, W, 3]` in rows, as a PIL image."""
-    return picture_sheet(pixels[:SHEET_IMAGES], SHEET_COLUMNS)
+def sheet_of(pixels, title):
+    """The first pictures of uint8 `[N, H, W, 3]` in rows, each labelled, as a PIL image."""
+    pixels = pixels[:SHEET_IMAGES]
+    labels = numbered(title, len(pixels), SHEET_COLUMNS)
+    return picture_sheet(pixels, SHEET_COLUMNS, labels=labels)
 
 
 def strip_of(pixels):
-    """The first row of `sheet_of`."""
-    return sheet_of(pixels[:SHEET_COLUMNS])
+    """The first row of `sheet_of`, without its label."""
+    return picture_sheet(pixels[:SHEET_COLUMNS], SHEET_COLUMNS)
 
 
 def labelled_sheet(strips):
@@ -49,9 +51,9 @@ def labelled_sheet(strips):
     width = max((strip.width for _, strip in strips), default=1)
     height = max(1, sum(strip.height + LABEL_HEIGHT for _, strip in strips))
     sheet = Image.new("RGB", (width, height), "white")
-    draw, top = ImageDraw.Draw(sheet), 0
+    top = 0
     for title, strip in strips:
-        draw.text((4, top + 2), title, fill="black")
+        draw_label(sheet, top, title)
         sheet.paste(strip, (0, top + LABEL_HEIGHT))
         top += strip.height + LABEL_HEIGHT
     return sheet

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fewstep.engine.log import draw_curves, read_rows
-from fewstep.runs.settings import PANELS
+from fewstep.runs.settings import HEALTHY, PANELS
 from fewstep.studies.evaluate.headline import headline
 from fewstep.studies.evaluate.pictures import (
     draw_distance_over_nfe,
@@ -26,7 +26,8 @@ from fewstep.studies.evaluate.tables import (
     tables,
     without_folders,
 )
-from src.utils import picture_sheet, save_picture, whole_file, write_json
+from src.sheets import picture_sheet
+from src.utils import save_picture, whole_file, write_json
 
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 OWN_PICTURES = re.compile(
@@ -57,7 +58,7 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
     sheets = []
     for place, row in enumerate(generated):
         path = output / f"{row['model']}_{_label(row, place)}.png"
-        save_picture(sheet_of(first_images[row["images"]]), path)
+        save_picture(sheet_of(first_images[row["images"]], row["images"]), path)
         sheets.append((row["images"], path))
     sections = [
         ("Distance over NFE", "", [(distance_title(space), figure)]),
@@ -68,7 +69,8 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
         sections += _with_real_images(content["rows"], first_images, comparison, output)
     if subjects.record:
         curves = output / "training_curves.png"
-        draw_curves(read_rows(subjects.checkpoint.with_name("log.jsonl")), curves, PANELS)
+        log = read_rows(subjects.checkpoint.with_name("log.jsonl"))
+        draw_curves(log, curves, PANELS, HEALTHY)
         if curves.exists():
             sections.append(("Training", "", [("curves of both phases", curves)]))
     _write_page(content, sections, _configuration(subjects), output / "report.html")
@@ -99,7 +101,7 @@ def _configuration(subjects):
 def _with_real_images(rows, first_images, comparison, output):
     """Report sections that show real images: some as they are, and the nearest training images."""
     (real,) = [row["images"] for row in rows if row["model"] == "real"]
-    save_picture(sheet_of(first_images[real]), output / "real.png")
+    save_picture(sheet_of(first_images[real], real), output / "real.png")
     pictures = []
     for place, row in enumerate(rows):
         if row["model"] not in ("student", "folder"):
@@ -108,7 +110,8 @@ def _with_real_images(rows, first_images, comparison, output):
         nearest = comparison.nearest_training(images)
         grid = np.concatenate([images, *(training for _, training in nearest)])
         path = output / f"nearest_{_label(row, place)}.png"
-        save_picture(picture_sheet(grid, len(images)), path)
+        labels = [row["images"], *(f"nearest training images by {name}" for name, _ in nearest)]
+        save_picture(picture_sheet(grid, len(images), labels=labels), path)
         pictures.append((row["images"], path))
     names = " and ".join(name for name, _ in nearest)
     text = f"Generated images, below each its nearest training images by {names}."

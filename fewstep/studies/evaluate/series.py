@@ -18,6 +18,7 @@ from fewstep.studies.evaluate.tables import (
     score_text,
     space_record,
 )
+from src.feedback import Progress, say
 from src.samplers import IMAGE_SHAPE
 from src.utils import weights_digest
 
@@ -70,26 +71,35 @@ def score_series(series, spaces, score, seeds, kept=NOTHING):
     distance in the first one is printed. kept: `Kept`, from which an interrupted one goes on.
     """
     rows, first_images, space = [], {}, space_record(spaces[0])
-    for one in series:
-        began, parts = time.perf_counter(), []
-        for seed in seeds:
-            part = _sampled(one, seed, kept)
-            if parts and part.digest == parts[0].digest:
-                break  # all the real images there are: another seed says nothing new
-            if part.scores is None:
-                scores = score(part.images, seed, generated=one.kind != "real")
-                part = part._replace(images=part.images[:SHEET_IMAGES], scores=scores)
-                kept.put(one, seed, part)
-            parts.append(part)
-        title, count = one.title, sum(part.count for part in parts)
-        rate = count / sum(part.seconds for part in parts) if one.nfe else None
-        first_images[title] = parts[0].images
-        scores = [part.scores for part in parts]
-        rows.append(score_row(title, one.kind, one.nfe, parts[0].count, scores, rate))
-        distance, minutes = score_text(distance_of(rows[-1], space)), time.perf_counter() - began
-        text = f"{title}: {distance_title(space)} {distance} ({minutes / 60:.1f} min)"
-        print(text, flush=True)
+    with Progress("sets of images scored", len(series) * len(seeds), "set") as report:
+        for one in series:
+            began = time.perf_counter()
+            parts = _parts(one, score, seeds, kept, report)
+            title, count = one.title, sum(part.count for part in parts)
+            rate = count / sum(part.seconds for part in parts) if one.nfe else None
+            first_images[title] = parts[0].images
+            scores = [part.scores for part in parts]
+            rows.append(score_row(title, one.kind, one.nfe, parts[0].count, scores, rate))
+            distance, spent = score_text(distance_of(rows[-1], space)), time.perf_counter() - began
+            say(f"{title}: {distance_title(space)} {distance} ({spent / 60:.1f} min)")
     return rows, first_images
+
+
+def _parts(series, score, seeds, kept, report):
+    """The scored `Part` of each seed that says something new; all seeds count in the `report`."""
+    parts = []
+    for place, seed in enumerate(seeds):
+        part = _sampled(series, seed, kept)
+        if parts and part.digest == parts[0].digest:
+            report.update(len(seeds) - place)
+            break  # all the real images there are: another seed says nothing new
+        if part.scores is None:
+            scores = score(part.images, seed, generated=series.kind != "real")
+            part = part._replace(images=part.images[:SHEET_IMAGES], scores=scores)
+            kept.put(series, seed, part)
+        parts.append(part)
+        report.update()
+    return parts
 
 
 def _sampled(series, seed, kept):

@@ -12,7 +12,7 @@ import numpy as np
 from fewstep.scores.comparison import PIXELS
 from fewstep.scores.frechet import distance_name
 from fewstep.scores.random_features import NAME as RANDOM
-from src.formatting import markdown_table
+from src.formatting import markdown_table, text_table
 
 
 class Column(NamedTuple):
@@ -172,7 +172,7 @@ def tables(content):
     header, body = _table(rows, PIXELS, DETAIL_COLUMNS)
     rates = [row["images_per_second"] for row in rows]
     for texts, rate in zip(body, [*rates, None]):
-        texts.append("" if rate is None else f"{rate:.1f}")
+        texts.append(rate_text(rate))
     made.append(("In pixels: details, and speed", [*header, "images/s"], body))
     made.append(
         (
@@ -194,6 +194,27 @@ def markdown(content):
     """All tables as Markdown, each with how to read it."""
     made = [f"**{title}**\n\n{markdown_table(*table)}" for title, *table in tables(content)]
     return "\n\n".join([content["reference"], *made, notes(content)]) + "\n"
+
+
+def narrow_table(content, width):
+    """`scores.json` -> what a terminal shows of it, in lines of at most `width` characters: the
+    distance in each space, and a few other scores as far as there is room."""
+    spaces, rows = content["spaces"], content["rows"]
+    header = ["images", *(space["name"] for space in spaces), "AUC", "coverage", "images/s"]
+    body = []
+    for row in rows:
+        auc, coverage = row["scores"][PIXELS].get("auc"), row["scores"][spaces[0]["name"]]
+        texts = [score_text(distance_of(row, space)) for space in spaces]
+        # Their means alone: there is no room for more.
+        for score in (auc, coverage.get("coverage")):
+            texts.append("" if score is None else f"{score['mean']:.3f}")
+        body.append([row["images"], *texts, rate_text(row["images_per_second"])])
+    return text_table(header, body, width)
+
+
+def rate_text(rate):
+    """Images a second; "" for None."""
+    return "" if rate is None else f"{rate:.1f}"
 
 
 def notes(content):

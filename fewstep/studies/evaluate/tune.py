@@ -8,6 +8,7 @@ ones are not looked at. Better levels go into the student's model_config.json; t
 and after are printed, and tuning.json keeps all that was tried.
 """
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from fewstep.studies.evaluate.subjects import (
     subject_parser,
 )
 from src.arguments import MOST_IMAGES, InRange, whole_number
+from src.feedback import Progress, say
 from src.utils import UserError, read_json, write_json
 
 SEED = 1_000_003  # apart from any that scores are given for
@@ -60,11 +62,13 @@ def tune(subjects, comparison, nfes, count, output):
         )
     configs = {path: read_json(path) for path in _configs_of(subjects)}
 
-    def distance(levels):
+    def distance(levels, report):
         # the same noise each time, so that the levels are what differs
         title = f"levels {_text(levels)}"
         images = sample_images(model, len(levels), count, BATCH, SEED, title, levels)
-        return comparison.distance(images, "training")
+        value = comparison.distance(images, "training")
+        report.update()
+        return value
 
     results, first = {}, None
     for nfe in sorted(nfes):
@@ -72,15 +76,15 @@ def tune(subjects, comparison, nfes, count, output):
         starts = [before]
         if first not in (None, before[0]) and all(first > low for low in before[1:]):
             starts.append([first, *before[1:]])
-        after, tried = search_levels(distance, starts)
+        with Progress(f"NFE {nfe}, levels tried", most_trials(nfe, len(starts)), "trial") as report:
+            after, tried = search_levels(partial(distance, report=report), starts)
         first = first or after[0]
         results[nfe] = {"before": before, "after": after, "tried": tried}
         distances = {tuple(levels): value for levels, value in tried}
-        print(
+        say(
             f"NFE {nfe}: levels {_text(before)} -> {_text(after)}, distance of {count} samples to"
             f" training images {distances[tuple(before)]:.2f} -> {distances[tuple(after)]:.2f}"
-            f" ({len(tried)} tried)",
-            flush=True,
+            f" ({len(tried)} tried)"
         )
     space = {"feature_space": comparison.spaces[0].name, "num_samples": count, "seed": SEED}
     write_json(output / "tuning.json", space | {"levels": results})
@@ -114,6 +118,11 @@ def search_levels(score, starts, rounds=(COARSE, FINE)):
                 if tried[candidate] < tried[best]:
                     best = candidate
     return list(best), [(list(levels), value) for levels, value in tried.items()]
+
+
+def most_trials(nfe, starts, rounds=(COARSE, FINE)):
+    """How many lists of `nfe` levels `search_levels` tries at most."""
+    return starts + nfe * sum(map(len, rounds))
 
 
 def _configs_of(subjects):
