@@ -1,63 +1,22 @@
 """Command line <-> `Settings`: flags are the fields, presets fill in, every value is checked."""
 
-import argparse
-from dataclasses import MISSING, fields, replace
+from dataclasses import fields, replace
 
 from fewstep.images import is_own_folder
 from fewstep.runs.checks import check_given, check_places, check_together
-from fewstep.runs.presets import PRESETS, RECIPES
+from fewstep.runs.config_file import with_config
+from fewstep.runs.parser import build_parser, default_of
 from fewstep.runs.settings import GROUPS, Settings, flat
-from src.arguments import (
-    InRange,
-    check_range,
-    line,
-    line_or_empty,
-    quoted,
-    real_number,
-    whole_number,
-)
-from src.formatting import number_text
-from src.utils import CommandParser, UserError, did_you_mean
+from src.arguments import check_range, quoted
+from src.utils import UserError, did_you_mean
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
-def build_parser(prog="train.py"):
-    """One flag a field; a flag not given stays absent, so that a preset can fill it in."""
-    parser = CommandParser(prog=prog)
-    parser.add_argument("--preset", choices=list(PRESETS), default="full", help="named settings")
-    parser.add_argument("--recipe", choices=list(RECIPES), default="default", help="for phase 2")
-    parser.add_argument("--dry_run", action="store_true", default=False, help="show, touch nothing")
-    for group in GROUPS.values():
-        section = parser.add_argument_group(group.__doc__.rstrip("."))
-        for item in fields(group):
-            add_flag(section, item)
-    return parser
-
-
-def add_flag(parser, item):
-    """The flag of one field of the settings; a flag not given stays absent."""
-    default = _default(item)
-    low, high = item.metadata["low"], item.metadata["high"]
-    limits = "" if low is None or high is None else f"; {number_text(low)} to {number_text(high)}"
-    help_text = f"{item.metadata['text']} (default: {default or repr(default)}{limits})"
-    options = dict(default=argparse.SUPPRESS, help=help_text.replace("%", "%%"))
-    flag = f"--{item.name}"
-    if isinstance(default, bool):
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
-    elif isinstance(default, str):
-        kind = line if default else line_or_empty
-        parser.add_argument(flag, type=kind, choices=item.metadata["choices"], **options)
-    else:
-        numbers = default if isinstance(default, list) else [default]
-        kind = whole_number if isinstance(numbers[0], int) else real_number
-        count = dict(nargs=len(default)) if isinstance(default, list) else {}
-        parser.add_argument(flag, type=kind, action=InRange, low=low, high=high, **count, **options)
-
-
 def parse_settings(arguments, prog="train.py"):
     """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run). A flag that is given twice
-    has its last value. Raises `UserError`, naming the flag."""
+    has its last value; those of `--config` stand before all others. Raises `UserError`, naming the
+    flag."""
     parser = build_parser(prog)
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -65,9 +24,9 @@ def parse_settings(arguments, prog="train.py"):
         name = unknown[0].partition("=")[0]
         parser.error(f"unknown argument {quoted(name)}{did_you_mean(name, flags)}")
     given = vars(given)
-    preset, recipe, dry_run = (given.pop(key) for key in ("preset", "recipe", "dry_run"))
-    name = preset if recipe == "default" else f"{preset}+{recipe}"
-    settings = make_settings({**PRESETS[preset], **RECIPES[recipe], **given})
+    dry_run, path = given.pop("dry_run", False), given.pop("config", None)
+    values, name, given = with_config(path, given)
+    settings = make_settings(values)
     check_given(settings, given)
     check_places(settings)
     return settings, name, dry_run
@@ -105,13 +64,9 @@ def settings_from_json(content):
     return make_settings(flat(groups))
 
 
-def _default(item):
-    return item.default_factory() if item.default is MISSING else item.default
-
-
 def _check(item, value):
     """One value, which may come from a file: its kind, choices and range."""
-    default, choices, flag = _default(item), item.metadata["choices"], f"--{item.name}"
+    default, choices, flag = default_of(item), item.metadata["choices"], f"--{item.name}"
     if not _is_alike(value, default):
         kind = f"{len(default)} numbers" if isinstance(default, list) else KINDS[type(default)]
         raise UserError(f"{flag} {quoted(value)}: {kind} expected")

@@ -9,6 +9,11 @@ HEAD = """# All flags of train.py
 
 Made by `python -m fewstep flags > docs/flags.md` from the settings, which also give
 `python train.py --help`. Defaults are those of `--preset full`.
+
+`--config FILE` reads flags from YAML or JSON (`lr: 1e-3`, `preset: tiny`, ...); those on the
+command line win. A run's own `training_config.json` is such a file and repeats the run, on a CPU to
+the same bits. Where the run was written is left aside: `--save_dir` names the new folder, else it
+is below `results/`.
 """
 
 

@@ -3,9 +3,11 @@
 from fewstep.methods import METHODS
 from fewstep.methods.edm import PRESETS as SCRATCH
 
+DEFAULT_PRESET, DEFAULT_RECIPE = "full", "default"
+
 # What all methods share; each has its own part in its file.
 SHARED = {
-    "full": {},
+    DEFAULT_PRESET: {},
     # Hours on a CPU core, or minutes on a small GPU.
     "small": dict(
         network="small", batch_size=16, log_interval=100, save_interval=500, sample_interval=2000
@@ -23,6 +25,6 @@ for _name, _shared in SHARED.items():
         PRESETS[_name] |= _method.presets.get(_name, {})
 
 # For a method's own phase, whatever the size; what is not given here stays as the size has it.
-RECIPES = {"default": {}}
+RECIPES = {DEFAULT_RECIPE: {}}
 for _method in METHODS.values():
     RECIPES |= _method.recipes

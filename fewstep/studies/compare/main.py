@@ -14,6 +14,7 @@ from functools import partial
 
 from fewstep.engine.precision import prepare_backends
 from fewstep.engine.stopping import catch_stops
+from fewstep.runs.yaml_files import read_yaml
 from fewstep.studies.compare.cells import make_cells
 from fewstep.studies.compare.laboratory import Laboratory
 from fewstep.studies.compare.plan import (
@@ -22,7 +23,6 @@ from fewstep.studies.compare.plan import (
     complete_plan,
     parse_pairs,
 )
-from fewstep.studies.compare.reading import read_yaml
 from fewstep.studies.compare.report import write_report
 from src.arguments import (
     InRange,
@@ -112,7 +112,7 @@ def parse(arguments):
     """(namespace, plan). Raises `UserError`."""
     args = build_parser().parse_args(arguments)
     check_output_folder("--save_dir", args.save_dir)
-    plan = read_yaml(args.plan) if args.plan else {}
+    plan = read_yaml(args.plan, "grid:") if args.plan else {}
     if args.base:
         base = plan.get("base") or {}
         if not isinstance(base, dict):
