@@ -1,5 +1,6 @@
 """The discriminator of a run, published and loaded."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fewstep.runs.run_folder import begin_run, own_teacher, phase_identity
 from src.published import CARD
 from src.utils import UserError, save_model, torch_load
 from tests.handin.student import refused, unpack
-from tests.students import AT_ONCE, student_of, tiny_settings
+from tests.students import AT_ONCE, SIGMA_DATA, student_of, tiny_settings
 
 KINDS = {
     "resnet": dict(disc="resnet", augment="translation", gan_loss="relativistic"),
@@ -48,10 +49,22 @@ def run(tmp_path_factory):
     return folder, leave_run(folder)
 
 
+def test_one_that_starts_as_the_teacher_is_told_levels_as_the_teacher_is(tmp_path):
+    """In the tiny network group normalisation hides that, so logits would not show it."""
+    phase = leave_run(tmp_path / "run", **KINDS["teacher"])
+    pack(tmp_path / "run", tmp_path / "packed")
+    own = phase.adversary.disc.trunk.scheduler
+    scheduler = fewstep.load_discriminator(tmp_path / "packed", "cpu").trunk.scheduler
+    assert scheduler.num_train_timesteps == own.num_train_timesteps == 500
+    assert scheduler.sigma_data == own.sigma_data == SIGMA_DATA
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_judges_as_it_did_in_training(kind, tmp_path):
+def test_it_judges_as_it_did_in_training(kind, tmp_path, capsys):
     phase = leave_run(tmp_path / "run", **KINDS[kind])
     pack(tmp_path / "run", tmp_path / "packed", "--dtype", "fp16")
+    change = re.search(r"changed by ([\d.]+) % of their spread", capsys.readouterr().out)[1]
+    assert 0 < float(change) < 2
     disc = fewstep.load_discriminator(tmp_path / "packed", "cpu")
     own = phase.adversary.disc.eval()
     own.augment.policy = []
