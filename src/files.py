@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from torch.nn import Parameter
 
 from src.errors import UserError, reason_of
 from src.sealing import is_sealed, seal
+
+IS_WINDOWS = os.name == "nt"
+PATIENCE = (0.01, 0.1, 1, 2)  # seconds between tries to move a file that another program reads
 
 # How torch's files began that were no zip archives: a pickled magic number.
 OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -44,9 +48,22 @@ def whole_file(path):
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            move_into_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move_into_place(source, path):
+    """Move a file on its disk to `path`, over what is there. Windows refuses that while another
+    program, a virus scanner for instance, has either file open: there it is tried again for a few
+    seconds before the `PermissionError` is raised."""
+    for seconds in PATIENCE if IS_WINDOWS else ():
+        try:
+            os.replace(source, path)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    os.replace(source, path)
 
 
 def sweep_dead(folder):
@@ -59,6 +76,8 @@ def sweep_dead(folder):
 
 
 def _is_alive(process):
+    if IS_WINDOWS:
+        return True  # it cannot be asked there: its signal 0 is Ctrl-C
     try:
         os.kill(process, 0)
     except ProcessLookupError:

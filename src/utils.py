@@ -18,6 +18,7 @@ from PIL import Image
 from src.errors import UserError, did_you_mean, file_error, one_line, reason_of  # noqa: F401
 from src.files import (  # noqa: F401
     file_digest,
+    move_into_place,
     naming,
     read_json,
     sweep_dead,
@@ -100,11 +101,20 @@ def image_seeds(seed, start, count):
 
 
 def pick_device(name):
-    """The torch device called `name`; a GPU that is not there becomes the CPU, said aloud."""
+    """The torch device called `name`; a GPU that is not there becomes the CPU, said aloud.
+
+    Raises `UserError` for any other kind of device, Apple's GPUs (mps) among them.
+    """
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
+    if device is not None and device.type == "mps":
+        # Sums of the log are float64 on the device. Adam's fused kernel, which drops broken updates
+        # there, and bf16 would have to be tried on such a machine first.
+        raise UserError(
+            f"--device {name}: Apple's GPUs lack the float64 that is used here; use --device cpu"
+        )
     if device is None or device.type not in ("cuda", "cpu"):
         raise UserError(f"--device {name}: use cuda, cuda:N or cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

@@ -12,7 +12,8 @@ TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"
 
 # A suite under nohup ignores it, and what is ignored when a training starts stays so.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Begun first: a process that takes one of these last would be waited for.
 SLOWEST = """

@@ -201,6 +201,8 @@ def test_devices(capsys):
     assert missing in capsys.readouterr().out
     with pytest.raises(UserError, match="--device toaster"):
         utils.pick_device("toaster")
+    with pytest.raises(UserError, match="--device mps: .*float64.*use --device cpu"):
+        utils.pick_device("mps")
 
 
 def test_user_error_is_one_line_and_exit_code_2(capsys):

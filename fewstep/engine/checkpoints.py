@@ -1,6 +1,6 @@
 """Checkpoints of one phase in one folder: written whole, the newest good one loaded."""
 
-from src.utils import UserError, torch_load, torch_save
+from src.utils import UserError, move_into_place, torch_load, torch_save
 
 VERSION = 2  # goes up when a checkpoint holds what an earlier program would misread
 
@@ -114,7 +114,8 @@ def load_newest(folder):
         except UserError as error:
             print(f"skipping a checkpoint: {error}")
             path = checkpoint_path(folder, step)
-            path.rename(path.with_suffix(".damaged"))
+            # A new one of that step may have been damaged before.
+            move_into_place(path, path.with_suffix(".damaged"))
     if steps or damaged:
         raise UserError(
             f"{folder}: no checkpoint there is readable; delete *.damaged to start anew"

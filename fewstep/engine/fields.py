@@ -37,3 +37,21 @@ def spread(std, text):
 def weight(default, text):
     """A `setting`: the weight of a loss."""
     return setting(default, text, low=0, high=1e6)
+
+
+def warm_up(default):
+    """A `setting`: the warm-up of the learning rate that stands before it."""
+    return steps(default, "first steps, in which that learning rate rises to its peak", low=0)
+
+
+def average_share(default, of="the steps so far"):
+    """A `setting`: how long the average of the weights remembers."""
+    text = "half-life of the average of the weights (EMA), which is what is saved, as a share of"
+    return setting(default, f"{text} {of}", low=0, high=1)
+
+
+def levels(default):
+    """A `setting`: the four noise levels that a few-step generator is sampled at."""
+    text = "the four noise levels of sampling, from large to small: one evaluation uses the first,"
+    text += " two the first and the third, four all"
+    return setting(default, text, low=1e-4, high=HIGHEST_SIGMA)

@@ -1,5 +1,6 @@
 """What a run runs on: its name, what the processor can do, and whether others take it away."""
 
+import os
 import platform
 import time
 from functools import cache
@@ -110,7 +111,9 @@ class ProcessorShare:
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
         remedy = "stop the other, or wait for it"
         if self.threads > 1:
-            remedy = (
-                "give fewer --threads (and `taskset -c N` a core of its own), or stop the other"
-            )
+            remedy = "give fewer --threads, or stop the other"
+            if hasattr(os, "sched_setaffinity"):  # of Linux
+                remedy = (
+                    "give fewer --threads (and `taskset -c N` a core of its own), or stop the other"
+                )
         return f"another program is busy: {threads} had {share:.0%} of the time; {remedy}"

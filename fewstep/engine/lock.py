@@ -25,6 +25,7 @@ def sole_use(folder):
     """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
+        print(f"{folder}: this system has no locks; start no second training there")
         yield
         return
     path = folder / NAME

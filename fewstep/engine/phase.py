@@ -65,6 +65,9 @@ class Phase:
         self.model.load_state_dict(weights)
         self.ema.load_state_dict(weights)
 
+    def rehearse(self):
+        """Steps will only be counted or timed: leave out what is drawn once for a whole run."""
+
     def turns(self, step):
         """Yield the `Turn`s of a step, in their order; what stands after a `yield` is done after
         that turn was taken."""

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 HOW_TO_GO_ON = "run it again to go on"
 TIME_IS_UP = 75  # exit code: EX_TEMPFAIL of sysexits.h, "try again later"
 
-# Ctrl-C, `kill`, a lost terminal, the warnings of schedulers, the end of a limit of processor time.
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+# Ctrl-C, `kill`, a lost terminal, the warnings of schedulers, the end of a limit of processor time;
+# on Windows, which has none but the first two of these, Ctrl-Break or a window that is closed.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 STOPPED = tuple(128 + number for number in SIGNALS)  # exit codes after them, as a shell says it
 

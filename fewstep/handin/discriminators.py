@@ -11,7 +11,8 @@ from fewstep.engine.checkpoints import checkpoint_path, list_checkpoints, read_c
 from fewstep.handin.published import origin
 from fewstep.handin.rounding import weight_error
 from fewstep.methods.adversarial import StudentPhase
-from fewstep.methods.adversary import DISC, Discriminator, bare_discriminator
+from fewstep.methods.adversary import DISC, bare_discriminator
+from fewstep.methods.adversary_settings import Discriminator
 from fewstep.runs.flag_values import as_arguments
 from src.published import decode
 from src.utils import UserError, read_model_config

@@ -41,7 +41,7 @@ from src.arguments import (
     whole_number,
 )
 from src.formatting import size_text
-from src.utils import CommandParser, UserError, file_digest, pick_device
+from src.utils import CommandParser, UserError, file_digest, move_into_place, pick_device
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -173,7 +173,7 @@ def main(argv=None, root=ROOT):
             return 1
         with open(archive, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(archive, output)
+        move_into_place(archive, output)
     size = size_text(output.stat().st_size, "MB")
     print(f"written: {output}, {size}, sha256 {file_digest(output).hex()}")
     return 0

@@ -7,7 +7,9 @@ from src.errors import UserError, package_for
 
 # With its version the handle is also found in kagglehub's cache when there is no network, and the
 # images stay those that the challenge's scores are measured on.
-HANDLE = "kostastokis/simpsons-faces/versions/1"
+NAME = "kostastokis/simpsons-faces"
+HANDLE = f"{NAME}/versions/1"
+PAGE = f"https://www.kaggle.com/datasets/{NAME}"
 
 
 def simpsons_folder(data_dir):
@@ -24,7 +26,7 @@ def download_simpsons(data_dir):
     if folder.is_dir():
         return folder
     by_hand = (
-        f"or download kostastokis/simpsons-faces by hand and put its PNG files into {folder},"
+        f"or download {PAGE} by hand and put its PNG files into {folder},"
         " or use --data_root DIR (your own images) or --data synthetic (nothing to download)"
     )
     purpose = "the download of the Simpsons images"

@@ -1,14 +1,14 @@
 """Adversarial diffusion distillation (Sauer et al. 2023, arXiv:2311.17042): score distillation from
 the teacher, and a discriminator that learns from random weights as the student does."""
 
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 
 from fewstep.engine.learner import Learner
 from fewstep.engine.microbatch import hashed_seed
 from fewstep.engine.phase import Phase, Turn
-from fewstep.engine.schedules import cosine_fall, late_decay, ramp, warmed_decay, warmup_cosine
+from fewstep.engine.schedules import cosine_fall, late_decay, ramp, warmed_decay
 from fewstep.methods.adversarial_settings import (
     PRESETS,
     RECIPES,
@@ -18,8 +18,10 @@ from fewstep.methods.adversarial_settings import (
     check_size,
     start_steps,
     student_config,
+    student_rate,
 )
-from fewstep.methods.adversary import Discriminator, build_adversary, try_to_build
+from fewstep.methods.adversary import build_adversary, try_to_build
+from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency, ConsistencyLoss
 from fewstep.methods.edm import copy_of, ode_images, set_dropout
 from fewstep.methods.method import Method
@@ -32,7 +34,7 @@ from fewstep.methods.score_distillation import (
 )
 from fewstep.methods.sentinels import PANELS, REMEDIES, concerns, measure
 from fewstep.methods.student_inputs import StudentInputs
-from fewstep.methods.teacher_pairs import TeacherPairs
+from fewstep.methods.teacher_pairs import StandIn, TeacherPairs
 
 IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at the last step
 
@@ -66,11 +68,6 @@ class StudentPhase(Phase):
         half_life = student.student_ema_images / settings.data.batch_size
         decay = 0.5 ** (1 / half_life) if half_life else 0.0
 
-        def learning_rate(step):
-            learnt = step if step < self.warm else max(self.warm, step - self.alone)
-            factor = warmup_cosine(learnt, total - self.alone, student.student_warmup)
-            return student.student_lr * factor
-
         if student.freeze_convs:
             freeze_convolutions(model.network)
         learner = Learner(
@@ -78,7 +75,7 @@ class StudentPhase(Phase):
             model.train(),
             "denoise",
             execution,
-            lr=learning_rate,
+            lr=student_rate(settings),
             decay=lambda updates: warmed_decay(updates, decay),
         )
         super().__init__([learner, *critics], total, config)
@@ -87,6 +84,7 @@ class StudentPhase(Phase):
         self.inputs = StudentInputs(
             scheduler.few_step_table, model.device, self._denoise, scheduler.noise_like, student
         )
+        self.pairs = None  # the `TeacherPairs`
         self.first_level = next(iter(scheduler.few_step_table.values()))[0]  # that of every path
 
     @classmethod
@@ -209,29 +207,28 @@ class StudentPhase(Phase):
         return distances.sum() / len(image)
 
     def _ode_loss(self, micro_batch):
-        """Regress on what the teacher's ODE makes of the same noise, from the first level on."""
+        """Regress what comes of pure noise on what the teacher's ODE makes of it, and what comes of
+        noised images on these: a network that learns the first level alone forgets the others."""
         micro_batch.begin("inputs")
+        images, count = micro_batch.images, self.inputs.count_first(len(micro_batch.images))
         seed = hashed_seed(micro_batch.seed, "levels")
-        x, sigma, next_sigma = self.inputs.draw_first(micro_batch.images, seed)
+        x, sigma, next_sigma = self.inputs.draw(images, seed, with_own=False)
         if self.settings.student.warm_pairs:
-            x, target = self.pairs.draw(len(x), hashed_seed(micro_batch.seed, "pairs"))
+            if not self.pairs:  # drawn when they are first asked for
+                shape = tuple(images.shape[1:])
+                self.pairs = TeacherPairs(
+                    self.settings, self.teacher, self.first_level, shape, self.execution
+                )
+            first, target = self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))
         else:
-            target = self._ode_images(x)
+            first, target = x[:count], self._ode_images(x[:count])
+        x = torch.cat([first, x[count:]])
+        target = torch.cat([target, images[count:]])
         loss = (self._output(micro_batch, (x, sigma, next_sigma)) - target).square().mean()
         return loss, {"warm_loss": loss.detach()}
 
-    @cached_property
-    def pairs(self):
-        """The `TeacherPairs` of `warm_pairs`, drawn when they are first asked for."""
-        student, data = self.settings.student, self.settings.data
-        return TeacherPairs(
-            self.teacher,
-            partial(self.execution.run, self.teacher.denoise),
-            (self.first_level, student.warm_nfe, student.warm_pairs),
-            data.cache_dir,
-            data.x_flip,
-            self.execution.processes,
-        )
+    def rehearse(self):
+        self.pairs = StandIn(self.model.device)
 
     def _ode_images(self, x):
         denoise = partial(self.execution.run, self.teacher.denoise)
@@ -279,7 +276,7 @@ def freeze_convolutions(network):
 
 METHOD = Method(
     name="adversarial",
-    summary="score distillation and a discriminator, both from random weights",
+    summary="score distillation from a teacher, and a discriminator from random weights",
     phase=StudentPhase,
     groups={
         "student": Student,

@@ -3,8 +3,10 @@ them cannot be together."""
 
 from dataclasses import dataclass
 
-from fewstep.engine.fields import HIGHEST_SIGMA, setting, steps, weight
-from fewstep.methods.adversary import check_discriminator
+from fewstep.engine.fields import HIGHEST_SIGMA, levels, setting, steps, warm_up, weight
+from fewstep.engine.schedules import warmup_cosine
+from fewstep.methods.adversary_settings import check_discriminator
+from fewstep.methods.method import Recipe
 from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE
 from fewstep.methods.student_inputs import check_falling, nfe_table
 from src.arguments import MOST_EVALUATIONS
@@ -15,48 +17,74 @@ from src.utils import UserError
 class Student:
     """Phase 2: the few-step student."""
 
-    student_iterations: int = steps(20000, "steps of the student")
+    student_iterations: int = steps(20000, "steps of the student (--method adversarial)")
     student_lr: float = setting(5e-5, "peak learning rate of the student", low=0, high=1)
-    student_warmup: int = steps(100, "steps of linear warm-up of the student", low=0)
-    student_dropout: float = setting(0.0, "dropout of the student", low=0, high=0.9)
+    start_lr: float = setting(
+        0.0,
+        "peak learning rate of its start (--warm_start, --student_start consistency); 0: as"
+        " --student_lr",
+        low=0,
+        high=1,
+    )
+    student_warmup: int = warm_up(100)
+    student_dropout: float = setting(0.0, "dropout of the student in training", low=0, high=0.9)
     student_ema_images: float = setting(
-        22000.0, "half-life of the student's EMA, in images; 0: no averaging", low=0, high=1e12
+        22000.0,
+        "half-life of the average of the student's weights (EMA), which is what is saved, in"
+        " images; 0: no average",
+        low=0,
+        high=1e12,
     )
-    freeze_convs: bool = setting(False, "keep the teacher's inner 3x3 convolutions")
-    sigmas: list = setting(
-        [80.0, 4.0, 1.5, 0.54],
-        "the four noise levels: NFE 1 uses the first, NFE 2 first and third, NFE 4 all",
-        low=1e-4,
-        high=HIGHEST_SIGMA,
+    freeze_convs: bool = setting(
+        False, "keep the inner 3x3 convolutions as they are in the teacher"
     )
+    sigmas: list = levels([80.0, 4.0, 1.5, 0.54])
     first_sigma: float = setting(
-        0.0, "replaces the first of --sigmas; 0: does not", low=0, high=HIGHEST_SIGMA
+        0.0,
+        "level of the pure noise that images are made from, the most important of --sigmas: give it"
+        " here to change it alone; 0: as --sigmas say",
+        low=0,
+        high=HIGHEST_SIGMA,
     )
     level_shares: list = setting(
         [0.5, 0.125, 0.25, 0.125],
-        "how often each level is trained, in any unit; the first rounded to whole images",
+        "how often each of the four levels is trained, in proportion; the first one's share of a"
+        " batch is rounded to whole images",
         low=0,
         high=1e6,
     )
     self_input_share: float = setting(
-        0.5, "share of self-generated inputs at the lower levels (rest: real)", low=0, high=1
+        0.5,
+        "below the first level the student is trained on noised images: this share of them are its"
+        " own, as in sampling, the others are real",
+        low=0,
+        high=1,
     )
     student_start: str = setting(
         "teacher",
-        "consistency: it starts as the teacher, too, and first becomes a consistency model",
+        "the student starts with the teacher's weights; consistency: and learns first to be a"
+        " consistency model",
         ["teacher", "consistency"],
     )
-    consistency_steps: int = steps(2000, "first steps of --student_start consistency")
+    consistency_steps: int = steps(2000, "steps of --student_start consistency")
     identity_weight: float = weight(
-        0.0, "weight of the distance between what comes of pure noise and that noise, at the start"
+        0.0,
+        "weight at the start of the distance between an image and the pure noise that it was made"
+        " from; it falls during training; 0: off",
     )
-    warm_start: int = steps(0, "first steps that regress on the teacher's ODE samples", low=0)
+    warm_start: int = steps(
+        0, "first steps, in which the student copies images that the teacher makes", low=0
+    )
     warm_nfe: int = setting(
-        9, "network evaluations of each of those samples", low=1, high=MOST_EVALUATIONS
+        9,
+        "network evaluations of the teacher for each of those images",
+        low=1,
+        high=MOST_EVALUATIONS,
     )
     warm_pairs: int = setting(
         0,
-        "number of those samples, drawn once and kept in --cache_dir; 0: new ones at each step",
+        "make so many of those images once, with their noise, and keep the pairs in --cache_dir; 0:"
+        " new ones in each step",
         low=0,
         high=10**7,
     )
@@ -86,12 +114,36 @@ def alone_steps(settings):
     return settings.discriminator.disc_warmup if has_critics else 0
 
 
+def student_rate(settings):
+    """The student's learning rate as a function of the step: a warm-up and half a cosine for its
+    start, if it has one, and another for what follows, in which it rests while critics learn alone.
+    """
+    student, alone = settings.student, alone_steps(settings)
+    total, begin = student.student_iterations, sum(start_steps(student))
+
+    def rate(step):
+        if step < begin:
+            peak = student.start_lr or student.student_lr
+            return peak * warmup_cosine(step, begin, min(student.student_warmup, begin // 2))
+        learnt = max(0, step - begin - alone)
+        return student.student_lr * warmup_cosine(
+            learnt, total - begin - alone, student.student_warmup
+        )
+
+    return rate
+
+
 def check(settings):
     """Raise `UserError`, naming the flags, for settings of phase 2 that contradict themselves."""
     student, loss, disc = settings.student, settings.distillation, settings.discriminator
     check_falling("--sigmas, --first_sigma", student_sigmas(student))
     if sum(student.level_shares) <= 0:
         raise UserError("--level_shares: at least one share must be above 0")
+    if student.warm_start and not student.level_shares[0]:
+        raise UserError(
+            f"--warm_start {student.warm_start}: the first of --level_shares is 0, so the student"
+            " would learn nothing there"
+        )
     total, alone = student.student_iterations, alone_steps(settings)
     consistency, warm = start_steps(student)
     if consistency + warm + alone >= total and settings.run.phase != "teacher":
@@ -122,6 +174,28 @@ def check_size(settings, size):
 
 
 PRESETS = {
+    # A start on kept pairs, then a GAN whose student moves slowly enough for its discriminator to
+    # follow: docs/results/small.md.
+    "small": dict(
+        student_iterations=4000,
+        student_lr=3e-5,
+        start_lr=5e-4,
+        warm_start=1200,
+        warm_nfe=15,
+        warm_pairs=2048,
+        student_warmup=50,
+        student_ema_images=3000.0,
+        level_shares=[0.7, 0.1, 0.1, 0.1],
+        adv_weight=4.0,
+        adv_ramp=50,
+        disc_lr=1e-3,
+        disc_warmup=120,
+        disc_noise=False,
+        penalty="approx_r1r2",
+        penalty_weight=0.1,
+        augment="translation",
+        augment_p=0.5,
+    ),
     "tiny": dict(
         student_iterations=600,
         student_lr=5e-4,
@@ -136,23 +210,26 @@ PRESETS = {
         adv_ramp=100,
         penalty_weight=50.0,
         ada_images=2000.0,
-    )
+    ),
 }
 
 RECIPES = {
-    # A few hundred to a few thousand images: the discriminator must not learn them by heart.
-    "low_data": dict(
-        augment="translation,color",
-        augment_p=0.0,
-        ada_target=0.6,
-        student_dropout=0.1,
-        disc_std=1.2,
+    "low_data": Recipe(
+        "some hundred to some thousand images, which the discriminator must not learn by heart",
+        dict(
+            augment="translation,color",
+            augment_p=0.0,
+            ada_target=0.6,
+            student_dropout=0.1,
+            disc_std=1.2,
+        ),
     ),
-    # Few updates: a start on the teacher's samples, then cheap steps (small discriminator, rare
-    # penalty, no self-generated inputs).
-    "low_compute": dict(
-        distill="add", disc="patch", warm_start=100, penalty_interval=4, self_input_share=0.0
+    "low_compute": Recipe(
+        "few steps: a start on the teacher's images, then cheap steps",
+        dict(distill="add", disc="patch", warm_start=100, penalty_interval=4, self_input_share=0.0),
     ),
-    # Distribution matching as in DMD2 (arXiv:2405.14867): a fake score at a ratio of 5.
-    "dmd2": dict(distill="dmd", disc="unet", fake_steps=5, self_input_share=1.0, distill_final=1.0),
+    "dmd2": Recipe(
+        "distribution matching as in DMD2 (arXiv:2405.14867)",
+        dict(distill="dmd", disc="unet", fake_steps=5, self_input_share=1.0, distill_final=1.0),
+    ),
 }

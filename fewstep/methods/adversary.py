@@ -1,75 +1,19 @@
 """The adversary of phase 2: a discriminator that learns from random weights as the student does."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from custom_model import create_custom_model
-from discriminator import build_discriminator, check_name, known_names
-from discriminator.augment import POLICIES
-from fewstep.engine.fields import log_sigma, setting, spread, steps, weight
+from discriminator import build_discriminator
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Turn
-from fewstep.methods.gan_losses import (
-    GAN_LOSSES,
-    PENALTIES,
-    approximate_r1,
-    centring,
-    gradient_penalty,
-)
+from fewstep.methods.adversary_settings import head_resolutions, policy_names
+from fewstep.methods.gan_losses import GAN_LOSSES, approximate_r1, centring, gradient_penalty
 from src.model_config import MODEL_DEFAULTS, NETWORKS
 from src.samplers import IMAGE_SHAPE, draw_levels
-from src.utils import UserError
 
 DISC = "disc"  # its name among the learners, in the log and in checkpoints
-
-
-@dataclass(frozen=True)
-class Discriminator:
-    """Phase 2: the discriminator, from random weights."""
-
-    disc: str = setting("resnet", f"none, {', '.join(known_names())}")
-    disc_channels: int = setting(0, "width; 0: derived from the U-Net's", low=0, high=512)
-    disc_depth: int = setting(
-        0, "blocks a resolution; 0: the architecture's own number", low=0, high=8
-    )
-    disc_heads: str = setting("", "resolutions that are judged, e.g. 16,8,4; empty: all up to 16")
-    disc_stddev: bool = setting(True, "show it the spread of the minibatch")
-    disc_condition: bool = setting(True, "tell it the noise level of its input")
-    disc_spectral: str = setting(
-        "auto", "spectral normalisation; auto: for patch", ["auto", "on", "off"]
-    )
-    disc_start: str = setting(
-        "random",
-        "teacher: with --disc unet, start from the teacher's encoder (not from scratch)",
-        ["random", "teacher"],
-    )
-    disc_lr: float = setting(2e-4, "learning rate of the discriminator", low=0, high=1)
-    disc_warmup: int = steps(200, "steps in which it (and the fake score) learns alone", low=0)
-    disc_steps: int = setting(1, "steps of the critics for each of the student", low=1, high=1000)
-    disc_noise: bool = setting(True, "show it noised images; else clean ones")
-    disc_mean: float = log_sigma(-1.5, "mean of ln sigma of that noise")
-    disc_std: float = spread(1.0, "standard deviation of it")
-    gan_loss: str = setting("hinge", "adversarial loss", list(GAN_LOSSES))
-    penalty: str = setting("approx_r1", "gradient penalty", list(PENALTIES))
-    penalty_weight: float = weight(10.0, "weight of the penalty")
-    penalty_sigma: float = setting(
-        0.1,
-        "perturbation of the approximate penalties; scale of the gradient in r1 and r1r2",
-        low=1e-6,
-        high=100,
-    )
-    penalty_interval: int = steps(1, "steps between penalties, as much stronger each")
-    centring_weight: float = weight(
-        0.0, "weight of (D(real) + D(generated))^2, which keeps relativistic logits from drifting"
-    )
-    augment: str = setting("", f"operations on its inputs: {','.join(POLICIES)}; empty: none")
-    augment_p: float = setting(1.0, "probability of each, or where ADA starts from", low=0, high=1)
-    ada_target: float = setting(
-        0.0, "steer that probability so that E[sign D(real)] is this (0.6); 0: fixed", low=0, high=1
-    )
-    ada_images: float = setting(50000.0, "images in which ADA can go from 0 to 1", low=1, high=1e12)
 
 
 class Adversary:
@@ -210,28 +154,6 @@ def leave_unused(disc, device):
     disc.zero_grad(set_to_none=True)
 
 
-def check_discriminator(settings, network):
-    """Raise `UserError` for `Discriminator` settings that contradict themselves or those of the
-    network."""
-    head_resolutions(settings.disc_heads)
-    policy = policy_names(settings.augment)
-    if settings.ada_target and not policy:
-        raise UserError("--ada_target steers augmentation; name some, e.g. --augment translation")
-    if settings.disc == "none":
-        return
-    trunk, _ = check_name(settings.disc)
-    if settings.ada_target and settings.gan_loss == "relativistic":
-        raise UserError("--ada_target asks for the sign of logits, relativistic ones have no zero")
-    if settings.disc_start == "teacher":
-        if not hasattr(trunk, "start_from"):
-            raise UserError(f"--disc_start teacher: --disc {settings.disc} cannot; use --disc unet")
-        if network.use_additional_condition:
-            raise UserError("--disc_start teacher: not with --use_additional_condition")
-        for flag in ("disc_channels", "disc_depth"):
-            if getattr(settings, flag):
-                raise UserError(f"--{flag} with --disc_start teacher: the teacher has its own size")
-
-
 def try_to_build(settings):
     """Raise `UserError` now for a discriminator that could not be built when its turn comes."""
     disc, network = settings.discriminator, settings.network.network
@@ -264,28 +186,3 @@ def _discriminator(settings, network, sigma_data, start):
         p=settings.augment_p,
         teacher=start,
     )
-
-
-def head_resolutions(text):
-    """`--disc_heads "16,8"` -> [16, 8]. Raises `UserError`."""
-    names = split_names(text)
-    if not all(name.isascii() and name.isdecimal() for name in names):
-        raise UserError(f"--disc_heads {text}: give resolutions, e.g. 16,8,4")
-    return [int(name) for name in names]
-
-
-def policy_names(text):
-    """`--augment "translation,color"` -> the names. Raises `UserError` for an unknown one
-    and for one that is there twice."""
-    names = split_names(text)
-    for name in names:
-        if name not in POLICIES:
-            raise UserError(f"--augment {name}: use some of {','.join(POLICIES)}")
-        if names.count(name) > 1:
-            raise UserError(f"--augment {text}: {name} is there twice")
-    return names
-
-
-def split_names(text):
-    """At commas or plus signs: where commas part other things, as in a grid, the latter serve."""
-    return [part.strip() for part in text.replace("+", ",").split(",") if part.strip()]

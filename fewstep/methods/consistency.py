@@ -13,7 +13,7 @@ from functools import partial
 import torch
 
 from custom_model import create_custom_model
-from fewstep.engine.fields import HIGHEST_SIGMA, log_sigma, setting, spread, steps
+from fewstep.engine.fields import average_share, levels, log_sigma, setting, spread, steps, warm_up
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
 from fewstep.engine.schedules import ema_decay, warmup_cosine
@@ -32,20 +32,26 @@ NEAREST = 2**-10  # of (t - r) / t: what lies nearer is lost in the rounding of 
 class Consistency:
     """The consistency loss (ECT): --method consistency, --student_start consistency."""
 
-    ct_mean: float = log_sigma(-1.1, "mean of ln t, the level of the farther input")
-    ct_std: float = spread(2.0, "standard deviation of ln t")
-    ct_stages: int = setting(
-        8, "stages, at each of which the nearer input comes closer", low=1, high=64
+    ct_mean: float = log_sigma(
+        -1.1,
+        "the answers to an image at two noise levels are compared: mean of ln sigma of the larger",
     )
-    ct_factor: float = setting(2.0, "how much closer it comes at each", low=1, high=1024)
-    ct_metric: str = setting("huber", "distance of the two answers", ["huber", "l2"])
+    ct_std: float = spread(2.0, "standard deviation of ln sigma of the larger level")
+    ct_stages: int = setting(
+        8, "stages of training, at each of which the two levels come closer", low=1, high=64
+    )
+    ct_factor: float = setting(2.0, "how many times closer they come at each", low=1, high=1024)
+    ct_metric: str = setting("huber", "how the two answers are compared", ["huber", "l2"])
     ct_huber: float = setting(
-        0.00054, "c of the pseudo-Huber distance, for one pixel's value", low=1e-6, high=100
+        0.00054,
+        "c of --ct_metric huber, for one value of a pixel: smaller differences count squared",
+        low=1e-6,
+        high=100,
     )
     ct_path: str = setting(
         "data",
-        "where the nearer input lies: towards the image (tuning) or the teacher's answer"
-        " (distillation)",
+        "where the less noisy image lies, seen from the other one: towards the training image"
+        " (data), or towards the teacher's answer (teacher: distillation)",
         ["data", "teacher"],
     )
 
@@ -54,20 +60,19 @@ class Consistency:
 class Tuning:
     """Consistency tuning: the run."""
 
-    ct_start: str = setting("teacher", "weights it starts from", ["teacher", "random"])
-    ct_iterations: int = steps(32000, "steps of consistency tuning")
-    ct_lr: float = setting(1e-4, "its peak learning rate", low=0, high=1)
-    ct_warmup: int = steps(100, "steps of linear warm-up of that learning rate", low=0)
-    ct_dropout: float = setting(0.2, "its dropout, the same in both answers", low=0, high=0.9)
-    ct_ema_share: float = setting(
-        0.05, "half-life of its EMA as a share of the steps so far", low=0, high=1
+    ct_start: str = setting(
+        "teacher",
+        "weights that it starts from; random: no teacher is trained or needed",
+        ["teacher", "random"],
     )
-    ct_sigmas: list = setting(
-        [80.0, 5.0, 1.526, 0.5],
-        "the four levels that it is sampled at, used as --sigmas are",
-        low=1e-4,
-        high=HIGHEST_SIGMA,
+    ct_iterations: int = steps(32000, "steps of --method consistency")
+    ct_lr: float = setting(1e-4, "peak learning rate of consistency tuning", low=0, high=1)
+    ct_warmup: int = warm_up(100)
+    ct_dropout: float = setting(
+        0.2, "dropout in training, the same for both answers", low=0, high=0.9
     )
+    ct_ema_share: float = average_share(0.05)
+    ct_sigmas: list = levels([80.0, 5.0, 1.526, 0.5])
 
 
 def stage_of(progress, stages):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from custom_model import create_custom_model
-from fewstep.engine.fields import log_sigma, setting, spread, steps
+from fewstep.engine.fields import average_share, log_sigma, setting, spread, steps, warm_up
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
 from fewstep.engine.schedules import ema_decay, warmup_cosine
@@ -23,16 +23,16 @@ from src.samplers import ode_plan, ode_states
 class Scratch:
     """Training from random weights: the teacher, or a method that needs none."""
 
-    num_iterations: int = steps(100000, "steps of the network that is trained from scratch")
-    lr: float = setting(1e-4, "its peak learning rate", low=0, high=1)
-    warmup: int = steps(500, "steps of linear warm-up of that learning rate", low=0)
-    ema_share: float = setting(
-        0.05, "half-life of its EMA as a share of the steps so far", low=0, high=1
+    num_iterations: int = steps(
+        100000, "steps of training from scratch: of the teacher, or of a method without one"
     )
+    lr: float = setting(1e-4, "peak learning rate of that training", low=0, high=1)
+    warmup: int = warm_up(500)
+    ema_share: float = average_share(0.05)
     start_share: float = setting(
         0.0,
-        "share of its steps on images of half the side, without the U-Net's outermost level: about"
-        " a quarter of the time, and structure first",
+        "share of the steps, at the beginning, on images of half the side and without the U-Net's"
+        " outermost level: such a step takes about a quarter of the time",
         low=0,
         high=1,
     )
@@ -40,21 +40,34 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Teacher:
-    """Phase 1: denoising (EDM)."""
+    """Phase 1: the teacher, a denoiser (EDM)."""
 
-    p_mean: float = log_sigma(MODEL_DEFAULTS["p_mean"], "mean of ln sigma in teacher training")
-    p_std: float = spread(MODEL_DEFAULTS["p_std"], "standard deviation of ln sigma")
+    p_mean: float = log_sigma(
+        MODEL_DEFAULTS["p_mean"], "noise levels that the teacher is trained at: mean of ln sigma"
+    )
+    p_std: float = spread(
+        MODEL_DEFAULTS["p_std"],
+        "noise levels that the teacher is trained at: standard deviation of ln sigma",
+    )
     p_mean_rise: float = setting(
-        0.0, "added to --p_mean at the first step, falling to 0 at the last", low=0, high=10
+        0.0,
+        "begin with more noise: this is added to --p_mean at the first step, and falls to 0 at the"
+        " last",
+        low=0,
+        high=10,
     )
     noise_offset: float = setting(
         MODEL_DEFAULTS["noise_offset"],
-        "standard deviation of the part of the noise that a whole channel shares",
+        "standard deviation of a part of the noise that all pixels of a channel share, so that"
+        " images of pure noise differ in colour",
         low=0,
         high=10,
     )
     teacher_steps: int = setting(
-        35, "network evaluations of the teacher's samples", low=1, high=MOST_EVALUATIONS
+        35,
+        "network evaluations for an image of the teacher on the sheets of samples",
+        low=1,
+        high=MOST_EVALUATIONS,
     )
 
 

@@ -37,13 +37,20 @@ EMA_SHARE = 0.1  # half-life of the levels' average as a share of the steps so f
 class Ld3:
     """LD3: learnt noise levels of the frozen teacher."""
 
-    ld3_iterations: int = steps(500, "steps in which the levels are learnt")
-    ld3_lr: float = setting(0.02, "peak learning rate of the levels", low=0, high=1)
+    ld3_iterations: int = steps(500, "steps of --method ld3")
+    ld3_lr: float = setting(0.02, "peak learning rate of the noise levels", low=0, high=1)
     ld3_evaluations: int = setting(
-        35, "network evaluations of the teacher's images", low=1, high=MOST_EVALUATIONS
+        35,
+        "network evaluations of the teacher for each image that few evaluations are to meet",
+        low=1,
+        high=MOST_EVALUATIONS,
     )
     ld3_ball: float = setting(
-        1e-5, "gamma, the radius of the ball over sigma and values of an image", low=0, high=1
+        1e-5,
+        "how far the noise that an image starts from may be moved to meet it: gamma, for a noise"
+        " level of 1 and an image of one value",
+        low=0,
+        high=1,
     )
 
 

@@ -35,12 +35,30 @@ SMALLEST_ERROR = 1e-3  # c, of a squared error that is a mean over pixels
 class MeanFlow:
     """MeanFlow."""
 
-    meanflow_share: float = setting(0.25, "share of a batch whose two times differ", low=0, high=1)
-    meanflow_mean: float = setting(-0.4, "mean of logit t", low=-10, high=10)
-    meanflow_std: float = setting(1.0, "its standard deviation", low=0, high=10)
-    meanflow_power: float = setting(1.0, "p of the weight 1 / (squared error + c)^p", low=0, high=2)
+    meanflow_share: float = setting(
+        0.25,
+        "share of a batch that learns steps over some time; the others learn the velocity at a"
+        " moment",
+        low=0,
+        high=1,
+    )
+    meanflow_mean: float = setting(
+        -0.4, "times of training, from 0 (image) to 1 (noise): mean of logit t", low=-10, high=10
+    )
+    meanflow_std: float = setting(
+        1.0, "times of training: standard deviation of logit t", low=0, high=10
+    )
+    meanflow_power: float = setting(
+        1.0,
+        "p of an image's weight 1 / (squared error + 0.001)^p; 0: all weigh the same",
+        low=0,
+        high=2,
+    )
     meanflow_range: int = setting(
-        10, "range of the network's time input, with which du/dt grows", low=1, high=10**6
+        10,
+        "times reach the network as numbers from 0 to this; the derivative by time grows with it",
+        low=1,
+        high=10**6,
     )
 
 

@@ -9,6 +9,13 @@ from fewstep.methods.edm import TeacherPhase
 from src.utils import UserError
 
 
+class Recipe(NamedTuple):
+    """Named settings of a method, {setting: value}, and what they are for, a text for the help."""
+
+    text: str
+    settings: dict
+
+
 class Method(NamedTuple):
     """One way to a few-step generator; its file has it as `METHOD`.
 
@@ -22,7 +29,7 @@ class Method(NamedTuple):
     contradicts itself; try_to_build(settings): for what could not be built when its turn comes, at
     some cost. no_teacher: the setting and its value with which it needs none after all, and its
     phase is built as of a method without one. warmups: pairs of settings, a warm-up and the
-    steps of its phase. presets, recipes: {name: {setting: value}}.
+    steps of its phase. presets: {name: {setting: value}}; recipes: {name: `Recipe`}.
     """
 
     name: str

@@ -22,7 +22,7 @@ from functools import partial
 import torch
 
 from custom_model import CustomScheduler, create_custom_model
-from fewstep.engine.fields import setting, steps
+from fewstep.engine.fields import average_share, setting, steps
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
 from fewstep.engine.schedules import ema_decay, warmup_cosine
@@ -39,17 +39,27 @@ SCALE = 0.5  # of what goes through there: small enough for a straight line, lar
 class Progressive:
     """Progressive distillation."""
 
-    progressive_iterations: int = steps(50000, "steps of all stages, each of which has as many")
+    progressive_iterations: int = steps(
+        50000, "steps of --method progressive: of all its stages, which are equally long"
+    )
     progressive_start: int = setting(
-        16, "steps of the first student, a power of two; its teacher has twice", low=4, high=512
+        16,
+        "sampling steps of the first stage's student, a power of two; the teacher takes twice as"
+        " many",
+        low=4,
+        high=512,
     )
-    progressive_lr: float = setting(1e-4, "peak learning rate of each stage", low=0, high=1)
-    progressive_warmup: int = steps(100, "steps of its linear warm-up", low=0)
-    progressive_ema_share: float = setting(
-        0.05, "half-life of the EMA as a share of the stage's steps so far", low=0, high=1
+    progressive_lr: float = setting(1e-4, "peak learning rate in each stage", low=0, high=1)
+    progressive_warmup: int = steps(
+        100, "first steps of a stage, in which that learning rate rises to its peak", low=0
     )
+    progressive_ema_share: float = average_share(0.05, "the stage's steps so far")
     progressive_keep: float = setting(
-        0.5, "share of a batch on which the last stages keep the longer paths", low=0, high=0.9
+        0.5,
+        "share of a batch on which the stages of two and of one sampling step keep what they know"
+        " of more steps",
+        low=0,
+        high=0.9,
     )
 
 

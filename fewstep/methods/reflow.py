@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from fewstep.engine.fields import setting, steps
+from fewstep.engine.fields import average_share, setting, steps, warm_up
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
 from fewstep.engine.schedules import ema_decay, warmup_cosine
@@ -26,20 +26,19 @@ from src.arguments import MOST_EVALUATIONS
 class Reflow:
     """Reflow: a second flow from the pairs of the first."""
 
-    reflow_iterations: int = steps(20000, "steps of the second flow")
-    reflow_lr: float = setting(1e-4, "its peak learning rate", low=0, high=1)
-    reflow_warmup: int = steps(100, "steps of linear warm-up of that learning rate", low=0)
-    reflow_ema_share: float = setting(
-        0.05, "half-life of its EMA as a share of the updates so far", low=0, high=1
-    )
+    reflow_iterations: int = steps(20000, "steps of --method reflow, of its second flow")
+    reflow_lr: float = setting(1e-4, "peak learning rate of the second flow", low=0, high=1)
+    reflow_warmup: int = warm_up(100)
+    reflow_ema_share: float = average_share(0.05, "the updates so far")
     reflow_heun: int = setting(
         16,
-        "steps of Heun's method, of two evaluations each, that make an image of a pair",
+        "steps of Heun's method, of two evaluations each, in which the first flow makes the image"
+        " of a pair",
         low=1,
         high=MOST_EVALUATIONS // 2,
     )
     reflow_updates: int = setting(
-        4, "updates a step, on the same pairs at other times", low=1, high=1000
+        4, "updates of the weights in each step, on the same pairs at other times", low=1, high=1000
     )
 
 

@@ -63,28 +63,48 @@ NEEDS_FAKE_SCORE = ("dmd", "sid")
 class Distillation:
     """Phase 2: score distillation and its balance with the adversary."""
 
-    distill: str = setting("add", "loss of score distillation", DISTILLATIONS)
-    distill_weighting: str = setting(
-        "auto", "weight of each level; auto: as that loss was published", ["auto", *WEIGHTINGS]
+    distill: str = setting(
+        "add", "loss that pulls the student to the teacher; none: a GAN alone", DISTILLATIONS
     )
-    distill_mean: float = log_sigma(-0.4, "mean of ln sigma at which the teacher is asked")
-    distill_std: float = spread(1.2, "its standard deviation")
+    distill_weighting: str = setting(
+        "auto",
+        "how much each noise level counts in that loss; auto: as the loss was published",
+        ["auto", *WEIGHTINGS],
+    )
+    distill_mean: float = log_sigma(
+        -0.4, "noise levels at which the teacher judges the student's images: mean of ln sigma"
+    )
+    distill_std: float = spread(
+        1.2, "noise levels at which the teacher judges: standard deviation of ln sigma"
+    )
     distill_final: float = setting(
-        0.1, "distillation weight at the end, from 1 at the start", low=0, high=1
+        0.1, "weight of that loss at the last step; it is 1 at first", low=0, high=1
     )
     distill_decay_from: float = setting(
-        0.667, "share of the steps after which it falls", low=0, high=0.999
+        0.667,
+        "share of the steps after which that weight falls from 1 to --distill_final",
+        low=0,
+        high=0.999,
     )
-    sid_alpha: float = setting(1.0, "alpha of --distill sid", low=0, high=2)
-    fake_lr: float = setting(1e-4, "learning rate of the fake score (dmd, sid)", low=0, high=1)
-    fake_steps: int = setting(2, "updates of the fake score a step (dmd, sid)", low=1, high=1000)
+    sid_alpha: float = setting(1.0, "alpha in the loss of --distill sid", low=0, high=2)
+    fake_lr: float = setting(
+        1e-4,
+        "learning rate of the fake score, a denoiser that --distill dmd and sid train on the"
+        " student's images",
+        low=0,
+        high=1,
+    )
+    fake_steps: int = setting(2, "updates of the fake score in each step", low=1, high=1000)
     balance: str = setting(
         "ratio",
-        "adv_weight is a ratio of gradient norms at the image, or a constant factor",
+        "what --adv_weight means: the ratio of the two losses' gradients at the image, so that 1"
+        " lets both pull equally hard, or a plain factor (constant)",
         ["ratio", "constant"],
     )
-    adv_weight: float = weight(1.0, "weight of the adversarial loss, see --balance")
-    adv_ramp: int = steps(500, "steps over which it rises from 0", low=0)
+    adv_weight: float = weight(
+        1.0, "weight of the discriminator's judgement beside that loss, see --balance"
+    )
+    adv_ramp: int = steps(500, "steps in which --adv_weight rises from 0", low=0)
 
 
 def score_distillation(

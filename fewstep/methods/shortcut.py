@@ -31,10 +31,16 @@ class Shortcut:
     """Shortcut models."""
 
     shortcut_steps: int = setting(
-        128, "steps of the shortest length, a power of two", low=4, high=4096
+        128,
+        "how many of the shortest steps lead from noise to an image, a power of two",
+        low=4,
+        high=4096,
     )
     shortcut_share: float = setting(
-        0.25, "share of a batch that learns to be consistent with itself", low=0, high=1
+        0.25,
+        "share of a batch that learns to do two steps in one of twice the length",
+        low=0,
+        high=1,
     )
 
 

@@ -49,16 +49,17 @@ class StudentInputs:
         return round(batch * self.first_share)
 
     @torch.no_grad()
-    def draw(self, x0, seed):
+    def draw(self, x0, seed, with_own=True):
         """(inputs, their levels, the levels that follow) for real images `[B, C, H, W]`.
 
         First come pure noise, then the student's own output re-noised along the very path that
         sampling takes (backward simulation, DMD2, arXiv:2405.14867, sec. 4.5), then real images
         noised (ADD, arXiv:2311.17042). seed: of which levels are visited; the rest is torch's.
+        with_own: else real images stand in for the student's own.
         """
         rng, batch = np.random.default_rng(seed), len(x0)
         first = self.count_first(batch)
-        own = round((batch - first) * self.self_input_share)
+        own = round((batch - first) * self.self_input_share) if with_own else 0
         own_visits = self.visits_beyond_first(own, rng)
         visits = self.first_visits(first, rng) + own_visits
         visits += self.visits_beyond_first(batch - first - own, rng)
@@ -71,14 +72,6 @@ class StudentInputs:
             ours = slice(first, first + own)
             x[ours] = self._simulate(own_visits, paths[ours], self.noise_like(x0[ours]))
         return x, sigma, next_sigma
-
-    @torch.no_grad()
-    def draw_first(self, x0, seed):
-        """The same with all inputs pure noise at the first level."""
-        visits = self.first_visits(len(x0), np.random.default_rng(seed))
-        paths, places = self._on_device(visits)
-        sigma, next_sigma = self.table[paths, places], self.table[paths, places + 1]
-        return per_image(sigma) * self.noise_like(x0), sigma, next_sigma
 
     def first_visits(self, count, rng):
         """`count` first evaluations, of paths drawn at random."""

@@ -18,28 +18,33 @@ SEED = 3_000_003  # of the first pair's noise, apart from those of sampling
 
 
 class TeacherPairs:
-    """which: (level of the noise, evaluations of the teacher an image, number of pairs).
+    """The `warm_pairs` of a run's settings, from level `sigma`, `warm_nfe` evaluations each.
 
     An image is kept as bytes in `cache_dir`, under a name of all that it depends on, so it is
     drawn once for all runs with this teacher; its noise is drawn anew from the pair's number.
-    mirror: also use each pair mirrored, noise and image.
+    Where training images are mirrored, so are pairs, noise and image. shape: (3, H, H) of an image.
     """
 
-    def __init__(self, teacher, denoise, which, cache_dir, mirror, processes):
-        self.scheduler, self.device = teacher.scheduler, teacher.device
-        (self.sigma, self.evaluations, self.count), self.mirror = which, mirror
-        one = teacher.scheduler
-        ode = [one.sigma_data, one.sigma_min, one.rho, one.noise_offset]
+    def __init__(self, settings, teacher, sigma, shape, execution):
+        student, one, self.shape = settings.student, teacher.scheduler, shape
+        self.scheduler, self.device = one, teacher.device
+        self.sigma, self.evaluations = sigma, student.warm_nfe
+        self.count, self.mirror = student.warm_pairs, settings.data.x_flip
+        which = sigma, self.evaluations, self.count, shape
+        ode = one.sigma_data, one.sigma_min, one.rho, one.noise_offset
         facts = f"teacher's pairs {weights_digest(teacher)} {ode} {which} from {SEED}"
         digest = hashlib.sha256(facts.encode()).hexdigest()
+        denoise = partial(execution.run, teacher.denoise)
         make = partial(self._images, partial(ode_images, denoise, one))
-        self.images = processes.first_then_all(
-            lambda: cached_images(cache_dir, digest, self.count, make, IMAGE_SHAPE[-1])
+        folder = settings.data.cache_dir
+        self.images = execution.processes.first_then_all(
+            lambda: cached_images(folder, digest, self.count, make, shape[-1])
         )
 
     def noise(self, numbers):
-        """The noise of these pairs, `[B, 3, H, W]` of unit variance."""
-        seeds, shape = [SEED + int(number) for number in numbers], (len(numbers), *IMAGE_SHAPE)
+        """The noise of these pairs, `[B, 3, H, H]` of unit variance."""
+        seeds = [SEED + int(number) for number in numbers]
+        shape = len(seeds), *self.shape
         return noise_source(self.scheduler.draw_noise, shape, self.device, seeds)()
 
     def draw(self, count, seed):
@@ -58,3 +63,13 @@ class TeacherPairs:
             numbers = range(start, min(start + DRAWN_AT_ONCE, self.count))
             images = ode(self.sigma * self.noise(numbers), self.sigma, self.evaluations)
             yield from to_uint8(images).cpu().numpy()
+
+
+class StandIn:
+    """What `TeacherPairs` draw, but for zeros: for steps that are only counted or timed."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def draw(self, count, seed):
+        return torch.zeros(2, count, *IMAGE_SHAPE, device=self.device).unbind()

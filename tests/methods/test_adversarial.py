@@ -8,6 +8,7 @@ import torch
 
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import distance_to_noise
+from fewstep.methods.adversarial_settings import student_rate
 from fewstep.methods.student_inputs import StudentInputs
 from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
 
@@ -157,7 +158,8 @@ def test_first_level_takes_its_share_of_the_batch():
 
 def test_warm_start_regresses_on_the_teachers_ode():
     """With a teacher whose answer is always 0.3, its ODE ends there; student and average follow."""
-    stage = make_student(warm_start=60, student_lr=3e-3, student_ema_images=8.0)
+    flags = dict(student_lr=3e-3, student_ema_images=8.0, level_shares=[1.0, 0.0, 0.0, 0.0])
+    stage = make_student(warm_start=60, **flags)
     disc = snapshot(stage.adversary.disc)
     stage.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
     losses = [stage.step(in_one(batch(4, 16)), step)["warm_loss"].item() for step in range(40)]
@@ -165,6 +167,25 @@ def test_warm_start_regresses_on_the_teachers_ode():
     assert not moved(disc, stage.adversary.disc), "nobody judges yet"
     images = stage.ema.sample((4, 3, 16, 16), 1)
     assert (images - 0.3).abs().mean() < 0.2
+
+
+@pytest.mark.parametrize("pairs", [0, 4])
+def test_warm_start_keeps_denoising_real_images_at_the_other_levels(pairs, tmp_path):
+    stage = make_student(warm_start=5, warm_pairs=pairs, cache_dir=str(tmp_path))
+    stage.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
+    seen = []
+
+    def nothing(micro_batch, inputs):
+        seen.append(inputs)
+        return torch.zeros_like(inputs[0])
+
+    stage._output = nothing
+    (micro_batch,) = in_one(torch.full((8, 3, 64, 64), 0.8))
+    loss, _ = stage._ode_loss(micro_batch)
+    assert loss.item() == pytest.approx((0.3**2 + 0.8**2) / 2, rel=0.02)
+    ((x, sigma, _),) = seen
+    assert (sigma[:4] == 5).all() and (sigma[4:] < 5).all()
+    assert x[4:].mean() == pytest.approx(0.8, abs=0.1) and abs(x[:4].mean()) < 2
 
 
 def test_warm_start_begins_at_the_students_first_level():
@@ -209,6 +230,18 @@ def test_without_critics_there_is_no_warm_up_and_every_step_counts():
     stage = make_student(disc="none", disc_steps=3, disc_warmup=5)
     assert all("student_grad_norm" in stage.step(in_one(batch(4)), step) for step in range(2))
     assert "disc" not in stage.state_dict()
+
+
+def test_the_start_has_a_learning_rate_of_its_own_and_the_students_begins_after_critics_learnt():
+    flags = dict(warm_start=10, disc_warmup=5, student_iterations=100, student_warmup=4)
+    rate = student_rate(tiny_settings(flags, dict(student_lr=0.1, start_lr=0.8)))
+    start = [rate(step) for step in range(10)]
+    assert start[0] == pytest.approx(0.8 / 5) and max(start) == start[4] == 0.8
+    assert start[9] < 0.1  # half a cosine to 0
+    assert [rate(step) for step in range(10, 16)] == [pytest.approx(0.1 / 5)] * 6
+    assert rate(19) == 0.1 and rate(57) == pytest.approx(0.054, abs=0.002) and rate(99) < 0.001
+    same = student_rate(tiny_settings(flags, dict(student_lr=0.1)))
+    assert same(4) == 0.1
 
 
 def test_frozen_convolutions_stay_and_the_rest_learns():

@@ -55,6 +55,16 @@ def test_a_step_of_each_method_can_be_rehearsed(method):
         assert need.disk > 4 * learnt
 
 
+def test_pairs_that_a_run_keeps_are_not_drawn_for_an_estimate(tmp_path):
+    flags = dict(batch_size=8, warm_start=40, warm_pairs=10**6, cache_dir=str(tmp_path))
+    settings = settings_of(student_iterations=100, compile="off", **flags)
+    assert needs_of(settings, CPU)
+    *_, student = random_phases(settings, CPU)
+    images = torch.zeros(8, 3, 64, 64)
+    assert student.step(split(images, [0]), 0)["warm_loss"] > 0
+    assert not list(tmp_path.iterdir())
+
+
 def without_kernels(learner, step):
     """In place of `Learner.update`, whose kernels want values: looks where the gradients are."""
     assert all(p.grad is not None and p.grad.is_meta for p in learner.parameters)

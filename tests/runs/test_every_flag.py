@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from functools import cache
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ ANOTHER_SHAPE = {"network"}  # see test_custom_model.py
 
 # flag -> (another value, flags without which it has nothing to act on)
 ODE = dict(warm_start=3)
+KEPT = TemporaryDirectory()  # of the pairs
 FAKE = dict(distill="dmd")
 NO_WIDTH = dict(disc_channels=0)
 CHANGES = {
@@ -46,6 +48,7 @@ CHANGES = {
     "p_mean_rise": (1.0, {}),
     "student_iterations": (STEPS + 3, {}),
     "student_lr": (1e-3, {}),
+    "start_lr": (1e-3, ODE),
     "student_warmup": (3, {}),
     "student_dropout": (0.5, {}),
     "student_ema_images": (2.0, {}),
@@ -59,7 +62,7 @@ CHANGES = {
     "identity_weight": (0.2, {}),
     "warm_start": (2, {}),
     "warm_nfe": (5, ODE),
-    "warm_pairs": (4, ODE),
+    "warm_pairs": (4, ODE | dict(cache_dir=KEPT.name)),
     "distill": ("sds", {}),
     "distill_weighting": ("uniform", {}),
     "distill_mean": (0.5, {}),

@@ -7,7 +7,7 @@ import pytest
 
 from fewstep.methods import METHODS
 from fewstep.methods.adversarial_settings import student_sigmas
-from fewstep.methods.adversary import head_resolutions, policy_names
+from fewstep.methods.adversary_settings import head_resolutions, policy_names
 from fewstep.methods.student_inputs import nfe_table
 from fewstep.runs.command_line import make_settings, parse_settings, settings_from_json
 from fewstep.runs.flags_page import flags_page
@@ -103,8 +103,13 @@ def test_settings_survive_json():
     ("arguments", "message"),
     [
         (["--presett", "tiny"], "did you mean --preset"),
+        (["--resume"], "'--resume': no such flag, resuming is automatic: the same command"),
+        (["--resume_from", "results/x"], "resuming is automatic"),
+        (["--continue=yes"], "resuming is automatic"),
         (["--sigmas", "4", "3", "3", "1"], "largest to smallest"),
         (["--sigmas", "4", "3"], "--sigmas"),
+        (["--sigmas", "4,3,2,1"], "--sigmas: expected 4 arguments, with blanks between"),
+        (["--sigmas", "4,", "3,", "2,", "1"], "several numbers have blanks between them"),
         (["--seed", "-1"], "--seed -1: at least 0"),
         (["--self_input_share", "1.5"], "at most 1"),
         (["--level_shares", "0", "0", "0", "0"], "--level_shares"),

@@ -94,6 +94,44 @@ def test_yaml_and_flags_make_one_plan(tmp_path):
     assert len(make_cells(plan)) == 4
 
 
+def folder_of(*arguments):
+    """Where a comparison is written, relative to the folder of all of them."""
+    return str(parse(arguments)[0].save_dir).removeprefix("results/compare/")
+
+
+def test_each_plan_and_each_grid_has_a_folder_of_its_own(tmp_path):
+    for name in ("first", "second", "..", "a b"):
+        (tmp_path / f"{name}.yaml").write_text("cells: [{disc: patch}]\n")
+    folders = [folder_of(str(tmp_path / f"{n}.yaml")) for n in ("first", "second", "..", "a b")]
+    assert folders == ["first", "second", "plan", "a_b"]
+    first = str(tmp_path / "first.yaml")
+    assert folder_of(first, "--seeds", "7", "--steps", "9") == "first"
+    assert folder_of(first, "--save_dir", "elsewhere") == "elsewhere"
+
+    grid = ["--grid", "disc=patch,none", "distill=add"]
+    usual = folder_of(*grid)
+    assert usual.startswith("disc=patch_none_distill=add_") and usual == folder_of(*grid)
+    assert usual == folder_of(*grid, "--seeds", "7", "--num_samples", "9"), "it goes on there"
+    others = {folder_of("--grid", "disc=patch"), folder_of(*grid, "--minutes", "3")}
+    others.add(folder_of(*grid, "--base", "preset=tiny"))
+    assert len(others | {usual}) == 4, "what one of them trains is nothing to another"
+
+
+def test_a_default_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+    (tmp_path / "results").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--save_dir results/compare/disc=patch_.*not a folder"):
+        parse(["--grid", "disc=patch"])
+
+
+def test_an_empty_value_can_be_seen_and_names_no_other_folder():
+    empty, unset = Cell({"augment": ""}, 0), Cell({"disc": "patch"}, 0)
+    assert empty.title == "augment=(none)" and empty.family.startswith("augment=_")
+    results = [(cell, None, "it fell over") for cell in (empty, unset)]
+    families = summarise(results, [{"name": "space", "is_fid": False}], [1])
+    assert [family["flags"]["augment"] for family in families] == ["(none)", ""]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -284,6 +322,7 @@ def test_two_methods_from_end_to_end(tmp_path, monkeypatch, capsys):
     listed = capsys.readouterr().out
     assert "disc=patch seed=0: 3 steps, about" in listed
     assert "timm has no such model" in listed and not (tmp_path / "out").exists()
+    assert f"results would go to {tmp_path / 'out'}" in listed
 
     assert compare(tmp_path) == 1  # one cell fails
     out = tmp_path / "out"

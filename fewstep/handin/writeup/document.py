@@ -14,7 +14,7 @@ from fewstep.handin.writeup.scores_table import score_table
 from fewstep.handin.writeup.wording import listed
 from src.errors import package_for
 from src.formatting import duration
-from src.utils import UserError, write_json
+from src.utils import UserError, move_into_place, write_json
 
 HERE = Path(__file__).resolve().parent
 DATA = {"simpsons": " (Simpsons Faces)", "synthetic": " (drawn faces)"}
@@ -48,7 +48,7 @@ def make_writeup(run_dir, output, author="", teacher_dir=None):
             )
         except typst.TypstError as error:
             raise UserError(f"{output}: the write-up cannot be set: {error.message}") from error
-        (work / "writeup.pdf").replace(output)
+        move_into_place(work / "writeup.pdf", output)
     return output
 
 

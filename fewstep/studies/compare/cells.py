@@ -13,9 +13,11 @@ from fewstep.runs.estimate import steps_that_fit
 from fewstep.runs.flag_values import DEFAULTS, as_text
 from fewstep.runs.presets import RECIPES
 from fewstep.runs.settings import flat, unused_settings
+from fewstep.studies.compare.reading import shown_text
 
 LENGTHS = ("steps", "images", "minutes")  # keys of a plan, at most one of them above 0
 LONGEST_NAME = 80  # of a folder, before its hash
+RESULTS = Path("results/compare")  # where comparisons lie whose folder is not named
 DEFAULT_METHOD = DEFAULTS["method"]
 
 
@@ -28,19 +30,42 @@ class Cell(NamedTuple):
     @property
     def title(self):
         """E.g. `distill=add disc=patch`."""
-        return " ".join(f"{key}={as_text(value)}" for key, value in self.flags.items()) or "base"
+        return " ".join(f"{key}={shown_text(value)}" for key, value in self.flags.items()) or "base"
 
     @property
     def family(self):
         """A name for the folder of all seeds of these flags, unique by its hash."""
-        readable = re.sub(r"[^A-Za-z0-9=._-]+", "_", self.title)[:LONGEST_NAME]
-        content = json.dumps(self.flags, sort_keys=True)
-        return f"{readable}_{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        title = " ".join(f"{key}={as_text(value)}" for key, value in self.flags.items())
+        return hashed_name(title or "base", self.flags)
 
     @property
     def folder(self):
         """Where it is trained, below the folder of cells."""
         return Path(self.family) / f"seed_{self.seed}"
+
+
+def hashed_name(title, content):
+    """A name for a folder: what can be read of a title, and a hash of the content, by which no
+    other has the same."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{plain_name(title)}_{digest[:8]}"
+
+
+def plain_name(text):
+    """A text as a part of a folder's name: letters, digits and few signs, not too long."""
+    return re.sub(r"[^A-Za-z0-9=._-]+", "_", text)[:LONGEST_NAME]
+
+
+def default_folder(path, plan):
+    """Where a comparison is written unless a folder is named: below `RESULTS` in one named as the
+    file of its plan, or, where there is none (path is None), after its grid, with a hash of what
+    the trainings depend on. So two plans do not get into each other's way, and the same command
+    finds its folder again."""
+    if path is not None:
+        return RESULTS / (plain_name(Path(path).stem).strip(".") or "plan")
+    grid = plan["grid"].items()
+    title = " ".join(f"{key}={','.join(map(as_text, values))}" for key, values in grid)
+    return RESULTS / hashed_name(title, {key: plan[key] for key in ("base", "grid", *LENGTHS)})
 
 
 def make_cells(plan):

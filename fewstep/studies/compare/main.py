@@ -6,7 +6,9 @@
 
 Cells run one after another in SAVE_DIR/cells/; rerunning a command goes on where it stopped, and a
 finished cell is not run again. Cells that need a teacher share one. docs/compare.md lists the keys
-of a plan in YAML; flags on the command line replace them.
+of a plan in YAML; flags on the command line replace them. Without --save_dir, PLAN.yaml is written
+to results/compare/PLAN, and a grid without a plan to a folder named after the grid, the base and
+the length.
 """
 
 import signal
@@ -15,7 +17,7 @@ from functools import partial
 from fewstep.engine.precision import prepare_backends
 from fewstep.engine.stopping import catch_stops
 from fewstep.runs.yaml_files import read_yaml
-from fewstep.studies.compare.cells import make_cells
+from fewstep.studies.compare.cells import default_folder, make_cells
 from fewstep.studies.compare.laboratory import Laboratory
 from fewstep.studies.compare.plan import (
     NUMBERS,
@@ -89,7 +91,7 @@ def list_cells(laboratory, cells, refusals):
                 outcome = f"{estimate[0]:,} steps, about {estimate[1] / 60:.1f} min"
         print(f"{number:3d} {cell.title} seed={cell.seed}: {outcome}", flush=True)
     print(f"about {total / 60:.0f} min of training in all; the teacher and scoring come on top")
-    print("dry run: nothing was trained or written")
+    print(f"dry run: nothing was trained or written; results would go to {laboratory.folder}")
 
 
 def build_parser():
@@ -98,7 +100,8 @@ def build_parser():
     add("plan", nargs="?", help="YAML file")
     add("--base", nargs="+", metavar="FLAG=VALUE", help="flags of every cell")
     add("--grid", nargs="+", metavar="FLAG=A,B", help="flags to vary, or method=A,B")
-    add("--save_dir", default="results/compare", help="(%(default)s)")
+    text = "where results go (results/compare/ and the plan's file name, or the grid)"
+    add("--save_dir", metavar="DIR", help=text)
     for key, (low, high, text) in NUMBERS.items():
         kind = real_number if key == "minutes" else whole_number
         limits = dict(type=kind, action=InRange, low=low, high=high)
@@ -109,9 +112,8 @@ def build_parser():
 
 
 def parse(arguments):
-    """(namespace, plan). Raises `UserError`."""
+    """(namespace, with the folder that is written to; plan). Raises `UserError`."""
     args = build_parser().parse_args(arguments)
-    check_output_folder("--save_dir", args.save_dir)
     plan = read_yaml(args.plan, "grid:") if args.plan else {}
     if args.base:
         base = plan.get("base") or {}
@@ -124,4 +126,6 @@ def parse(arguments):
     plan = complete_plan(plan | given, args.plan or "compare")
     if not plan["grid"] and not plan["cells"]:
         raise UserError("nothing to compare: give a plan, or --grid FLAG=A,B")
+    args.save_dir = args.save_dir or default_folder(args.plan, plan)
+    check_output_folder("--save_dir", args.save_dir)
     return args, plan

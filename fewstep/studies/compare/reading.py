@@ -1,6 +1,6 @@
 """What the values of a plan mean: one value has one form, however spelled."""
 
-from fewstep.methods.adversary import head_resolutions, policy_names
+from fewstep.methods.adversary_settings import head_resolutions, policy_names
 from fewstep.runs.flag_values import as_text, parsed_value
 
 LISTS = {"augment": policy_names, "disc_heads": head_resolutions}  # texts of several values
@@ -15,6 +15,11 @@ def flag_value(key, value):
     if key in LISTS:
         return as_text(LISTS[key](parsed))
     return [_plain(one) for one in parsed] if isinstance(parsed, list) else _plain(parsed)
+
+
+def shown_text(value):
+    """The same as `as_text`, for tables, where an empty value is to be seen."""
+    return as_text(value) or "(none)"
 
 
 def _plain(value):

@@ -7,7 +7,7 @@ from functools import partial
 from PIL import Image
 
 from fewstep.scores.comparison import PIXELS
-from fewstep.studies.compare.cells import as_text
+from fewstep.studies.compare.reading import shown_text
 from fewstep.studies.evaluate.pictures import draw_distance_over_nfe, labelled_sheet
 from fewstep.studies.evaluate.report import write_text
 from fewstep.studies.evaluate.tables import (
@@ -45,9 +45,10 @@ def write_report(laboratory, results):
 
 def summarise(results, spaces, nfes):
     """A dict for each flag set, best first in the first space at the first NFE, what failed last:
-    its "flags" as texts, "rows" of scores over its seeds, "distances" of these in each space at
-    each NFE (None: all failed), its "places" among all, one a space, how many "seeds", why some
-    "failed", and the means of `FACTS`, those of images at the first NFE."""
+    its "flags" as texts ("" where it does not set one), "rows" of scores over its seeds,
+    "distances" of these in each space at each NFE (None: all failed), its "places" among all, one
+    a space, how many "seeds", why some "failed", and the means of `FACTS`, those of images at the
+    first NFE."""
     names = list(dict.fromkeys(key for cell, _, _ in results for key in cell.flags)) or ["cell"]
     families = []
     for title in dict.fromkeys(cell.title for cell, _, _ in results):
@@ -57,7 +58,7 @@ def summarise(results, spaces, nfes):
         by_nfe = {row["nfe"]: row for row in rows}
         family = {
             "title": title,
-            "flags": {key: as_text(flags[key]) if key in flags else "" for key in names},
+            "flags": {key: shown_text(flags[key]) if key in flags else "" for key in names},
             "rows": rows,
             "distances": {
                 space["name"]: {
