@@ -23,11 +23,13 @@ from src.arguments import (
     InRange,
     check_input_file,
     check_output_folder,
+    check_place,
     line,
     whole_number,
 )
 from src.feedback import Progress
 from src.listing import named_like_images
+from src.published import is_published, read_published
 from src.samplers import image_batches
 from src.sheets import numbered, picture_sheet
 from src.utils import (
@@ -91,7 +93,8 @@ def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_se
 def build_parser():
     parser = CommandParser(description=__doc__)
     add = partial(parser.add_argument, type=line)
-    add("--ckpt_path", default="./checkpoints/best_model.pt", help="(%(default)s)")
+    text = "or a folder of published weights (%(default)s)"
+    add("--ckpt_path", default="./checkpoints/best_model.pt", help=text)
     add("--config_path", help="(model_config.json beside the checkpoint)")
     add("--save_dir", default="./samples", help="(%(default)s)")
     add("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
@@ -124,7 +127,11 @@ def build_parser():
 def parse_arguments(argv=None):
     """The command line, checked as far as that is possible without loading the model."""
     args = build_parser().parse_args(argv)
-    check_input_file("--ckpt_path", args.ckpt_path, "train first, or name one")
+    check_place("--ckpt_path", args.ckpt_path)
+    if not (Path(args.ckpt_path).is_dir() and is_published(args.ckpt_path)):
+        check_input_file("--ckpt_path", args.ckpt_path, "train first, or name one")
+    if args.config_path and is_published(args.ckpt_path):
+        raise UserError(f"--config_path: {args.ckpt_path} has its own; leave it out")
     if args.config_path:
         check_input_file("--config_path", args.config_path)
     check_output_folder("--save_dir", args.save_dir)
@@ -138,11 +145,18 @@ def parse_arguments(argv=None):
     return args
 
 
+def read_model(args, device):
+    """The model that the command line names, in evaluation mode."""
+    if is_published(args.ckpt_path):
+        return read_published(args.ckpt_path, create_custom_model, device)[0]
+    return load_model(args.ckpt_path, create_custom_model, device, args.config_path).eval()
+
+
 def main(argv=None):
     args = parse_arguments(argv)
     device = pick_device(args.device)
     seed_everything(args.seed)
-    model = load_model(args.ckpt_path, create_custom_model, device, args.config_path).eval()
+    model = read_model(args, device)
     context = nullcontext
     if args.fast:
         from fewstep.engine.fast_sampling import make_fast  # no part of a submission's own sampling

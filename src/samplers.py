@@ -113,7 +113,13 @@ def noise_source(draw_noise, shape, device, seeds=None):
 
 
 def image_batches(model, nfe, count, batch_size, seed=None, sigmas=None):
-    """Yield batches of uint8 images `[B, 64, 64, 3]` on the CPU, `count` in all.
+    """The images of `tensor_batches` as uint8 `[B, 64, 64, 3]` on the CPU."""
+    for images in tensor_batches(model, nfe, count, batch_size, seed, sigmas):
+        yield to_uint8(images).numpy()
+
+
+def tensor_batches(model, nfe, count, batch_size, seed=None, sigmas=None):
+    """Yield batches of images `[B, 3, 64, 64]` in [-1, 1] on the model's device, `count` in all.
 
     With `seed` the noise of image i depends on that seed and i alone, so batch sizes do not matter
     (up to rounding inside the network); without it, on torch's global state. `sigmas` replaces the
@@ -127,4 +133,4 @@ def image_batches(model, nfe, count, batch_size, seed=None, sigmas=None):
         images = model.sample((size, *IMAGE_SHAPE), num_inference_timesteps=nfe, **extra)
         if not torch.isfinite(images).all():
             raise UserError("the model generates values that are not finite; use another one")
-        yield to_uint8(images).numpy()
+        yield images

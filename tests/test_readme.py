@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from custom_model import create_custom_model
+from src.network import UNet
 from src.utils import save_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,16 +40,15 @@ def test_its_links_and_those_of_the_docs_lead_somewhere(page):
 def test_the_lines_for_a_notebook_show_images_of_one_evaluation(tmp_path, monkeypatch):
     (source,) = [code for kind, code in FENCED.findall(README.read_text()) if kind == "python"]
     *lines, last = ast.parse(source).body
-    assert len(lines) < 5 and isinstance(last, ast.Expr), "a notebook shows the last expression"
+    assert len(lines) <= 5 and isinstance(last, ast.Expr), "a notebook shows the last expression"
     student = create_custom_model(**STUDENT)
     save_model(student, tmp_path / "checkpoints" / "best_model.pt", STUDENT)
     monkeypatch.chdir(tmp_path)
 
-    names, evaluations = {}, []
+    names, evaluations, forward = {}, [], UNet.forward
+    monkeypatch.setattr(UNet, "forward", lambda *x: evaluations.append(1) or forward(*x))
     for line in lines:
         exec(ast.unparse(line), names)
-        if "model" in names and not evaluations:
-            names["model"].network.register_forward_hook(lambda *_: evaluations.append(1))
     picture = eval(ast.unparse(last), names)
 
     assert evaluations == [1] and names["images"].shape == (16, 3, 64, 64)

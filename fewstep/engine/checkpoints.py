@@ -73,8 +73,10 @@ class OtherVersion(UserError):
     damaged."""
 
 
-def _checked(content, path):
-    """The content of a checkpoint. Raises `UserError` for one that is none of ours."""
+def read_checkpoint(path):
+    """The content of the checkpoint at `path`. Raises `UserError` for one that is missing, damaged
+    or none of ours, `OtherVersion` for one of another version."""
+    content = torch_load(path)
     if not isinstance(content, dict) or not isinstance(content.get("version", 0), int):
         raise UserError(f"{path}: not a checkpoint of this program; use another one")
     if content.get("version", 0) > VERSION:
@@ -106,8 +108,7 @@ def load_newest(folder):
     damaged = _damaged(folder)
     for step in steps:
         try:
-            content = torch_load(checkpoint_path(folder, step))
-            return _checked(content, checkpoint_path(folder, step))
+            return read_checkpoint(checkpoint_path(folder, step))
         except OtherVersion:
             raise
         except UserError as error:

@@ -6,6 +6,7 @@ import torch
 from custom_model import create_custom_model
 from fewstep.studies.evaluate.pictures import sample_images
 from src.model_config import ODE_SAMPLERS
+from src.published import decode
 
 LARGEST = 127  # -128 is not used
 SMALL = 4096  # values; smaller tensors stay as they are: the first and the last layer, that is
@@ -25,12 +26,6 @@ def quantise(weight):
     return values.to(torch.int8).reshape(weight.shape), scales.float()
 
 
-def dequantise(values, scales):
-    """int8 `[O, ...]` and float32 scales `[O]` -> float32 `[O, ...]`, the same on every machine:
-    each weight is one product, rounded once."""
-    return values.float() * scales.reshape(-1, *[1] * (values.ndim - 1))
-
-
 def encode(state, dtype):
     """A finite state dict -> {name: tensor} as it is stored.
 
@@ -47,24 +42,6 @@ def encode(state, dtype):
         else:
             tensors[name], tensors[f"{name}.scale"] = quantise(value)
     return tensors
-
-
-def decode(tensors):
-    """What `encode` made -> state dict in float32. Raises `ValueError`, naming the tensor."""
-    state = {}
-    for name, value in tensors.items():
-        owner = tensors.get(name.removesuffix(".scale")) if name.endswith(".scale") else None
-        if owner is not None and owner.dtype == torch.int8:
-            continue
-        if value.dtype == torch.int8:
-            scales = tensors.get(f"{name}.scale")
-            if value.ndim < 2 or scales is None or scales.shape != value.shape[:1]:
-                raise ValueError(f"{name}: there is not one scale a channel")
-            value = dequantise(value, scales)
-        if value.dtype not in (torch.float32, torch.float16):
-            raise ValueError(f"{name}: its type is {value.dtype}, not int8, float16 or float32")
-        state[name] = value.float()
-    return state
 
 
 def rounded(model, config, dtype):

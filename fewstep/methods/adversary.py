@@ -13,6 +13,8 @@ from fewstep.methods.gan_losses import GAN_LOSSES, approximate_r1, centring, gra
 from src.model_config import MODEL_DEFAULTS, NETWORKS
 from src.samplers import IMAGE_SHAPE, draw_levels
 
+DISC = "disc"  # its name among the learners, in the log and in checkpoints
+
 
 class Adversary:
     """A discriminator in training, as `Discriminator` settings say.
@@ -22,7 +24,7 @@ class Adversary:
 
     def __init__(self, settings, disc, execution):
         self.settings, self.disc, self.execution = settings, disc.eval(), execution
-        self.learner = Learner("disc", disc, "forward", execution, lr=lambda step: settings.disc_lr)
+        self.learner = Learner(DISC, disc, "forward", execution, lr=lambda step: settings.disc_lr)
         # While others learn from it, its weights want no gradients, which compiled code would
         # compute all the same.
         self.learner.let_learn(False)
@@ -156,8 +158,17 @@ def try_to_build(settings):
     """Raise `UserError` now for a discriminator that could not be built when its turn comes."""
     disc, network = settings.discriminator, settings.network.network
     if disc.disc != "none":
-        start = create_custom_model(network=network) if disc.disc_start == "teacher" else None
-        _discriminator(disc, network, MODEL_DEFAULTS["sigma_data"], start)
+        bare_discriminator(disc, MODEL_DEFAULTS | {"network": network})
+
+
+def bare_discriminator(settings, config):
+    """The discriminator of `Discriminator` settings beside a student of the `model_config.json`
+    `config`, before it has learnt. Raises `UserError`."""
+    start = None
+    if settings.disc_start == "teacher":
+        keys = ("network", "sigma_data", "num_train_timesteps")
+        start = create_custom_model(**{key: config[key] for key in keys})
+    return _discriminator(settings, config["network"], config["sigma_data"], start)
 
 
 def _discriminator(settings, network, sigma_data, start):

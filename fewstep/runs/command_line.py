@@ -1,95 +1,31 @@
 """Command line <-> `Settings`: flags are the fields, presets fill in, every value is checked."""
 
-import argparse
 from dataclasses import fields, replace
 
 from fewstep.images import is_own_folder
 from fewstep.runs.checks import check_given, check_places, check_together
-from fewstep.runs.help_page import (
-    EVERYTHING,
-    GOING_ON,
-    USAGE,
-    About,
-    default_of,
-    ending,
-    help_of,
-    introduction,
-    recipes_of,
-    shown_sections,
-)
-from fewstep.runs.presets import PRESETS, RECIPES
+from fewstep.runs.config_file import with_config
+from fewstep.runs.help_page import GOING_ON, About, default_of
+from fewstep.runs.parser import build_parser
+from fewstep.runs.presets import DEFAULT_PRESET, DEFAULT_RECIPE
 from fewstep.runs.settings import GROUPS, Run, Settings, flat
-from src.arguments import (
-    InRange,
-    check_range,
-    line,
-    line_or_empty,
-    quoted,
-    real_number,
-    whole_number,
-)
-from src.utils import CommandParser, UserError, did_you_mean
+from src.arguments import check_range, quoted
+from src.utils import UserError, did_you_mean
 
 # What other programs call the flag for it, with whatever follows (--resume_from FILE).
 RESUMING = ("--resume", "--continue")
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-# What a text is, by the end of its flag's name; any other is a NAME.
-TEXTS = {"dir": "DIR", "root": "DIR", "ckpt": "FILE", "split": "FILE"}
-TEXTS |= {"heads": "N,...", "augment": "NAME,..."}
-METHOD = next(item for item in fields(Run) if item.name == "method")
-
-
-def build_parser(prog="train.py", about=EVERYTHING):
-    """One flag a field; a flag not given stays absent, so that a preset can fill it in. about: what
-    its help is about."""
-    texts = dict(usage=USAGE, description=introduction(about), epilog=ending(about))
-    # Help waits until all flags are read: a preset or a method may be named behind it.
-    parser = CommandParser(prog=prog, add_help=False, **texts)
-    start = parser.add_argument_group("Where to start; any other flag wins over these")
-    add = start.add_argument
-    add("--preset", choices=list(PRESETS), default="full", help="size of everything, see below")
-    if len(recipes := recipes_of(about)) > 1:
-        text = "settings for a purpose, whatever the preset, see below"
-        add("--recipe", choices=recipes, default="default", help=text)
-    add("--dry_run", action="store_true", default=False, help="say what would be done, do nothing")
-    add("-h", "--help", action="store_true", default=argparse.SUPPRESS, help="show this and exit")
-    for title, items in shown_sections(about).items():
-        section = parser.add_argument_group(title)
-        for item in items:
-            add_flag(section, item, about)
-    return parser
-
-
-def add_flag(parser, item, about=EVERYTHING):
-    """The flag of one field of the settings; a flag not given stays absent."""
-    default = default_of(item)
-    low, high = item.metadata["low"], item.metadata["high"]
-    options = dict(default=argparse.SUPPRESS, help=help_of(item, about).replace("%", "%%"))
-    flag = f"--{item.name}"
-    if isinstance(default, bool):
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
-    elif isinstance(default, str):
-        kind, choices = line if default else line_or_empty, item.metadata["choices"]
-        if not choices:
-            options["metavar"] = TEXTS.get(item.name.rpartition("_")[2], "NAME")
-        parser.add_argument(flag, type=kind, choices=choices, **options)
-    else:
-        numbers = default if isinstance(default, list) else [default]
-        kind = whole_number if isinstance(numbers[0], int) else real_number
-        options |= dict(type=kind, metavar="N" if kind is whole_number else "X")
-        count = dict(nargs=len(default)) if isinstance(default, list) else {}
-        parser.add_argument(flag, action=InRange, low=low, high=high, **count, **options)
 
 
 def parse_settings(arguments, prog="train.py"):
     """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run). A flag that is given twice
-    has its last value; with --help the program ends. Raises `UserError`, naming the flag."""
+    has its last value; those of `--config` stand before all others. With --help the program ends.
+    Raises `UserError`, naming the flag."""
     parser = build_parser(prog)
     given, unknown = parser.parse_known_args(arguments)
     if "help" in given:
-        method = getattr(given, "method", default_of(METHOD))
-        build_parser(prog, About(given.preset, given.recipe, method)).print_help()
+        build_parser(prog, _about(vars(given))).print_help()
         parser.exit()
     if unknown:
         flags = [action.option_strings[0] for action in parser._actions]
@@ -101,12 +37,19 @@ def parse_settings(arguments, prog="train.py"):
             )
         parser.error(f"unknown argument {quoted(name)}{did_you_mean(name, flags)}")
     given = vars(given)
-    preset, recipe, dry_run = (given.pop(key) for key in ("preset", "recipe", "dry_run"))
-    name = preset if recipe == "default" else f"{preset}+{recipe}"
-    settings = make_settings({**PRESETS[preset], **RECIPES[recipe], **given})
+    dry_run, path = given.pop("dry_run", False), given.pop("config", None)
+    values, name, given = with_config(path, given)
+    settings = make_settings(values)
     check_given(settings, given)
     check_places(settings)
     return settings, name, dry_run
+
+
+def _about(given):
+    """What the help is about beside the flags {name: value} of a command line; a file of `--config`
+    is not read."""
+    preset, recipe = given.get("preset", DEFAULT_PRESET), given.get("recipe", DEFAULT_RECIPE)
+    return About(preset, recipe, given.get("method", Run().method))
 
 
 def make_settings(values):

@@ -15,6 +15,11 @@ the end. `python train.py --preset small --method reflow --help` shows the flags
 the defaults of one preset.
 NFE is the number of evaluations of the network that an image takes.
 There is no `--resume`: {GOING_ON}.
+
+`--config FILE` reads flags from YAML or JSON (`lr: 1e-3`, `preset: tiny`, ...); those on the
+command line win. A run's own `training_config.json` is such a file and repeats the run, on a CPU to
+the same bits. Where the run was written is left aside: `--save_dir` names the new folder, else it
+is below `results/`.
 """
 
 

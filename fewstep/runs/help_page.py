@@ -7,7 +7,14 @@ from dataclasses import MISSING
 from typing import NamedTuple
 
 from fewstep.methods import METHODS
-from fewstep.runs.presets import PRESET_TEXTS, PRESETS, RECIPE_TEXTS, RECIPES
+from fewstep.runs.presets import (
+    DEFAULT_PRESET,
+    DEFAULT_RECIPE,
+    PRESET_TEXTS,
+    PRESETS,
+    RECIPE_TEXTS,
+    RECIPES,
+)
 from fewstep.runs.sections import sections
 from fewstep.runs.settings import unused_settings
 from src.formatting import number_text
@@ -33,8 +40,8 @@ takes one, two or four. Several numbers are written with blanks between: --sigma
 class About(NamedTuple):
     """What a page of help is about; with method "" it has the flags of all methods."""
 
-    preset: str = "full"
-    recipe: str = "default"
+    preset: str = DEFAULT_PRESET
+    recipe: str = DEFAULT_RECIPE
     method: str = ""
 
 
@@ -59,7 +66,7 @@ def shown_sections(about):
 def recipes_of(about):
     """Names of the recipes that set anything of the method."""
     own = METHODS[about.method].recipes if about.method else RECIPES
-    return ["default", *(name for name in RECIPES if name in own and name != "default")]
+    return [DEFAULT_RECIPE, *(name for name in RECIPES if name in own and name != DEFAULT_RECIPE)]
 
 
 def help_of(item, about):

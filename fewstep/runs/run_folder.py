@@ -10,6 +10,11 @@ from src.utils import UserError, read_json, write_json
 
 CONFIG_NAME = "training_config.json"
 
+# What it holds beside the settings: what is written down of a run, and sets nothing.
+FACTS = {"identities", "started_in", "finished", "teacher_file", "preset", "exported"}
+FACTS |= {"torch", "processes", "micro_batch_images", "device", "computes_in", "sigma_data"}
+FACTS |= {"training_seconds", *(f"{phase}_seconds" for phase in PHASES)}
+
 
 def own_teacher(folder):
     """Where a run that trains its own teacher keeps it."""
@@ -44,8 +49,9 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
 
     identities: {phase: `phase_identity`} of the phases about to run; each must equal what the
     folder has for that phase already, if there is a checkpoint of it, but may have more steps.
-    Settings of a phase that is not run now are kept.
+    Settings of a phase that is not run now are kept. facts: see `FACTS`.
     """
+    _check_facts(facts)
     before = _read_if_there(folder)
     recorded, now = before.get("identities", {}), settings.as_dict()
     for phase, identity in identities.items():
@@ -70,8 +76,14 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
 
 
 def add_facts(folder, **facts):
-    """Add facts to the run's `training_config.json`."""
+    """Add some of `FACTS` to the run's `training_config.json`."""
+    _check_facts(facts)
     write_json(folder / CONFIG_NAME, _read_if_there(folder) | facts)
+
+
+def _check_facts(facts):
+    if unknown := facts.keys() - FACTS:
+        raise KeyError(f"{unknown}: add to FACTS, so that --config knows it")
 
 
 def _read_if_there(folder):

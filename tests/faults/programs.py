@@ -9,7 +9,7 @@ import measure_fid
 import sampling
 import train
 from fewstep.handin import submit as submit
-from fewstep.runs.command_line import build_parser as build_train_parser
+from fewstep.runs.parser import build_parser as build_train_parser
 from fewstep.scores import ladder
 from fewstep.studies.bench import main as bench
 from fewstep.studies.compare import main as compare

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewstep.runs.command_line import (
-    build_parser,
     make_settings,
     parse_settings,
     settings_from_json,
 )
-from fewstep.runs.presets import PRESETS, RECIPES
+from fewstep.runs.parser import build_parser
+from fewstep.runs.presets import DEFAULT_PRESET, DEFAULT_RECIPE, PRESETS, RECIPES
 from fewstep.runs.settings import flat
 from src.arguments import whole_number
 from src.utils import UserError, read_json
@@ -127,7 +127,8 @@ def test_right_values_are_taken_and_survive_json(data):
     given_flags = vars(build_parser().parse_args(tokens))
     names = {action.dest for action in chosen} - {"preset", "recipe", "dry_run"}
     assert names <= set(given_flags)
-    values = PRESETS[given_flags["preset"]] | RECIPES[given_flags["recipe"]]
+    values = PRESETS[given_flags.get("preset", DEFAULT_PRESET)]
+    values = values | RECIPES[given_flags.get("recipe", DEFAULT_RECIPE)]
     values |= {name: given_flags[name] for name in names}
     values |= CONSISTENT | {"data": "folder", "data_root": "."}
     chosen_settings = make_settings(values)

@@ -9,9 +9,10 @@ import torch
 
 import sampling
 from custom_model import create_custom_model
-from fewstep.handin.published import CARD, WEIGHTS, model_card, read_published
+from fewstep.handin.published import model_card
 from fewstep.handin.rounding import rounded, weight_error
 from fewstep.studies.evaluate.subjects import fingerprint
+from src.published import CARD, WEIGHTS, read_published
 from src.utils import (
     file_digest,
     load_model,
@@ -48,7 +49,7 @@ def test_changes_are_printed_and_stand_in_the_card(checkpoint, tmp_path, capsys)
     card = (tmp_path / CARD).read_text()
     assert "- fp16 weights: changed by 0.0" in card and "- images at NFE 4: changed by" in card
     assert f"`{file_digest(tmp_path / WEIGHTS).hex()}`" in card and "395,971 parameters" in card
-    model, _ = read_published(tmp_path)
+    model, _ = read_published(tmp_path, create_custom_model)
     assert weight_error(student().state_dict(), model.state_dict()) < 0.0005
 
 
@@ -106,7 +107,7 @@ def test_pack_never_replaces_a_student_unasked(checkpoint, copy, tmp_path):
     assert contents(copy) == before
     pack(tmp_path / "other.pt", copy, "--force")
     expected = weights_digest(rounded(student(1), TINY, "int8"))
-    assert weights_digest(read_published(copy)[0]) == expected
+    assert weights_digest(read_published(copy, create_custom_model)[0]) == expected
 
 
 def test_a_full_disk_leaves_the_weights_that_were_there(checkpoint, copy, tmp_path, monkeypatch):
@@ -131,7 +132,7 @@ def test_a_teacher_can_be_published_too(tmp_path):
     card = (folder / "README.md").read_text()
     assert "# A diffusion teacher" in card and "--teacher_ckpt" in card and "1.00 hours" in card
     assert "images at NFE 15:" in card
-    assert read_published(folder)[1] == config
+    assert read_published(folder, create_custom_model)[1] == config
 
 
 def test_a_checkpoint_of_the_working_folder_is_packed(tmp_path, monkeypatch):
@@ -181,7 +182,7 @@ def test_scores_in_the_card_are_those_of_these_weights(checkpoint, tmp_path):
     card = (folder / CARD).read_text(encoding="utf-8")
     assert "| student, NFE 4 | 1000 | 35.72 ± 0.50 |" in card and "images in faces" in card
     assert "/home" not in card
-    read_published(folder)
+    read_published(folder, create_custom_model)
 
 
 def test_the_absent_package_is_one_line(checkpoint, copy, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from fewstep.handin.published import CARD, WEIGHTS
+from src.published import CARD, WEIGHTS
 from src.utils import UserError, file_digest
 from tests.handin.student import ROOT, TINY, refused, unpack
 

@@ -15,7 +15,7 @@ from fewstep.runs.settings import GROUPS, STEPS_FLAGS, Settings, flat
 from src.utils import UserError
 
 FIELDS = {item.name: item for group in GROUPS.values() for item in fields(group)}
-OF_ALL = {"preset", "dry_run", "help"}
+OF_ALL = {"preset", "config", "dry_run", "help"}
 
 
 @pytest.fixture
@@ -119,6 +119,20 @@ def test_help_waits_for_what_stands_behind_it(page):
     assert text == page("--preset", "tiny", "--method", "ld3", "-h")
     assert text == page("--preset", "tiny", "--method", "ld3", "-h", "--no_such_flag")
     assert "--preset tiny stands for" in text and "--ld3_ball" in text
+
+
+def test_the_first_section_says_what_a_config_file_is(page):
+    text = page("--help")
+    first = text.partition("\nWhere to start")[2].partition("\n\n")[0]
+    line = re.search(r"^  --config FILE +(.*)$", first, re.MULTILINE)[1]
+    assert all(word in line for word in ("YAML", "JSON", "training_config.json", "repeated"))
+
+
+def test_help_tells_the_defaults_that_hold_without_a_flag(page):
+    text = page("--help")
+    assert text == page("--preset", "full", "--recipe", "default", "--help")
+    assert meanings_in(text)["preset"].endswith("(default: full)")
+    assert meanings_in(text)["recipe"].endswith("(default: default)")
 
 
 def test_names_that_can_be_chosen_are_explained(page):

@@ -42,6 +42,24 @@ def finished(one_thread, few_pictures, tmp_path_factory):
     return folder
 
 
+def test_a_run_is_repeated_from_its_record_to_the_same_bits(finished, tmp_path):
+    record = finished / "run" / "training_config.json"
+    places = ["--save_dir", tmp_path / "again", "--export_dir", tmp_path / "export"]
+    ended = run_here(train.main, "train.py", "--config", record, *places)
+    assert ended.code == 0, ended.err[-2000:]
+    for name in ("final_model.pt", "teacher/model.pt"):
+        before, after = weights(finished / "run" / name), weights(tmp_path / "again" / name)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+    again = json.loads((tmp_path / "again" / "training_config.json").read_text())
+    before = json.loads(record.read_text())
+    assert again["preset"] == before["preset"] == "tiny"
+    for content in (again, before):
+        for key in ("save_dir", "export_dir"):
+            del content["settings"]["run"][key]
+    assert again["settings"] == before["settings"]
+
+
 def rows(folder):
     return [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
 

@@ -12,7 +12,9 @@ import time
 import pytest
 from PIL import Image
 
+from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.presets import PRESETS
+from fewstep.runs.yaml_files import read_yaml
 from fewstep.scores.spaces import free_names
 from fewstep.studies import training
 from fewstep.studies.compare import cells as compare_cells
@@ -27,7 +29,7 @@ from fewstep.studies.compare.cells import (
 from fewstep.studies.compare.laboratory import Laboratory, check_lengths
 from fewstep.studies.compare.main import attempt, main, parse
 from fewstep.studies.compare.plan import complete_plan, parse_pairs
-from fewstep.studies.compare.reading import as_arguments, flag_value, read_yaml
+from fewstep.studies.compare.reading import flag_value
 from fewstep.studies.compare.report import markdown, summarise, summary
 from fewstep.studies.evaluate.tables import score_row
 from src import feedback
@@ -206,10 +208,10 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("grid: [unclosed")
     with pytest.raises(UserError, match="plan.yaml: not readable as YAML"):
-        read_yaml(path)
+        read_yaml(path, "grid:")
     path.write_text("just words")
     with pytest.raises(UserError, match="keys and values"):
-        read_yaml(path)
+        read_yaml(path, "grid:")
 
 
 def test_yaml_is_taken_as_it_is_written(tmp_path):
@@ -219,7 +221,7 @@ def test_yaml_is_taken_as_it_is_written(tmp_path):
         "shared: &shared {lr: 1e-3}\nbase: {<<: *shared, disc_spectral: on, penalty: none}\n"
         "seeds: [010, 1e2]\nnfe_list: 1\ngrid: {disc_stddev: [y, no], x: 1:30}\n"
     )
-    content = read_yaml(path)
+    content = read_yaml(path, "grid:")
     assert content["base"] == {"lr": "1e-3", "disc_spectral": "on", "penalty": "none"}
     assert content["grid"] == {"disc_stddev": ["y", "no"], "x": "1:30"}
     del content["shared"], content["grid"]["x"]
@@ -240,7 +242,7 @@ def test_a_key_that_is_there_twice_is_refused(text, tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"plan.yaml: .*line \d: (base|disc|lr) is there twice"):
-        read_yaml(path)
+        read_yaml(path, "grid:")
 
 
 def families_of(other):

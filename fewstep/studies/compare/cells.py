@@ -10,9 +10,10 @@ from typing import NamedTuple
 from fewstep.methods import METHODS
 from fewstep.methods.method import with_settings
 from fewstep.runs.estimate import steps_that_fit
+from fewstep.runs.flag_values import DEFAULTS, as_text
 from fewstep.runs.presets import RECIPES
 from fewstep.runs.settings import flat, unused_settings
-from fewstep.studies.compare.reading import DEFAULTS, as_text, shown_text
+from fewstep.studies.compare.reading import shown_text
 
 LENGTHS = ("steps", "images", "minutes")  # keys of a plan, at most one of them above 0
 LONGEST_NAME = 80  # of a folder, before its hash

@@ -14,6 +14,7 @@ from fewstep.methods.sentinels import MOST_IMAGES, measure
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import training_seconds
+from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher
 from fewstep.runs.settings import STEPS_FLAGS, flat, phases_of
 from fewstep.scores.comparison import PIXELS, Comparison
@@ -26,7 +27,6 @@ from fewstep.studies.compare.cells import (
     teacher_flags,
     training_flags,
 )
-from fewstep.studies.compare.reading import as_arguments
 from fewstep.studies.compare.report import STRIP, TEACHER_STRIP
 from fewstep.studies.evaluate.pictures import labelled_sheet, strip_of
 from fewstep.studies.evaluate.series import model_series, real_series, score_series

@@ -16,6 +16,7 @@ from functools import partial
 
 from fewstep.engine.precision import prepare_backends
 from fewstep.engine.stopping import catch_stops
+from fewstep.runs.yaml_files import read_yaml
 from fewstep.studies.compare.cells import default_folder, make_cells
 from fewstep.studies.compare.laboratory import Laboratory
 from fewstep.studies.compare.plan import (
@@ -24,7 +25,6 @@ from fewstep.studies.compare.plan import (
     complete_plan,
     parse_pairs,
 )
-from fewstep.studies.compare.reading import read_yaml
 from fewstep.studies.compare.report import summary, write_report
 from src.arguments import (
     InRange,
@@ -129,7 +129,7 @@ def build_parser():
 def parse(arguments):
     """(namespace, with the folder that is written to; plan). Raises `UserError`."""
     args = build_parser().parse_args(arguments)
-    plan = read_yaml(args.plan) if args.plan else {}
+    plan = read_yaml(args.plan, "grid:") if args.plan else {}
     if args.base:
         base = plan.get("base") or {}
         if not isinstance(base, dict):

@@ -5,9 +5,10 @@ import math
 from dataclasses import fields
 
 from fewstep.methods import METHODS
+from fewstep.runs.flag_values import DEFAULTS, as_text, is_plain
 from fewstep.runs.settings import GROUPS
 from fewstep.studies.compare.cells import LENGTHS, make_cells, merged, method_of
-from fewstep.studies.compare.reading import DEFAULTS, as_text, flag_value
+from fewstep.studies.compare.reading import flag_value
 from src.arguments import (
     MOST_EVALUATIONS,
     MOST_IMAGES,
@@ -139,7 +140,7 @@ def _check_flags(plan, where):
     for flags in (plan["base"], plan["grid"], *plan["cells"]):
         for key, value in flags.items():
             several = flags is plan["grid"]
-            if not all(map(_is_plain, value if several else [value])):
+            if not all(map(is_plain, value if several else [value])):
                 raise UserError(f"{where}: {key} {quoted(value)}: texts and numbers are expected")
             _known(key, {*DEFAULTS, "preset", "recipe", "method"}, f"{where}: unknown flag")
             if key in SET_BY_GRID and not (key == "teacher_ckpt" and flags is plan["base"]):
@@ -169,12 +170,6 @@ def _check_cell(plan, cell, where):
         if plan[length] and method.steps_flag in own:
             flag = method.steps_flag
             raise UserError(f"{where}: {flag} and {length} both say how long; leave out one")
-
-
-def _is_plain(value):
-    """Whether it is a text or a number, or a list of such, as some flags take."""
-    values = value if isinstance(value, list) else [value]
-    return all(isinstance(one, (str, int, float, type(None))) for one in values)
 
 
 def _known(key, known, message):

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from custom_model import create_custom_model
 from fewstep.engine.checkpoints import check_identity
 from fewstep.runs.building import open_images
-from fewstep.runs.command_line import add_flag, make_settings, settings_from_json
+from fewstep.runs.command_line import make_settings, settings_from_json
+from fewstep.runs.parser import add_flag
 from fewstep.runs.run_folder import CONFIG_NAME, places_of, teacher_of
 from fewstep.runs.settings import Data, Settings, flat
 from fewstep.scores.comparison import Comparison

@@ -1,0 +1,102 @@
+"""Saved and published networks for use in Python, as `fewstep.load` and its sister give them."""
+
+import operator
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from custom_model import create_custom_model
+from fewstep.methods.adversary import bare_discriminator
+from fewstep.runs.command_line import make_settings
+from src.arguments import LARGEST_BATCH, MOST_EVALUATIONS, MOST_IMAGES, check_range
+from src.published import (
+    DISCRIMINATOR,
+    fitting,
+    is_published,
+    read_published,
+    read_tensors,
+    weights_file,
+)
+from src.samplers import tensor_batches
+from src.utils import UserError, load_model, pick_device, read_model_config, to_uint8
+
+# Of a run's folder, of a teacher's in it, of the one for export.
+NAMES = ("final_model.pt", "model.pt", "best_model.pt")
+
+
+class Generator:
+    """A model that samples. path: the file of its weights; config: its `model_config.json`; model:
+    the network in evaluation mode."""
+
+    def __init__(self, path, config, model):
+        self.path, self.config, self.model = path, config, model
+
+    def __repr__(self):
+        kind = self.config.get("sampler", self.config.get("model_type"))
+        return f"Generator({self.path}, network {self.config.get('network')}, {kind})"
+
+    def sample(self, count, nfe=1, seed=None, as_tensor=False, batch_size=64):
+        """`count` images of `nfe` network evaluations each, as a list of PIL images.
+
+        seed: a whole number that makes the same images again, image i by it and i alone, as
+        `sampling.py --batch_independent --seed` does; None: others each time. as_tensor: give
+        floats `[count, 3, 64, 64]` in [-1, 1] on the CPU. Raises `UserError` for numbers out of
+        range.
+        """
+        limits = (count, MOST_IMAGES), (nfe, MOST_EVALUATIONS), (batch_size, LARGEST_BATCH)
+        for name, (value, most) in zip(("count", "nfe", "batch_size"), limits):
+            check_range(name, operator.index(value), 1, most)
+        seed = None if seed is None else operator.index(seed)
+        batches = tensor_batches(self.model, nfe, count, batch_size, seed)
+        images = torch.cat([batch.float().cpu() for batch in batches])
+        if as_tensor:
+            return images
+        return [Image.fromarray(pixels) for pixels in to_uint8(images).numpy()]
+
+
+def load(path, device=None):
+    """The `Generator` at `path`: a checkpoint with its `model_config.json`, a run's folder, or a
+    published folder or its file.
+
+    device: "cuda", "cuda:N" or "cpu"; None: a GPU where there is one. Raises `UserError`.
+    """
+    device = _device(device)
+    if is_published(path):
+        model, config = read_published(path, create_custom_model, device)
+        return Generator(weights_file(path), config, model)
+    weights = _checkpoint(Path(path))
+    model = load_model(weights, create_custom_model, device).eval().requires_grad_(False)
+    return Generator(weights, read_model_config(weights.with_name("model_config.json")), model)
+
+
+def load_discriminator(path, device=None):
+    """`disc(x, sigma) -> logits [B, N]` of a published folder or its file, in evaluation mode.
+
+    x: images `[B, 3, 64, 64]` in [-1, 1] with noise of level sigma `(B,)` (0: none); its card says
+    which levels it has learnt. Augmentation is of its training and off. device: as for `load`.
+    Raises `UserError`.
+    """
+    about, state = read_tensors(path, DISCRIMINATOR)
+    with fitting(weights_file(path)):
+        flags = about["flags"] | {"augment": "", "ada_target": 0.0}
+        settings = make_settings({"network": about["model_config"]["network"], **flags})
+        disc = bare_discriminator(settings.discriminator, about["model_config"])
+        disc.load_state_dict(state)
+    return disc.to(_device(device)).eval().requires_grad_(False)
+
+
+def _device(name):
+    return pick_device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _checkpoint(path):
+    """The file of weights that `path`, it or its folder, names."""
+    if not path.is_dir():
+        return path
+    for name in NAMES:
+        if (path / name).is_file():
+            return path / name
+    teacher = path / "teacher" / "model.pt"
+    hint = f"; its teacher is {teacher}" if teacher.is_file() else ""
+    raise UserError(f"{path}: has no {', '.join(NAMES)}, nor published weights{hint}")
