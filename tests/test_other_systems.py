@@ -112,7 +112,7 @@ def test_a_stopped_comparison_kills_no_training_on_windows(is_windows, tmp_path,
         def __init__(self, *arguments, **options):
             pass
 
-        def wait(self):
+        def wait(self, timeout=None):
             done.append("wait")
             if len(done) == 1:
                 raise KeyboardInterrupt

@@ -15,7 +15,7 @@ def map_ordered(function, items, label=None):
     long work is reported under it.
     """
     workers, waiting = os.cpu_count() or 1, deque()
-    report = Progress(label, len(items), shown=bool(label))
+    report = Progress(label, len(items) if label else None, shown=bool(label))
     with ThreadPoolExecutor(workers) as pool, report:
         for item in items:
             waiting.append(pool.submit(function, item))
