@@ -85,6 +85,7 @@ class StudentPhase(Phase):
             scheduler.few_step_table, model.device, self._denoise, scheduler.noise_like, student
         )
         self.pairs = None  # the `TeacherPairs`
+        self.rehearsing = self.waits = False
         self.first_level = next(iter(scheduler.few_step_table.values()))[0]  # that of every path
 
     @classmethod
@@ -127,7 +128,8 @@ class StudentPhase(Phase):
             yield Turn(self.learners[0], self._ode_loss)
             return
         learnt = step - self.warm - self.alone
-        learns = learnt >= 0 and learnt % self.disc_steps == 0
+        self.waits = learnt >= 0 and not self.rehearsing and self._is_too_far_ahead()
+        learns = learnt >= 0 and learnt % self.disc_steps == 0 and not self.waits
         fakes = partial(self.fakes, with_graph=learns)
         if self.fake_score:
             yield from self.fake_score.turns(fakes)
@@ -139,6 +141,9 @@ class StudentPhase(Phase):
             weights = distill, loss.adv_weight * ramp(learnt, 0, loss.adv_ramp)
             weights += (self._identity_weight(learnt),)
             yield Turn(self.learners[0], partial(self._student_loss, weights=weights))
+
+    def _is_too_far_ahead(self):
+        return self.adversary is not None and self.adversary.is_behind
 
     def _identity_weight(self, learnt):
         progress = learnt / (self.total - self.warm - self.alone)
@@ -228,6 +233,7 @@ class StudentPhase(Phase):
         return loss, {"warm_loss": loss.detach()}
 
     def rehearse(self):
+        self.rehearsing = True
         self.pairs = StandIn(self.model.device)
 
     def _ode_images(self, x):
@@ -235,12 +241,17 @@ class StudentPhase(Phase):
         levels = self.first_level, self.settings.student.warm_nfe
         return ode_images(denoise, self.teacher.scheduler, x, *levels)
 
+    def _stateful(self):
+        return super()._stateful() | (self.adversary.stateful() if self.adversary else {})
+
     def observe(self, micro_batch):
         fakes = micro_batch.results.get("output", micro_batch.results.get("fakes"))
         if fakes is None:
             return {}  # a step of the start
         count = self.inputs.count_first(len(fakes))
         metrics = measure(fakes[:count].detach(), micro_batch.images)
+        if self.settings.discriminator.disc_lead and self.adversary:
+            metrics["student_waits"] = torch.tensor(float(self.waits), device=fakes.device)
         if self.settings.discriminator.ada_target and self.adversary:
             metrics["ada_p"] = self.adversary.disc.augment.p.clone()
         return metrics

@@ -1,6 +1,7 @@
 """The adversary of phase 2: a discriminator that learns from random weights as the student does."""
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -14,6 +15,36 @@ from src.model_config import MODEL_DEFAULTS, NETWORKS
 from src.samplers import IMAGE_SHAPE, draw_levels
 
 DISC = "disc"  # its name among the learners, in the log and in checkpoints
+LEAD_STEPS = 20  # over which the lead is averaged
+
+
+class Lead(torch.nn.Module):
+    """How far the discriminator is ahead, averaged over `LEAD_STEPS`: a buffer, so that a resumed
+    run goes on with it."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.register_buffer("value", torch.zeros((), device=device))
+
+    def follow(self, lead):
+        """Take in the lead of a step, a scalar tensor; one that is not finite says nothing."""
+        self.value.lerp_(lead.nan_to_num(), 1 / LEAD_STEPS)
+
+
+class Verdict(NamedTuple):
+    """What the logits of a micro-batch say: the mean sign of those of real images; the lead,
+    E[sign(D(real) - D(fake))], 1 where it always tells them apart and 0 where it guesses, whatever
+    the loss; how many images."""
+
+    sign: torch.Tensor
+    lead: torch.Tensor
+    images: int
+
+    @classmethod
+    def of(cls, real_logits, fake_logits):
+        """From both logits `[B, N]`."""
+        lead = (real_logits - fake_logits).sign().mean()
+        return cls(real_logits.sign().mean(), lead, len(real_logits))
 
 
 class Adversary:
@@ -29,6 +60,17 @@ class Adversary:
         # compute all the same.
         self.learner.let_learn(False)
         self.gan_loss = GAN_LOSSES[settings.gan_loss]
+        self.lead = Lead(execution.device) if settings.disc_lead else None
+
+    def stateful(self):
+        """{name: whatever has a state that must outlive the process}, beside the learner's."""
+        return {f"{DISC}_lead": self.lead} if self.lead else {}
+
+    @property
+    def is_behind(self):
+        """Whether the student is to wait for it (`disc_lead`). A student that learns faster than
+        its discriminator follows what that says at random: both logits fall together to 0."""
+        return self.lead is not None and self.lead.value.item() < self.settings.disc_lead
 
     def view(self, x):
         """What the discriminator sees of clean images: (x + sigma n, sigma, draws)."""
@@ -48,19 +90,19 @@ class Adversary:
         # all calls of a step, whose logits are compared, are of the same network.
         self.disc.train()
         self.learner.let_learn(True)
-        signs = []  # of the logits of real images
-        yield Turn(self.learner, partial(self._loss, fakes=fakes, penalty=penalty, signs=signs))
+        verdicts = []  # a `Verdict` a micro-batch
+        turn = partial(self._loss, fakes=fakes, penalty=penalty, verdicts=verdicts)
+        yield Turn(self.learner, turn)
         self.learner.let_learn(False)
+        mean_of = self.execution.processes.mean_of
         if settings.ada_target:
-            self._steer([sign for sign, _ in signs], sum(count for _, count in signs))
+            sign = mean_of(torch.stack([verdict.sign for verdict in verdicts]).mean())
+            seen = sum(verdict.images for verdict in verdicts) * self.execution.processes.count
+            self.disc.augment.steer(sign, settings.ada_target, seen, settings.ada_images)
+        if self.lead:
+            self.lead.follow(mean_of(torch.stack([verdict.lead for verdict in verdicts]).mean()))
 
-    def _steer(self, signs, images):
-        processes = self.execution.processes
-        sign = processes.mean_of(torch.stack(signs).mean())
-        seen = images * processes.count
-        self.disc.augment.steer(sign, self.settings.ada_target, seen, self.settings.ada_images)
-
-    def _loss(self, micro_batch, fakes, penalty, signs):
+    def _loss(self, micro_batch, fakes, penalty, verdicts):
         settings, fake = self.settings, fakes(micro_batch)
         micro_batch.begin("critics")
         real_view, fake_view = self.view(micro_batch.images), self.view(fake)
@@ -71,12 +113,14 @@ class Adversary:
         real_logits, fake_logits, *nearby_logits = self._learning_logits(views)
         self.disc.eval()
         loss = self.gan_loss.discriminator(real_logits, fake_logits).mean()
+        verdict = Verdict.of(real_logits.detach(), fake_logits.detach())
         metrics = {
             "disc_loss": loss.detach(),
+            "disc_lead": verdict.lead,
             "logits_real": real_logits.detach().mean(),
             "logits_fake": fake_logits.detach().mean(),
         }
-        signs.append((real_logits.detach().sign().mean(), len(fake)))
+        verdicts.append(verdict)
         if settings.centring_weight:
             loss = loss + settings.centring_weight * centring(real_logits, fake_logits).mean()
         if penalty != "none":

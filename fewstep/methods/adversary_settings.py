@@ -46,6 +46,13 @@ class Discriminator:
     disc_steps: int = setting(
         1, "the student learns in every N-th step alone, the others in each", low=1, high=1000
     )
+    disc_lead: float = setting(
+        0.0,
+        "the student waits while the discriminator's lead is below this: 1 when it always tells a"
+        " generated from a real image, 0 when it guesses; 0: never waits",
+        low=0,
+        high=0.99,
+    )
     disc_noise: bool = setting(True, "show it noised images; else clean ones")
     disc_mean: float = log_sigma(-1.5, "noise levels that it is shown: mean of ln sigma")
     disc_std: float = spread(1.0, "noise levels that it is shown: standard deviation of ln sigma")

@@ -73,6 +73,8 @@ PANELS = {
     "student: distance to the noise, loss": ["identity_loss"],
     "student: fake score's denoising loss": ["fake_score_loss"],
     "student: discriminator's loss": ["disc_loss"],
+    "student: discriminator's lead (0: it guesses, 1: it always knows)": ["disc_lead"],
+    "student: share of steps in which it waited": ["student_waits"],
     "student: discriminator logits": ["logits_real", "logits_heldout", "logits_fake"],
     "student: gradient norm ratio, distillation / adversarial": ["grad_ratio"],
     "student: spread and detail of generated over real images (1 is right)": ["spread", "detail"],
@@ -134,8 +136,8 @@ SENTINELS = [
         _key("spread"),
         0.5,
         2.0,
-        "low: generated images are nearly alike; a lower first level (--first_sigma), some"
-        " --warm_start, longer --disc_warmup; high: they are wild; higher --penalty_weight",
+        "low: generated images are nearly alike; some --warm_start, longer --disc_warmup, a"
+        " --disc_lead; high: they are wild; higher --penalty_weight",
         ("spread",),
     ),
     Sentinel(

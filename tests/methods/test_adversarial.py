@@ -9,6 +9,7 @@ import torch
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import distance_to_noise
 from fewstep.methods.adversarial_settings import student_rate
+from fewstep.methods.adversary import LEAD_STEPS
 from fewstep.methods.student_inputs import StudentInputs
 from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
 
@@ -226,6 +227,26 @@ def test_critics_take_several_steps_for_each_of_the_student():
     assert learnt == [False, True, False, False, True, False, False, True]
 
 
+def test_a_student_waits_until_its_discriminator_is_ahead():
+    stage = make_student(disc_lead=0.5)
+    student, disc = snapshot(stage.model), snapshot(stage.adversary.disc)
+    metrics = stage.step(in_one(batch()), 0)
+    assert metrics["student_waits"] == 1 and "student_grad_norm" not in metrics
+    assert not moved(student, stage.model) and moved(disc, stage.adversary.disc)
+    stage.adversary.lead.value.fill_(0.9)
+    metrics = stage.step(in_one(batch()), 1)
+    assert metrics["student_waits"] == 0 and moved(student, stage.model)
+    share = 1 / LEAD_STEPS
+    expected = (1 - share) * 0.9 + share * metrics["disc_lead"].item()
+    assert stage.adversary.lead.value.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_student_waits_for_nobody_while_its_steps_are_only_counted():
+    stage = make_student(disc_lead=0.5)
+    stage.rehearse()
+    assert "student_grad_norm" in stage.step(in_one(batch()), 0)
+
+
 def test_without_critics_there_is_no_warm_up_and_every_step_counts():
     stage = make_student(disc="none", disc_steps=3, disc_warmup=5)
     assert all("student_grad_norm" in stage.step(in_one(batch(4)), step) for step in range(2))
@@ -317,7 +338,10 @@ def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weig
     assert make_student()._identity_weight(0) == 0
 
 
-@pytest.mark.parametrize("start", [{}, dict(student_start="consistency", consistency_steps=3)])
+@pytest.mark.parametrize(
+    "start",
+    [{}, dict(student_start="consistency", consistency_steps=3), dict(disc_lead=0.001)],
+)
 def test_going_on_from_a_state_is_the_same_as_not_stopping(start):
     """With everything that has a state: fake score, discriminator, ADA's probability, average."""
     flags = dict(distill="dmd", augment="color", augment_p=0.2, ada_target=0.6, ada_images=20.0)
@@ -338,6 +362,9 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping(start):
         assert torch.equal(value, resumed.ema.state_dict()[key])
     p = whole.adversary.disc.augment.p
     assert torch.equal(p, resumed.adversary.disc.augment.p) and p != 0.2
+    for name, part in whole.adversary.stateful().items():
+        (lead,) = part.buffers()
+        assert torch.equal(lead, resumed.adversary.stateful()[name].value) and lead != 0
 
 
 def test_a_gradient_that_is_not_finite_is_dropped():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fewstep.engine.microbatch import split
-from fewstep.methods.adversary import Adversary
+from fewstep.methods.adversary import LEAD_STEPS, Adversary, Lead, Verdict
 from tests.methods.mixture import PointDiscriminator
 from tests.students import plain_execution, tiny_settings
 
@@ -93,3 +93,14 @@ def test_only_centring_tells_a_relativistic_discriminator_where_zero_is():
     loss.backward()
     logits = [(x.flatten(1) @ disc.weight + 0.5).mean().item() for x in (real, fake)]
     assert disc.bias.grad.item() == pytest.approx(0.25 * 4 * sum(logits), rel=1e-4)
+
+
+def test_the_lead_is_the_share_of_right_comparisons_over_that_of_wrong_ones():
+    real = torch.tensor([[3.0, 3.0], [3.0, 3.0]])
+    fake = torch.tensor([[2.0, 2.0], [2.0, 4.0]])  # right, right; right, wrong
+    assert Verdict.of(real, fake).lead == 0.5
+    assert Verdict.of(real, real - 1).lead == 1
+    lead = Lead("cpu")
+    lead.follow(torch.tensor(1.0))
+    lead.follow(torch.tensor(float("nan")))  # counts as a guess
+    assert lead.value.item() == pytest.approx((1 - 1 / LEAD_STEPS) / LEAD_STEPS)

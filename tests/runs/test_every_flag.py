@@ -86,6 +86,7 @@ CHANGES = {
     "disc_lr": (1e-4, {}),
     "disc_warmup": (2, {}),
     "disc_steps": (2, {}),
+    "disc_lead": (0.9, {}),
     "disc_noise": (False, {}),
     "disc_mean": (0.0, {}),
     "disc_std": (0.2, {}),
