@@ -23,7 +23,7 @@ from fewstep.methods.adversarial_settings import (
 from fewstep.methods.adversary import build_adversary, try_to_build
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency, ConsistencyLoss
-from fewstep.methods.edm import copy_of, ode_images, set_dropout
+from fewstep.methods.edm import copy_of, set_dropout
 from fewstep.methods.method import Method
 from fewstep.methods.score_distillation import (
     NEEDS_FAKE_SCORE,
@@ -34,7 +34,7 @@ from fewstep.methods.score_distillation import (
 )
 from fewstep.methods.sentinels import HEALTHY, PANELS, REMEDIES, concerns, measure
 from fewstep.methods.student_inputs import StudentInputs
-from fewstep.methods.teacher_pairs import StandIn, TeacherPairs
+from fewstep.methods.teacher_pairs import OdeLoss
 
 IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at the last step
 
@@ -84,9 +84,8 @@ class StudentPhase(Phase):
         self.inputs = StudentInputs(
             scheduler.few_step_table, model.device, self._denoise, scheduler.noise_like, student
         )
-        self.pairs = None  # the `TeacherPairs`
+        self.ode_loss = OdeLoss(settings, learner, teacher, self.inputs, execution)
         self.rehearsing = self.waits = False
-        self.first_level = next(iter(scheduler.few_step_table.values()))[0]  # that of every path
 
     @classmethod
     def build(cls, settings, execution, teacher, config):
@@ -125,7 +124,7 @@ class StudentPhase(Phase):
             yield Turn(self.learners[0], partial(self.consistency_loss, progress=progress))
             return
         if step < self.warm:
-            yield Turn(self.learners[0], self._ode_loss)
+            yield Turn(self.learners[0], self.ode_loss)
             return
         learnt = step - self.warm - self.alone
         self.waits = learnt >= 0 and not self.rehearsing and self._is_too_far_ahead()
@@ -211,35 +210,9 @@ class StudentPhase(Phase):
         distances = distance_to_noise(image[:count], x[:count], sigma[:count], sigma_data)
         return distances.sum() / len(image)
 
-    def _ode_loss(self, micro_batch):
-        """Regress what comes of pure noise on what the teacher's ODE makes of it, and what comes of
-        noised images on these: a network that learns the first level alone forgets the others."""
-        micro_batch.begin("inputs")
-        images, count = micro_batch.images, self.inputs.count_first(len(micro_batch.images))
-        seed = hashed_seed(micro_batch.seed, "levels")
-        x, sigma, next_sigma = self.inputs.draw(images, seed, with_own=False)
-        if self.settings.student.warm_pairs:
-            if not self.pairs:  # drawn when they are first asked for
-                shape = tuple(images.shape[1:])
-                self.pairs = TeacherPairs(
-                    self.settings, self.teacher, self.first_level, shape, self.execution
-                )
-            first, target = self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))
-        else:
-            first, target = x[:count], self._ode_images(x[:count])
-        x = torch.cat([first, x[count:]])
-        target = torch.cat([target, images[count:]])
-        loss = (self._output(micro_batch, (x, sigma, next_sigma)) - target).square().mean()
-        return loss, {"warm_loss": loss.detach()}
-
     def rehearse(self):
         self.rehearsing = True
-        self.pairs = StandIn(self.model.device)
-
-    def _ode_images(self, x):
-        denoise = partial(self.execution.run, self.teacher.denoise)
-        levels = self.first_level, self.settings.student.warm_nfe
-        return ode_images(denoise, self.teacher.scheduler, x, *levels)
+        self.ode_loss.rehearse()
 
     def _stateful(self):
         return super()._stateful() | (self.adversary.stateful() if self.adversary else {})

@@ -1,4 +1,5 @@
-"""Pairs of noise and the image that the teacher's ODE makes of it, drawn once and kept on disk."""
+"""The student's start (`warm_start`): regression on what the teacher's ODE makes of noise, of which
+pairs may be drawn once and kept on disk."""
 
 import hashlib
 from functools import partial
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 
 from fewstep.engine.batches import to_float
+from fewstep.engine.microbatch import hashed_seed
 from fewstep.images.cache import cached_images
 from fewstep.methods.edm import ode_images
 from src.feedback import Progress
@@ -15,6 +17,53 @@ from src.utils import to_uint8, weights_digest
 
 DRAWN_AT_ONCE = 32
 SEED = 3_000_003  # of the first pair's noise, apart from those of sampling
+
+
+class OdeLoss:
+    """Regress what comes of pure noise on what the teacher's ODE makes of it, and what comes of
+    noised images on these: a network that learns the first level alone forgets the others.
+
+    settings: the run's. learner: the student's; teacher: a denoiser; inputs: `StudentInputs`.
+    """
+
+    def __init__(self, settings, learner, teacher, inputs, execution):
+        self.settings, self.learner, self.teacher = settings, learner, teacher
+        self.inputs, self.execution = inputs, execution
+        levels = learner.module.scheduler.few_step_table
+        self.first_level = next(iter(levels.values()))[0]  # that of every path
+        self.pairs = None  # the `TeacherPairs`
+
+    def __call__(self, micro_batch):
+        micro_batch.begin("inputs")
+        images, count = micro_batch.images, self.inputs.count_first(len(micro_batch.images))
+        seed = hashed_seed(micro_batch.seed, "levels")
+        x, sigma, next_sigma = self.inputs.draw(images, seed, with_own=False)
+        if self.settings.student.warm_pairs:
+            first, target = self._drawn(count, micro_batch)
+        else:
+            first, target = x[:count], self._images(x[:count])
+        x = torch.cat([first, x[count:]])
+        target = torch.cat([target, images[count:]])
+        micro_batch.begin("output")  # dropout, if any, draws the same each time
+        loss = (self.learner(x, sigma, next_sigma) - target).square().mean()
+        return loss, {"warm_loss": loss.detach()}
+
+    def rehearse(self):
+        """Draw zeros in place of pairs: steps will only be counted or timed."""
+        self.pairs = StandIn(self.teacher.device)
+
+    def _drawn(self, count, micro_batch):
+        if not self.pairs:  # made when they are first asked for
+            shape = tuple(micro_batch.images.shape[1:])
+            self.pairs = TeacherPairs(
+                self.settings, self.teacher, self.first_level, shape, self.execution
+            )
+        return self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))
+
+    def _images(self, x):
+        denoise = partial(self.execution.run, self.teacher.denoise)
+        levels = self.first_level, self.settings.student.warm_nfe
+        return ode_images(denoise, self.teacher.scheduler, x, *levels)
 
 
 class TeacherPairs:
