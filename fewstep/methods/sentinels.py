@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from fewstep.engine.curves import Panel
+
 MOST_IMAGES = 32  # pairs grow with the square
 UNDECIDED = 0.5  # distance of logits below which nothing is said about memory
 CHANNELS = ("red", "green", "blue")
@@ -65,22 +67,49 @@ class Sentinel(NamedTuple):
     keys: tuple = ()
 
 
-# Panels of the curves picture: title -> keys drawn in it.
+# Panels of the curves picture.
 PANELS = {
-    "student: consistency start, loss": ["consistency_loss"],
-    "student: regression on the teacher's ODE, loss": ["warm_loss"],
-    "student: distillation loss": ["distill_loss"],
-    "student: distance to the noise, loss": ["identity_loss"],
-    "student: fake score's denoising loss": ["fake_score_loss"],
-    "student: discriminator's loss": ["disc_loss"],
-    "student: discriminator's lead (0: it guesses, 1: it always knows)": ["disc_lead"],
-    "student: share of steps in which it waited": ["student_waits"],
-    "student: discriminator logits": ["logits_real", "logits_heldout", "logits_fake"],
-    "student: gradient norm ratio, distillation / adversarial": ["grad_ratio"],
-    "student: spread and detail of generated over real images (1 is right)": ["spread", "detail"],
-    "student: channel means, generated - real (0 is right)": [f"shift_{c}" for c in CHANNELS],
-    "student: channel contrast, generated / real (1 is right)": [f"contrast_{c}" for c in CHANNELS],
-    "student: probability of augmentation (ADA)": ["ada_p"],
+    "student: consistency start, loss": Panel(
+        ["consistency_loss"], "falls; may jump a little where a new stage begins"
+    ),
+    "student: regression on the teacher's ODE, loss": Panel(["warm_loss"], "falls, then flattens"),
+    "student: distillation loss": Panel(
+        ["distill_loss"], "falls at first, then keeps a level; no steady rise"
+    ),
+    "student: distance to the noise, loss": Panel(["identity_loss"], "keeps a level"),
+    "student: fake score's denoising loss": Panel(
+        ["fake_score_loss"], "keeps a level: it follows the student"
+    ),
+    "student: discriminator's loss": Panel(
+        ["disc_loss"], "keeps a level; near 0 it has won, at 2 (1.4 where it is a log) it guesses"
+    ),
+    "student: discriminator's lead (0: it guesses, 1: it always knows)": Panel(
+        ["disc_lead", "lead_heldout"],
+        "between both, and on held-out images much the same; it is right in (1 + lead) / 2 of the"
+        " pairs",
+    ),
+    "student: share of steps in which it waited": Panel(
+        ["student_waits"], "some; near 1 it hardly learns"
+    ),
+    "student: discriminator logits": Panel(
+        ["logits_real", "logits_heldout", "logits_fake"],
+        "real above fake, at an even distance; held-out near real",
+    ),
+    "student: gradient norm ratio, distillation / adversarial": Panel(
+        ["grad_ratio"], "keeps its power of ten"
+    ),
+    "student: spread and detail of generated over real images (1 is right)": Panel(
+        ["spread", "detail"], "come near 1 and stay; a spread that falls is a collapse"
+    ),
+    "student: channel means, generated - real (0 is right)": Panel(
+        [f"shift_{c}" for c in CHANNELS], "swing around 0; none drifts away"
+    ),
+    "student: channel contrast, generated / real (1 is right)": Panel(
+        [f"contrast_{c}" for c in CHANNELS], "near 1, all three alike"
+    ),
+    "student: probability of augmentation (ADA)": Panel(
+        ["ada_p"], "rises, then keeps a level well below 0.8"
+    ),
 }
 
 # Metrics that count dropped updates, and what helps.

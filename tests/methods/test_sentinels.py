@@ -54,7 +54,7 @@ def test_too_few_images_measure_nothing():
 
 
 def test_bands_of_the_curves_are_the_sane_ranges_of_keys_that_are_drawn():
-    drawn = {key for keys in PANELS.values() for key in keys}
+    drawn = {key for panel in PANELS.values() for key in panel.keys}
     assert set(HEALTHY) <= drawn and HEALTHY["spread"] == (0.5, 2.0)
     for key, (low, high) in HEALTHY.items():
         for value, fine in ((low, True), (high, True), (high + 1, False), (low - 1, False)):
@@ -70,7 +70,7 @@ def test_a_sane_row_says_nothing_and_neither_does_an_early_one():
 @pytest.mark.parametrize(
     ("change", "name", "remedy"),
     [
-        (dict(spread=0.2), "spread", "--first_sigma"),
+        (dict(spread=0.2), "spread", "--warm_start"),
         (dict(logits_heldout=-0.3), "memory of the discriminator", "--augment"),
         (dict(shift_green=-0.4), "colour shift", "--adv_weight"),
         (dict(contrast_blue=2.5), "contrast", "--adv_weight"),
