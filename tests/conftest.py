@@ -22,6 +22,7 @@ runs/test_every_flag.py studies/test_evaluate.py studies/test_compare.py engine/
 faults/test_long_run.py test_isolation.py faults/test_signals.py faults/test_disk.py
 runs/test_train.py faults/test_damage.py faults/test_images.py runs/test_methods.py
 studies/test_evaluation.py studies/test_bench.py engine/test_speed.py handin/test_submit.py
+test_notebook.py
 """.split()
 
 

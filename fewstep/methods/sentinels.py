@@ -74,7 +74,7 @@ PANELS = {
     ),
     "student: regression on the teacher's ODE, loss": Panel(["warm_loss"], "falls, then flattens"),
     "student: distillation loss": Panel(
-        ["distill_loss"], "falls at first, then keeps a level; no steady rise"
+        ["distill_loss"], "keeps a level; at the end, where its weight falls, it may rise a little"
     ),
     "student: distance to the noise, loss": Panel(["identity_loss"], "keeps a level"),
     "student: fake score's denoising loss": Panel(
