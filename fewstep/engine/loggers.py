@@ -9,13 +9,16 @@ import json
 import math
 import os
 import sys
+import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from src.errors import package_for, reason_of
+from src.errors import file_error, package_for, reason_of
 from src.feedback import say
+from src.files import naming
 
 PROJECT = "fewstep"  # the name that runs stand under
 OWN_KEYS = ("phase", "step")  # of a row: where it belongs, not what it says
@@ -29,36 +32,51 @@ def sheet_path(folder, phase, step):
 
 class TensorBoard:
     """Event files in FOLDER/tensorboard/PHASE: a phase counts its steps from 0, so each is a run of
-    its own there."""
+    its own there. Written here and not by torch's `SummaryWriter`, whose thread prints a traceback
+    when the disk is full."""
 
     def __init__(self, folder, settings):
-        self.folder, self.settings, self.writer = folder / "tensorboard", settings, None
+        self.folder, self.settings, self.path = folder / "tensorboard", settings, None
+        self.summaries = package_of("tensorboard").summary
+        self.proto = import_module("tensorboard.compat.proto.event_pb2")
+        self.records = import_module("tensorboard.summary.writer.record_writer").RecordWriter
 
     def begin(self, phase):
         """Forget what was shown of that phase, and begin it again."""
-        self.close()
         place = self.folder / phase
+        place.mkdir(parents=True, exist_ok=True)
         for old in place.glob("events.out.tfevents.*"):
             os.truncate(old, 0)  # a TensorBoard that has it open would miss what follows it
-        # Such a one drops what it had read, from step 0 on.
-        self.writer = package_of("tensorboard").SummaryWriter(str(place), purge_step=0)
-        text = json.dumps(self.settings, indent=2)
-        self.writer.add_text("settings", "\n".join(f"    {line}" for line in text.splitlines()))
+        # Files are read in the order of their names.
+        self.path = place / f"events.out.tfevents.{int(time.time()):010d}.{os.getpid()}"
+        started = self.proto.SessionLog(status=self.proto.SessionLog.START)
+        text = "".join(f"    {line}\n" for line in json.dumps(self.settings, indent=2).splitlines())
+        self._write(
+            self.proto.Event(file_version="brain.Event:2"),
+            self.proto.Event(session_log=started),  # drops what was read, from step 0 on
+            self.proto.Event(summary=self.summaries.text("settings", text)),
+        )
 
     def add(self, phase, step, values, sheet):
         """Show {key: number or text} of a step, and the sheet of samples in a file or None."""
+        make, shown = self.summaries, []
         for key, value in values.items():
-            show = self.writer.add_text if isinstance(value, str) else self.writer.add_scalar
-            show(f"{phase}/{key}", value, step)
+            kind = make.text if isinstance(value, str) else make.scalar
+            shown.append(kind(f"{phase}/{key}", value))
         if sheet:
             pixels = np.asarray(Image.open(sheet).convert("RGB"))
-            self.writer.add_image(f"{phase}/samples", pixels, step, dataformats="HWC")
-        self.writer.flush()  # to be seen now
+            shown.append(make.image(f"{phase}/samples", pixels, dataformats="HWC"))
+        self._write(*(self.proto.Event(summary=one, step=step) for one in shown))
+
+    def _write(self, *events):
+        with naming(self.path), open(self.path, "ab") as file:
+            writer = self.records(file)
+            for event in events:
+                event.wall_time = time.time()
+                writer.write(event.SerializeToString())
 
     def close(self):
-        """Write what is left."""
-        if self.writer:
-            self.writer.close()
+        """Nothing is left to be written."""
 
 
 class WandB:
@@ -175,7 +193,7 @@ class Reports:
             action(*arguments)
         except Exception as error:  # of another program: there is no list of what may fail there
             self.is_on = False
-            reason = reason_of(error)
+            reason = file_error(error) if isinstance(error, OSError) else reason_of(error)
             say(
                 f"warning: --logger {self.name}: {reason}; training goes on without it, and"
                 " log.jsonl has all rows",
