@@ -220,6 +220,16 @@ SENTINELS = [
         ("disc_loss",),
     ),
     Sentinel(
+        "discriminator's lead",
+        _key("disc_lead"),
+        0.0,
+        0.95,  # right in 97.5 % of the pairs
+        "high: it nearly always knows, and teaches little; higher --penalty_weight, fewer"
+        " --disc_steps, lower --disc_lr; low: it is no better than guessing; a --disc_lead, longer"
+        " --disc_warmup",
+        ("disc_lead",),
+    ),
+    Sentinel(
         "augmentation probability",
         _key("ada_p"),
         0.0,
