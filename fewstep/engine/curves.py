@@ -11,7 +11,7 @@ COLOURS = ("red", "green", "blue")  # of channels
 LOGARITHMIC = ("loss", "adversarial")
 # Of the picture: 16 panels, more than any run has, are 1280x800 pixels.
 PANEL_WIDTH, PANEL_HEIGHT, LEAST_WIDTH, DOTS = 3.2, 2.0, 6.4, 100  # inches, and dots in one
-TITLE, NORMAL, FOOT = 46, 64, 50  # letters that fit above a panel, and below it for each column
+TITLE, NORMAL, FOOT = 46, 60, 50  # letters that fit above a panel, and below it for each column
 NORMAL_SIZE = 6  # points
 MOST_MARKERS = 40  # on a curve
 CONCERN = dict(color="tab:red", linestyle=":", linewidth=1)

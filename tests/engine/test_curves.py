@@ -74,6 +74,7 @@ def test_healthy_bands_stand_behind_the_curves_and_do_not_widen_the_panel():
     assert len(both.patches) == 1, "one band where all have the same"
 
 
+BESIDE = 10  # dots between the last column and the edge of the picture
 ROWS = [{"phase": "student", "step": step, "spread": 1.0, "loss": 2.0} for step in (50, 100, 150)]
 ROWS += [{"phase": "teacher", "step": 100, "loss": 2.0}]
 CONCERN = {"phase": "student", "step": 100, "concern": "spread", "text": "spread = 0.1"}
@@ -135,6 +136,7 @@ def test_no_text_of_a_run_lies_over_another_panel_or_beyond_the_picture(
         texts = [axis._left_title, *axis.texts]
         for box in (text.get_window_extent(renderer) for text in texts if text.get_text()):
             assert inside(box, figure.bbox), axis.get_title(loc="left")
+            assert box.x1 <= axis.bbox.x1 + BESIDE, "or in the last column it is cut off"
             assert not any(box.overlaps(cell) for cell in cells), axis.get_title(loc="left")
         title, normal = (text.get_window_extent(renderer) for text in texts)
         assert not title.overlaps(normal)
