@@ -44,7 +44,8 @@ def references(model):
 
 
 def shares_within(content, model, expected):
-    """{NFE: share of values within one grey level of `expected`} of an ONNX file.
+    """{NFE: share of values within one grey level of `expected`} of an ONNX file, up to the first
+    NFE with less than `LEAST_SHARE`.
 
     content: the file's bytes. expected: of `references`. What onnxruntime raises for a file that it
     cannot run is not caught: no user has a hand in it.
@@ -61,6 +62,8 @@ def shares_within(content, model, expected):
         plan = plan_of(model, nfe)
         drawn = torch.stack([torch.tensor(run_plan(plan, evaluate, one)) for one in noises])
         shares[nfe] = share_within(to_uint8(drawn.nan_to_num(-1)).numpy(), images)
+        if shares[nfe] < LEAST_SHARE:
+            break
     return shares
 
 
