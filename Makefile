@@ -44,8 +44,8 @@ samples: weights .venv/installed
 	@echo sheets of the published student: $(call quote,$(SAMPLES)/sheet_nfe=*.png)
 
 page: weights .venv/installed
-	$(PY) -m fewstep export --ckpt_path $(call quote,$(PRETRAINED)) --page $(call quote,$(PAGE)) \
-		$(PAGE_FLAGS)
+	$(PY) -m fewstep export --ckpt_path $(call quote,$(PRETRAINED)) \
+		--page $(call quote,$(PAGE)) $(PAGE_FLAGS)
 
 weights:
 	@test -f $(call quote,$(PRETRAINED)/model.safetensors) || { \

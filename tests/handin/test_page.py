@@ -147,8 +147,8 @@ def test_a_page_is_renewed_and_other_files_stay(exported, tmp_path, capsys):
     assert export(folder, *flags) == 0
     assert contents_below(folder) == before | {"mine.txt": b"mine"}
     assert not list(tmp_path.glob(".page.*"))
-    model, whole = capsys.readouterr().out.splitlines()
-    assert "of PyTorch: " in model and "at NFE 4" in model and "http.server" in whole
+    sizes, agreement, serve = capsys.readouterr().out.splitlines()
+    assert "int8 weights, 0.6 MB" in sizes and " % at NFE 4" in agreement and "http.server" in serve
 
 
 def contents_below(folder):
@@ -209,9 +209,10 @@ def test_files_of_another_version_are_not_taken(
     monkeypatch.setattr(shutil, "which", lambda _: None)
     refused("npm is not here; --runtime_dir", export, tmp_path / "page", *flags)
     monkeypatch.setattr(shutil, "which", lambda _: "npm")
-    failed = subprocess.CompletedProcess([], 1, "", "npm error\nno network\n")
+    failed = subprocess.CompletedProcess([], 1, "", "npm error code ENET\nmore\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    refused(r"npm cannot fetch .* \(no network\); --runtime_dir", export, tmp_path / "page", *flags)
+    match = r"npm cannot fetch .* \(npm error code ENET\); --runtime_dir"
+    refused(match, export, tmp_path / "page", *flags)
     assert [path.name for path in tmp_path.iterdir()] == [fake_runtime.name]
 
 

@@ -7,6 +7,7 @@ The network is written as ONNX and compared with PyTorch; onnxruntime-web, which
 npm. Nothing is fetched when the page is looked at.
 """
 
+import math
 import os
 import shutil
 import tempfile
@@ -54,21 +55,30 @@ def main(argv=None):
         raise UserError(f"{generator.path}: a teacher, which needs many steps; name a student")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".page.", dir=target.parent) as work:
-        work = Path(work) / "page"
-        shutil.copytree(WEB, work)
-        shutil.copyfile(BASE_STYLE, work / BASE_STYLE.name)
-        (work / RUNTIME).mkdir()
-        with Progress("fetching onnxruntime-web"):
-            take_runtime(work / RUNTIME, args.runtime_dir)
-        dtype, shares = write_model(generator, work / MODEL)
-        write_json(work / ABOUT, about(generator, work / MODEL, dtype, shares))
-        sizes = [path.stat().st_size for path in work.rglob("*") if path.is_file()]
-        size, whole = size_text((work / MODEL).stat().st_size, "MB"), size_text(sum(sizes), "MB")
-        publish(work, target)
-    agreement = ", ".join(f"{100 * share:.2f} % at NFE {nfe}" for nfe, share in shares.items())
-    print(f"{target / MODEL}: {dtype} weights, {size}; within a grey level of PyTorch: {agreement}")
-    print(f"{target}: {whole}; python -m http.server --directory {target} 8000 serves it")
+        lines = assemble(generator, Path(work) / "page", args.runtime_dir)
+        publish(Path(work) / "page", target)
+    for text in lines:
+        print(text)
+    print(f"{target}: python -m http.server --directory {target} 8000 serves it")
     return 0
+
+
+def assemble(generator, folder, runtime_dir):
+    """Write the whole page to `folder`, which is made; returns lines on its sizes."""
+    shutil.copytree(WEB, folder)
+    shutil.copyfile(BASE_STYLE, folder / BASE_STYLE.name)
+    (folder / RUNTIME).mkdir()
+    with Progress("fetching onnxruntime-web"):
+        take_runtime(folder / RUNTIME, runtime_dir)
+    dtype, shares = write_model(generator, folder / MODEL)
+    write_json(folder / ABOUT, about(generator, folder / MODEL, dtype, shares))
+    sizes = {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    agreement = ", ".join(f"{percent(share)} at NFE {nfe}" for nfe, share in shares.items())
+    return [
+        f"{dtype} weights, {size_text(sizes[MODEL], 'MB')}; the whole page,"
+        f" {size_text(sum(sizes.values()), 'MB')}",
+        f"values within one grey level of PyTorch: {agreement}",
+    ]
 
 
 def check_target(target):
@@ -102,9 +112,14 @@ def write_model(generator, path):
             return dtype, shares
     nfe = min(shares, key=shares.get)
     raise UserError(
-        f"{generator.path}: as ONNX it differs from PyTorch: {100 * shares[nfe]:.2f} % of values at"
-        f" NFE {nfe} lie within a grey level, {100 * LEAST_SHARE} % are needed"
+        f"{generator.path}: as ONNX it differs from PyTorch: {percent(shares[nfe])} of values at"
+        f" NFE {nfe} lie within a grey level, {percent(LEAST_SHARE)} are needed"
     )
+
+
+def percent(share):
+    """`99.98 %`, rounded down: only what is whole is 100 %."""
+    return f"{math.floor(1e4 * share) / 100:.2f} %"
 
 
 def about(generator, path, dtype, shares):

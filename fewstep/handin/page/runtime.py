@@ -61,7 +61,7 @@ def _packed(folder):
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(f"{PACKAGE} {VERSION} is needed, and npm is not here; {BY_HAND}")
-    command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--silent"]
+    command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--loglevel=error"]
     command += ["--fetch-retries=1", f"--pack-destination={folder}"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     archive = folder / f"{PACKAGE}-{VERSION}.tgz"
@@ -76,6 +76,6 @@ def _packed(folder):
 
 
 def _reason(stderr):
-    """What npm says last, in brackets, or nothing."""
+    """What npm says first, its kind of error, in brackets, or nothing."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return f" ({lines[-1]})" if lines else ""
+    return f" ({lines[0]})" if lines else ""
