@@ -1,6 +1,7 @@
 """Residual discriminator after StyleGAN2 (Karras et al. 2020, arXiv:1912.04958), conditioned
 on the noise level of its input (as in Diffusion-GAN, arXiv:2206.02262)."""
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -48,10 +49,13 @@ class ResNetTrunk(Plain, nn.Module):
             more = [ResidualBlock(b, b, dim, down=False) for _ in range(depth - 1)]
             self.levels.append(nn.ModuleList([ResidualBlock(a, b, dim, down=True), *more]))
         self.maps = list(zip((32, 16, 8, 4), widths[1:]))
+        # Whatever the U-Net's layout, which group normalisation decides on a CPU: without one this
+        # order takes 0.6 to 0.75 of the time there, and GPUs' matrix units want it anyway.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x, sigma):
         embedding = self.embedding(sigma)
-        h = self.stem(x)
+        h = self.stem(x.to(memory_format=torch.channels_last))
         maps = []
         for level in self.levels:
             for block in level:
