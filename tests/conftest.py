@@ -23,6 +23,7 @@ runs/test_torchrun.py methods/test_mixture_students.py faults/test_resume.py
 runs/test_every_flag.py studies/test_evaluate.py studies/test_compare.py engine/test_processes.py
 faults/test_long_run.py test_isolation.py faults/test_signals.py faults/test_disk.py
 runs/test_train.py faults/test_damage.py faults/test_images.py runs/test_methods.py
+handin/test_page_browser.py
 studies/test_evaluation.py studies/test_bench.py engine/test_speed.py handin/test_submit.py
 """.split()
 
