@@ -1,4 +1,4 @@
-# make demo [DATA=DIR] | samples | test | lint | bench. Each sets up .venv by itself.
+# make demo [DATA=DIR] | samples | page | test | lint | bench. Each sets up .venv by itself.
 PYTHON ?= python3
 # The grading environment's versions; CONSTRAINTS= takes the newest that requirements.txt allows.
 CONSTRAINTS ?= -c .ci/constraints.txt
@@ -21,7 +21,11 @@ EXPANDED ?= checkpoints/pretrained-expanded
 SAMPLES ?= samples/pretrained
 SAMPLES_FLAGS ?= --num_samples 64 --nfe_list 1 2 4 --batch_size 16 --device cpu
 
-.PHONY: demo samples weights test lint bench clean
+# A page that draws with them in the browser (docs/page.md); npm brings what runs it there.
+PAGE ?= results/page
+PAGE_FLAGS ?=
+
+.PHONY: demo samples page weights test lint bench clean
 
 demo: .venv/installed
 	$(PY) train.py --preset tiny --device cpu --save_dir $(call quote,$(RUN)) \
@@ -38,6 +42,10 @@ samples: weights .venv/installed
 	$(PY) sampling.py --ckpt_path $(call quote,$(EXPANDED)/best_model.pt) \
 		--save_dir $(call quote,$(SAMPLES)) $(SAMPLES_FLAGS)
 	@echo sheets of the published student: $(call quote,$(SAMPLES)/sheet_nfe=*.png)
+
+page: weights .venv/installed
+	$(PY) -m fewstep export --ckpt_path $(call quote,$(PRETRAINED)) \
+		--page $(call quote,$(PAGE)) $(PAGE_FLAGS)
 
 weights:
 	@test -f $(call quote,$(PRETRAINED)/model.safetensors) || { \

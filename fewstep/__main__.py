@@ -24,6 +24,7 @@ COMMANDS = {
     "flags": ("fewstep.runs.flags_page", "all flags of train.py as a page"),
     "ladder": ("fewstep.scores.ladder", "what a feature space sees of spoilt images"),
     "submit": ("fewstep.handin.submit", "the challenge's archive, checked as graders would"),
+    "export": ("fewstep.handin.page.main", "a page that draws images in the browser"),
     "publish": ("fewstep.handin.publish", "a student's weights, small enough for a repository"),
 }
 

@@ -1,5 +1,6 @@
-"""Shared by all tests: one core each, and where optional real data lies."""
+"""Shared by all tests: one core each, a browser, and where optional real data lies."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from custom_model import create_custom_model
 
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # A suite under nohup ignores it, and what is ignored when a training starts stays so.
 if hasattr(signal, "SIGHUP"):  # not on Windows
@@ -21,6 +23,7 @@ runs/test_torchrun.py methods/test_mixture_students.py faults/test_resume.py
 runs/test_every_flag.py studies/test_evaluate.py studies/test_compare.py engine/test_processes.py
 faults/test_long_run.py test_isolation.py faults/test_signals.py faults/test_disk.py
 runs/test_train.py faults/test_damage.py faults/test_images.py runs/test_methods.py
+handin/test_page_browser.py
 studies/test_evaluation.py studies/test_bench.py engine/test_speed.py handin/test_submit.py
 test_notebook.py
 """.split()
@@ -39,6 +42,21 @@ def simpsons():
     if not folder.is_dir():
         pytest.skip("the real images are not beside this checkout (../shared/simpsons)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window; tests that need it skip where it is absent."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    paths = [Path(place) / name for place in os.environ["PATH"].split(":") for name in BROWSERS]
+    installed = [path for path in paths if path.is_file()]
+    if not installed:
+        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=str(installed[0]), args=flags)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")

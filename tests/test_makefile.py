@@ -1,4 +1,4 @@
-"""`make demo` hands names of folders on as they are, whatever is in them."""
+"""`make demo` and `make page` hand names of folders on as they are, whatever is in them."""
 
 import shlex
 import shutil
@@ -31,3 +31,14 @@ def test_a_folder_is_one_word(folder, name):
         "--run_dir": "",
     }.items():
         assert words[words.index(flag) + 1] == f"results/{name}{end}"
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
+def test_the_page_is_of_the_published_student():
+    folder = "/a page/x"
+    command = ["make", "-n", "-o", "weights", "-o", ".venv/installed", "page", f"PAGE={folder}"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(shown.replace("\\\n", " "))
+    assert words[1:4] == ["-m", "fewstep", "export"]
+    assert words[words.index("--ckpt_path") + 1] == "checkpoints/pretrained"
+    assert words[words.index("--page") + 1] == folder

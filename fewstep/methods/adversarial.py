@@ -16,6 +16,7 @@ from fewstep.methods.adversarial_settings import (
     alone_steps,
     check,
     check_size,
+    disc_rate,
     start_steps,
     student_config,
     student_rate,
@@ -101,7 +102,9 @@ class StudentPhase(Phase):
             fake_score = FakeScore(settings.distillation, copy, execution)
         if settings.distillation.distill != "none":
             distiller = Distiller(settings.distillation, teacher, fake_score, execution)
-        adversary = build_adversary(settings.discriminator, teacher, config, execution)
+        adversary = build_adversary(
+            settings.discriminator, teacher, config, execution, disc_rate(settings)
+        )
         model = execution.prepare(model)
         phase = cls(settings, model, config, teacher, distiller, adversary, execution)
         networks = {"the student": model.network, "the teacher": teacher.network}

@@ -4,7 +4,7 @@ them cannot be together."""
 from dataclasses import dataclass
 
 from fewstep.engine.fields import HIGHEST_SIGMA, levels, setting, steps, warm_up, weight
-from fewstep.engine.schedules import warmup_cosine
+from fewstep.engine.schedules import cosine_fall, warmup_cosine
 from fewstep.methods.adversary_settings import check_discriminator
 from fewstep.methods.method import Recipe
 from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE
@@ -129,6 +129,19 @@ def student_rate(settings):
         return student.student_lr * warmup_cosine(
             learnt, total - begin - alone, student.student_warmup
         )
+
+    return rate
+
+
+def disc_rate(settings):
+    """The discriminator's learning rate as a function of the step. At a constant one it outruns a
+    student whose own falls."""
+    student, disc = settings.student, settings.discriminator
+    begin, total = sum(start_steps(student)) + alone_steps(settings), student.student_iterations
+
+    def rate(step):
+        progress = max(0, step - begin) / max(1, total - begin)
+        return disc.disc_lr * cosine_fall(progress, disc.disc_lr_final)
 
     return rate
 

@@ -50,12 +50,13 @@ class Verdict(NamedTuple):
 class Adversary:
     """A discriminator in training, as `Discriminator` settings say.
 
-    disc: `disc(x, sigma, draws, sets) -> [B, N]`, see `discriminator/`.
+    disc: `disc(x, sigma, draws, sets) -> [B, N]`, see `discriminator/`. lr: its learning rate as a
+    function of the step.
     """
 
-    def __init__(self, settings, disc, execution):
+    def __init__(self, settings, disc, execution, lr):
         self.settings, self.disc, self.execution = settings, disc.eval(), execution
-        self.learner = Learner(DISC, disc, "forward", execution, lr=lambda step: settings.disc_lr)
+        self.learner = Learner(DISC, disc, "forward", execution, lr=lr)
         # While others learn from it, its weights want no gradients, which compiled code would
         # compute all the same.
         self.learner.let_learn(False)
@@ -177,9 +178,9 @@ class Adversary:
             return gradient_penalty(judge, x, self.settings.penalty_sigma)
 
 
-def build_adversary(settings, teacher, config, execution):
+def build_adversary(settings, teacher, config, execution, lr):
     """The `Adversary` that `Discriminator` settings name, or None. config: the student's
-    `model_config.json`."""
+    `model_config.json`. lr: see there."""
     if settings.disc == "none":
         return None
     start = teacher if settings.disc_start == "teacher" else None
@@ -192,7 +193,7 @@ def build_adversary(settings, teacher, config, execution):
     # Its passes are short, and penalties differentiate them twice, which recomputing does not bear.
     disc = execution.prepare(disc.to(execution.device), checkpointing=False)
     leave_unused(disc, execution.device)
-    return Adversary(settings, disc, execution)
+    return Adversary(settings, disc, execution, lr)
 
 
 def leave_unused(disc, device):

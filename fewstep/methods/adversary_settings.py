@@ -40,6 +40,13 @@ class Discriminator:
         ["random", "teacher"],
     )
     disc_lr: float = setting(2e-4, "learning rate of the discriminator", low=0, high=1)
+    disc_lr_final: float = setting(
+        1.0,
+        "share of that rate at the last step; like the student's it falls along half a cosine from"
+        " where the student begins; 1: it stays",
+        low=0,
+        high=1,
+    )
     disc_warmup: int = steps(
         200, "steps in which it, and the fake score, learns while the student waits", low=0
     )

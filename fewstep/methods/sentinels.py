@@ -20,6 +20,7 @@ def measure(fake, real):
     """Generated against real images, both `[B, C, H, W]` in [-1, 1]: scalar tensors by name.
 
     - spread: mean distance between two generated images over that between two real ones;
+    - colour_spread: the same of their mean colours, in which fine noise has no part;
     - detail: share of power that 2x2 averaging removes, over that of real images;
     - shift_COLOUR: difference of the channel's mean; contrast_COLOUR: ratio of its standard
       deviations.
@@ -33,6 +34,7 @@ def measure(fake, real):
     fake, real = fake[:count].float(), real[:count].float()
     metrics = {
         "spread": _spread(fake) / _spread(real).clamp_min(1e-8),
+        "colour_spread": _spread(_colours(fake)) / _spread(_colours(real)).clamp_min(1e-8),
         "detail": _detail(fake) / _detail(real).clamp_min(1e-8),
     }
     shift = fake.mean(dim=(0, 2, 3)) - real.mean(dim=(0, 2, 3))
@@ -45,6 +47,10 @@ def measure(fake, real):
 
 def _spread(x):
     return torch.pdist(x.flatten(1)).mean()
+
+
+def _colours(x):
+    return x.mean(dim=(2, 3))
 
 
 def _detail(x):
@@ -100,6 +106,9 @@ PANELS = {
     ),
     "student: spread and detail of generated over real images (1 is right)": Panel(
         ["spread", "detail"], "come near 1 and stay; a spread that falls is a collapse"
+    ),
+    "student: spread of mean colours, generated over real (1 is right)": Panel(
+        ["colour_spread"], "comes near 1; far below, all backgrounds take one colour"
     ),
     "student: channel means, generated - real (0 is right)": Panel(
         [f"shift_{c}" for c in CHANNELS], "swing around 0; none drifts away"
@@ -168,6 +177,15 @@ SENTINELS = [
         "low: generated images are nearly alike; some --warm_start, longer --disc_warmup, a"
         " --disc_lead; high: they are wild; higher --penalty_weight",
         ("spread",),
+    ),
+    Sentinel(
+        "colour spread",
+        _key("colour_spread"),
+        0.3,
+        3.0,
+        "low: all generated images have one hue; a higher first level (--first_sigma 80) with a"
+        " --warm_start, a --disc_lead; high: hues are wild; higher --penalty_weight",
+        ("colour_spread",),
     ),
     Sentinel(
         "memory of the discriminator",

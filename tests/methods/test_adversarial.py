@@ -8,7 +8,7 @@ import torch
 
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import distance_to_noise
-from fewstep.methods.adversarial_settings import student_rate
+from fewstep.methods.adversarial_settings import disc_rate, student_rate
 from fewstep.methods.adversary import LEAD_STEPS
 from fewstep.methods.student_inputs import StudentInputs
 from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
@@ -263,6 +263,14 @@ def test_the_start_has_a_learning_rate_of_its_own_and_the_students_begins_after_
     assert rate(19) == 0.1 and rate(57) == pytest.approx(0.054, abs=0.002) and rate(99) < 0.001
     same = student_rate(tiny_settings(flags, dict(student_lr=0.1)))
     assert same(4) == 0.1
+
+
+def test_the_discriminators_rate_falls_from_where_the_student_begins():
+    flags = dict(warm_start=10, disc_warmup=10, student_iterations=100, disc_lr=0.1)
+    rate = disc_rate(tiny_settings(flags, dict(disc_lr_final=0.2)))
+    assert rate(0) == rate(20) == pytest.approx(0.1)
+    assert rate(60) == pytest.approx(0.06) and rate(100) == pytest.approx(0.02)
+    assert disc_rate(tiny_settings(flags))(100) == pytest.approx(0.1)
 
 
 def test_frozen_convolutions_stay_and_the_rest_learns():

@@ -15,6 +15,10 @@ COUNT, EPS = 20_000, 0.01
 CLEAN = dict(disc_noise=False, penalty_sigma=EPS, gan_loss="relativistic")
 
 
+def rate(step):
+    return 1e-3
+
+
 def fp32(**speed):
     return plain_execution(precision="fp32", **speed)
 
@@ -37,7 +41,7 @@ def turn_of(count=COUNT, joint_disc=True, **flags):
     torch.manual_seed(0)
     disc = Linear()
     settings = tiny_settings(CLEAN, flags).discriminator
-    adversary = Adversary(settings, disc, fp32(joint_disc=joint_disc))
+    adversary = Adversary(settings, disc, fp32(joint_disc=joint_disc), rate)
     real, fake = torch.randn(count, 2, 1, 1), torch.randn(count, 2, 1, 1) + 1
     (turn,) = adversary.turns(lambda micro_batch: fake, 0)
     adversary.learner.let_learn(True)
@@ -67,7 +71,8 @@ def test_the_approximate_r2_looks_at_generated_images():
     values = {}
     for penalty in ("approx_r1", "approx_r1r2"):
         settings = tiny_settings(CLEAN, dict(penalty=penalty)).discriminator
-        (turn,) = Adversary(settings, Steep(), fp32()).turns(lambda micro_batch: -real, 0)
+        adversary = Adversary(settings, Steep(), fp32(), rate)
+        (turn,) = adversary.turns(lambda micro_batch: -real, 0)
         values[penalty] = turn.loss(split(real, [0])[0])[1]["penalty"].item()
     assert values["approx_r1"] == 0
     assert values["approx_r1r2"] == pytest.approx(EPS**2 * 25 * 2, rel=0.05)

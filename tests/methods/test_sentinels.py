@@ -8,6 +8,7 @@ from fewstep.methods.sentinels import HEALTHY, PANELS, SENTINELS, concerns, meas
 SANE = dict(
     step=1000,
     spread=0.9,
+    colour_spread=0.8,
     detail=1.1,
     grad_ratio=1.0,
     disc_loss=1.5,
@@ -30,6 +31,7 @@ def test_two_samples_of_the_same_images_measure_as_equal():
     found = measure(images()[:32], images()[32:])
     assert found["spread"].item() == pytest.approx(1, abs=0.05)
     assert found["detail"].item() == pytest.approx(1, abs=0.05)
+    assert found["colour_spread"].item() == pytest.approx(1, abs=0.2)
     assert abs(found["shift_red"].item()) < 0.02
     assert found["contrast_blue"].item() == pytest.approx(1, abs=0.05)
 
@@ -38,6 +40,9 @@ def test_each_failure_shows_in_its_own_number():
     real = images()
     alike = real[:1] + 0.1 * images(32)
     assert measure(alike, real)["spread"].item() == pytest.approx(0.1, abs=0.02)
+    one_hue = real - real.mean(dim=(2, 3), keepdim=True)
+    found = measure(one_hue, real)
+    assert found["colour_spread"] < 1e-3 and found["spread"] > 0.9
     redder = real + torch.tensor([0.25, 0.0, 0.0]).reshape(1, 3, 1, 1)
     found = measure(redder, real)
     assert found["shift_red"].item() == pytest.approx(0.25, abs=1e-5)
@@ -71,7 +76,8 @@ def test_a_sane_row_says_nothing_and_neither_does_an_early_one():
 @pytest.mark.parametrize(
     ("change", "name", "remedy"),
     [
-        (dict(spread=0.2), "spread", "--warm_start"),
+        (dict(spread=0.2), "spread", "--disc_lead"),
+        (dict(colour_spread=0.1), "colour spread", "--first_sigma"),
         (dict(logits_heldout=-0.3), "memory of the discriminator", "--augment"),
         (dict(shift_green=-0.4), "colour shift", "--adv_weight"),
         (dict(contrast_blue=2.5), "contrast", "--adv_weight"),

@@ -1,7 +1,6 @@
 """`fewstep evaluate` on a run of `train.py`: what it writes, and its report in a real browser."""
 
 import io
-import os
 import re
 import shutil
 from pathlib import Path
@@ -27,7 +26,6 @@ TRAIN = (
 ).split()
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "simpsons_tiny"
 BOTTOM = "e => e.getBoundingClientRect().bottom"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -292,20 +290,6 @@ def test_mistakes_are_named(tmp_path, monkeypatch, flags, message):
         evaluate.main([*flags.split(), "--device", "cpu"])
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    paths = [Path(place) / name for place in os.environ["PATH"].split(":") for name in BROWSERS]
-    installed = [path for path in paths if path.is_file()]
-    if not installed:
-        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
-    with api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=str(installed[0]), args=flags)
-        yield browser
-        browser.close()
 
 
 def wide_content():

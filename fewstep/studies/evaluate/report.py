@@ -30,6 +30,7 @@ from fewstep.studies.evaluate.tables import (
 from src.sheets import picture_sheet
 from src.utils import save_picture, whole_file, write_json
 
+BASE_STYLE = Path(__file__).with_name("base.css")  # of all pages
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 OWN_PICTURES = re.compile(
     r"(real|sheet|training_curves|(nearest|student|teacher)_nfe=\d+|(folder|nearest)_\d+)\.png"
@@ -134,6 +135,7 @@ def _write_page(content, sections, settings, path):
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(template).render(
         content=content,
+        base_style=BASE_STYLE.read_text(encoding="utf-8"),
         reference=without_folders(content["reference"]),
         first=headline(content),
         distance_title=distance_title,
