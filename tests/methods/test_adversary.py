@@ -114,7 +114,7 @@ def test_the_lead_is_the_share_of_right_comparisons_over_that_of_wrong_ones():
 def test_held_out_images_are_judged_beside_generated_ones():
     """By the logits x1 + 3 x2 + 0.5 and 2 x1 + 0.5; nobody learns from it."""
     disc, settings = Linear(), tiny_settings(CLEAN).discriminator
-    adversary = Adversary(settings, disc, fp32())
+    adversary = Adversary(settings, disc, fp32(), rate)
     heldout = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).reshape(2, 2, 1, 1)
     fake = torch.tensor([[0.0, 0.0], [2.0, -1.0]]).reshape(2, 2, 1, 1)
     found = adversary.judge(heldout, fake)
