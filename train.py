@@ -115,7 +115,7 @@ def run(processes, stop):
         return 0
     if settings.run.phase != "teacher":
         method.try_to_build(settings)
-        processes.first(lambda: warn_of_export(settings.run))
+        processes.first(lambda: warn_of_export(settings.run, folder))
     if needs_saved:
         load_teacher(settings, teacher_path)  # before the images are decoded for nothing
     if flag := start_flag(settings, names[-1]):

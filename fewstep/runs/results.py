@@ -1,5 +1,6 @@
 """The models that a phase leaves: the newest, the best so far, and the exported generator."""
 
+import zipfile
 from pathlib import Path
 
 from custom_model import create_custom_model
@@ -8,7 +9,7 @@ from fewstep.runs.settings import method_of
 from fewstep.runs.weights import save_generator
 from src.utils import load_model, read_json, sweep_dead
 
-BEST = "best_model.pt"
+BEST, FINAL = "best_model.pt", "final_model.pt"
 MEASURES = {"heldout_loss": "held-out loss", None: "distance to training images"}
 
 
@@ -22,7 +23,7 @@ class Results:
     def __init__(self, settings, folder, phase):
         self.phase, self.run = phase, settings.run
         self.is_generator = phase.name == method_of(settings).phase.name
-        self.saved = folder / "final_model.pt" if self.is_generator else own_teacher(folder)
+        self.saved = folder / FINAL if self.is_generator else own_teacher(folder)
         self.best = folder / phase.name / BEST
         self.takes_best = self.is_generator and self.run.export == "best"
 
@@ -45,7 +46,7 @@ class Results:
         of the best one, or None. Returns the facts, and prints them."""
         path = exported_path(self.run)
         sweep_dead(path.parent)
-        if path.exists():
+        if path.exists() and not is_same_model(path, self.saved):
             print(f"{path}: the model there is replaced; each run keeps its final_model.pt")
         config = read_json(self.saved.with_name("model_config.json"))
         self._save(load_model(self.saved, create_custom_model), path, config)
@@ -71,8 +72,26 @@ def exported_path(run):
     return Path(run.export_dir) / BEST
 
 
-def warn_of_export(run):
-    """Say before the training what its end will replace."""
+def is_same_model(path, other):
+    """Whether both files are there and hold the same, whatever their names, which torch writes into
+    them."""
+    if not path.exists() or not other.exists():
+        return False
+    sums = checksums(path)
+    return sums is not None and sums == checksums(other)
+
+
+def checksums(path):
+    """{member: CRC} of a file of torch.save; None where it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {one.filename.partition("/")[2]: one.CRC for one in archive.infolist()}
+    except zipfile.BadZipFile:
+        return None
+
+
+def warn_of_export(run, folder):
+    """Say before the training what its end will replace, but for what this very run put there."""
     path = exported_path(run)
-    if path.exists():
+    if path.exists() and not is_same_model(path, folder / FINAL):
         print(f"{path} will be replaced at the end of this run; another --export_dir keeps it")

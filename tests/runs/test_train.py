@@ -140,11 +140,15 @@ def test_rerunning_a_finished_run_trains_nothing(finished):
     assert (finished / "run" / "teacher" / "model.pt").exists()
     assert "the student has had its 5 steps" in out
     exported = finished / "export" / "best_model.pt"
-    assert f"{exported} will be replaced at the end" in out
+    assert "replaced" not in out, "it is this very run's"
     assert f"{exported}: the last student, of step 5" in out
     record = json.loads((finished / "run" / "training_config.json").read_text())
     assert record["exported"] == {"kind": "last", "step": 5}
     assert (finished / "run" / "log.jsonl").read_bytes() == before
+    exported.write_bytes(b"another student")
+    out, _ = run(finished)
+    assert f"{exported} will be replaced at the end" in out
+    assert f"{exported}: the model there is replaced" in out
 
 
 def test_other_settings_do_not_go_on_with_a_run(finished):
