@@ -29,10 +29,9 @@ from fewstep.studies.evaluate.subjects import (
     subject_parser,
 )
 from fewstep.studies.evaluate.tables import (
-    SIGNS,
     distance_title,
     narrow_table,
-    ranking,
+    order_sentence,
     space_record,
 )
 from fewstep.studies.evaluate.trainings import check_seed_runs, over_trainings, seed_series
@@ -153,7 +152,7 @@ def summary(content, width):
     notes = [
         f"{names}: of {count} images to {heldout} held-out ones",
         headline(content)["verdict"],
-        f"Nearest first: {ranking(content)} ({SIGNS})",
+        order_sentence(content),
     ]
     return f"{narrow_table(content, width)}\n\n{paragraphs(notes, width)}"
 

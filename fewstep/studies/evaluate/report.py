@@ -18,11 +18,10 @@ from fewstep.studies.evaluate.pictures import (
     strip_of,
 )
 from fewstep.studies.evaluate.tables import (
-    SIGNS,
     distance_title,
     markdown,
     notes,
-    ranking,
+    order_sentence,
     tables,
     without_folders,
 )
@@ -138,7 +137,7 @@ def _write_page(content, sections, settings, path):
         reference=without_folders(content["reference"]),
         first=headline(content),
         distance_title=distance_title,
-        ranking=f"{ranking(content)} ({SIGNS})",
+        order=order_sentence(content),
         tables=tables(content),
         pieces=_pieces,
         notes=notes(content),
