@@ -14,7 +14,7 @@ from pathlib import Path
 
 from custom_model import create_custom_model
 from fewstep.handin.discriminators import about, discriminator_card, read_trained, rounding_lines
-from fewstep.handin.published import is_teacher, model_card, write_published
+from fewstep.handin.published import distil_command, is_teacher, model_card, write_published
 from fewstep.handin.rounding import encode, image_errors, rounded, weight_error
 from fewstep.handin.writeup.records import read_scores
 from fewstep.runs.loading import load_discriminator
@@ -149,8 +149,10 @@ def unpack(args):
             " writes elsewhere"
         )
     save_model(model, target, config)
-    use = "train.py --phase add --teacher_ckpt" if is_teacher(config) else "sampling.py --ckpt_path"
-    print(f"{target}: written; python {use} {target}")
+    use = f"python sampling.py --ckpt_path {target}"
+    if is_teacher(config):
+        use = distil_command(config, target)
+    print(f"{target}: written; {use}")
     return 0
 
 

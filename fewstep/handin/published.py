@@ -2,20 +2,39 @@
 SHA-256. `src/published.py` reads it."""
 
 import json
+import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 from fewstep.handin.rounding import encode
 from fewstep.handin.writeup.records import changed_settings
+from fewstep.runs.flag_values import as_arguments
+from fewstep.runs.presets import DEFAULT_PRESET, PRESETS
+from fewstep.runs.settings import Network
 from fewstep.studies.evaluate.tables import markdown, without_folders
 from src.errors import package_for
 from src.model_config import ODE_SAMPLERS
 from src.published import CARD, PURPOSE, WEIGHTS
 from src.utils import file_digest, whole_file
 
+NETWORK = asdict(Network())
+
 
 def is_teacher(config):
     """Whether a `model_config.json` is of a denoiser that is sampled in many steps."""
     return config.get("sampler") in ODE_SAMPLERS
+
+
+def distil_command(config, path):
+    """The command that distils the teacher of that `model_config.json` at `path`, with the flags of
+    its network."""
+    values = {key: config[key] for key in NETWORK if key in config}
+    name = values.get("network")
+    preset = name if name in PRESETS else DEFAULT_PRESET
+    usual = NETWORK | {key: PRESETS[preset][key] for key in NETWORK if key in PRESETS[preset]}
+    flags = as_arguments({key: value for key, value in values.items() if value != usual[key]})
+    words = ["--preset", preset, *flags, "--phase add --teacher_ckpt", shlex.quote(str(path))]
+    return f"python train.py {' '.join(words)}"
 
 
 def write_published(folder, state, kind, about, card):
@@ -45,7 +64,7 @@ def model_card(config, parameters, record, rounding, scores=None):
     title, use, nfe = "A few-step generator of 64×64 images", "", 1
     if is_teacher(config):
         title, nfe = "A diffusion teacher of 64×64 images", 35
-        use = "\n`python train.py --phase add --teacher_ckpt FILE` distils that."
+        use = f"\n`{distil_command(config, 'FILE')}` distils that."
     if scores:
         scores = markdown(scores | {"reference": without_folders(scores["reference"])})
     return f"""# {title}

@@ -1,6 +1,7 @@
 """The commands that pack and unpack a student."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import sampling
 from custom_model import create_custom_model
 from fewstep.handin.published import model_card
 from fewstep.handin.rounding import rounded, weight_error
+from fewstep.runs.building import load_teacher
+from fewstep.runs.command_line import parse_settings
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.published import CARD, WEIGHTS, read_published
 from src.utils import (
@@ -133,6 +136,20 @@ def test_a_teacher_can_be_published_too(tmp_path):
     assert "# A diffusion teacher" in card and "--teacher_ckpt" in card and "1.00 hours" in card
     assert "images at NFE 15:" in card
     assert read_published(folder, create_custom_model)[1] == config
+
+
+@pytest.mark.parametrize("more", [{}, {"use_additional_condition": True}])
+def test_the_command_that_is_told_distils_the_teacher(more, tmp_path, capsys):
+    config = TINY | {"sampler": "heun"} | more
+    path, folder, target = tmp_path / "model.pt", tmp_path / "packed", tmp_path / "my own/model.pt"
+    save_model(create_custom_model(**config), path, config)
+    pack(path, folder)
+    unpack(folder, target)
+    told = capsys.readouterr().out.splitlines()[-1].partition("written; python train.py ")[2]
+    settings, _, _ = parse_settings(shlex.split(told))
+    load_teacher(settings, target)
+    general = told.replace(f"'{target}'", "FILE")
+    assert f"`python train.py {general}` distils" in (folder / CARD).read_text()
 
 
 def test_a_checkpoint_of_the_working_folder_is_packed(tmp_path, monkeypatch):
