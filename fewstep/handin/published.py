@@ -6,8 +6,8 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
+from fewstep.handin.recipe import recipe
 from fewstep.handin.rounding import encode
-from fewstep.handin.writeup.records import changed_settings
 from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.presets import DEFAULT_PRESET, PRESETS
 from fewstep.runs.settings import Network
@@ -73,7 +73,7 @@ def model_card(config, parameters, record, rounding, scores=None):
 `python -m fewstep publish unpack --input_dir DIR` expands it to an ordinary checkpoint.
 `import fewstep; fewstep.load(DIR).sample(16, nfe={nfe})` gives pictures as they are.{use}
 
-{origin(record)}
+{origin(record, is_teacher(config))}
 
 ## Rounding
 
@@ -90,14 +90,15 @@ in them, and is for research, not for decisions about people.
 """
 
 
-def origin(record):
-    """Lines on the data, the recipe and the time of a run, from its training_config.json."""
+def origin(record, of_teacher=False):
+    """Lines on the data, the recipe and the time of a run, from its training_config.json.
+    of_teacher: of its teacher alone."""
     phases = {key: value for key, value in record.items() if key.endswith("_seconds")}
     phases.pop("training_seconds", None)  # their sum
     seconds = sum(phases.values())
     groups = record.get("settings", {})
-    recipe = " ".join(f"--{key} {value}" for key, value in changed_settings(groups).items())
+    words = f"`{recipe(record, of_teacher)}`" if groups else "not recorded"
     machine = record.get("device", "a machine that is not recorded")
     return f"""- Data: {groups.get("data", {}).get("data", "not recorded")}
-- Recipe: preset {record.get("preset", "not recorded")} {recipe}
+- Recipe: {words}
 - Training: {seconds / 3600:.2f} hours on {machine}"""

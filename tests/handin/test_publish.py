@@ -63,11 +63,12 @@ def test_the_same_student_gives_the_same_files(checkpoint, packed, tmp_path):
 
 def test_the_card_has_data_recipe_and_hours():
     groups = {"data": {"data": "folder", "data_root": "/home/me", "batch_size": 64}}
-    groups |= {"run": {"seed": 1}, "discriminator": {"disc": "patch", "penalty": "approx_r1"}}
+    groups |= {"run": {"seed": 1}, "discriminator": {"disc": "unet", "penalty": "approx_r1"}}
     record = {"settings": groups, "preset": "tiny", "device": "Some GPU"}
     record |= {"teacher_seconds": 3600.0, "student_seconds": 1800.0, "training_seconds": 5400.0}
     card = model_card(TINY, 12345, record, ["- nothing changed"])
-    for text in ("Data: folder", "preset tiny --data folder --batch_size 64 --disc patch\n"):
+    command = "python train.py --preset tiny --data_root DIR --batch_size=64 --disc=unet"
+    for text in ("Data: folder", f"- Recipe: `{command}`\n"):
         assert text in card
     assert "1.50 hours on Some GPU" in card and "nothing changed" in card
     assert "/home" not in card
