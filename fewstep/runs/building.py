@@ -9,7 +9,7 @@ from custom_model import create_custom_model
 from fewstep.engine.batches import StepBatches, fits_on_device
 from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.loop import Selection, measure_heldout
-from fewstep.images import ImageSource, open_image_sets
+from fewstep.images import ImageSource, open_image_sets, with_splits
 from fewstep.runs.settings import PHASES, method_of
 from fewstep.runs.variety import check_variety
 from fewstep.scores.frechet import feature_distance
@@ -26,10 +26,18 @@ SELECTION_SEED = 2_000_003  # apart from any that scores are given for
 def open_images(settings):
     """The training and held-out images that the settings name. Raises `UserError` for such that
     nothing can be learnt from."""
-    source = {item.name: getattr(settings.data, item.name) for item in fields(ImageSource)}
-    images = open_image_sets(settings.data.batch_size, **source)
+    images = open_image_sets(settings.data.batch_size, **_source_of(settings))
     check_variety(images)
     return images
+
+
+def check_source(settings):
+    """Raise `UserError` where `open_images` would for a file that is not there; reads no image."""
+    with_splits(ImageSource(**_source_of(settings)))
+
+
+def _source_of(settings):
+    return {item.name: getattr(settings.data, item.name) for item in fields(ImageSource)}
 
 
 def build_batches(settings, cache, device, processes):

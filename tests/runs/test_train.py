@@ -262,9 +262,21 @@ def test_dry_run_shows_everything_and_touches_nothing(tmp_path, monkeypatch):
     for name in ("PLACES", "STEPS"):  # of what is timed for the estimate
         monkeypatch.setattr(f"fewstep.runs.estimate.{name}", 1)
     out, _ = run(tmp_path, "--dry_run")
-    settings = json.loads(out[: out.index("\n}") + 2])
-    assert settings["scratch"]["num_iterations"] == 5
+    flags, _, answer = out.partition("\n\n")
+    assert "--num_iterations 5" in flags and len(out.splitlines()) < 80
     count = sum(p.numel() for p in create_custom_model(network="tiny").parameters())
     assert f"teacher: parameters: teacher {count:,}\n" in out
-    assert "MiB" in out and "student: 5 steps, about" in out
+    assert "MiB" in answer and "student: 5 steps, about" in answer
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_warns_of_the_file_that_the_run_would_end_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewstep.images.opening.DATA_DIR", tmp_path / "data")
+    monkeypatch.setattr("fewstep.runs.estimate._seconds_of", lambda *_: [1.0, 1.0])
+    official = [*arguments(tmp_path), "--data", "simpsons"]
+    dry = run_here(train.main, "train.py", *official, "--dry_run")
+    real = run_here(train.main, "train.py", *official)
+    line = real.err.splitlines()[-1].removeprefix("error: ")
+    assert real.code == 2 and "train_split.txt: not there" in line
+    assert dry.code == 0 and f"warning: {line}\n" in dry.out
+    assert dry.out.index("warning:") < dry.out.index("student: 5 steps")
