@@ -30,11 +30,12 @@ from src.arguments import (
 from src.feedback import Progress
 from src.listing import named_like_images
 from src.published import is_published, read_published
-from src.samplers import image_batches
+from src.samplers import image_batches, untrained_note
 from src.sheets import numbered, picture_sheet
 from src.utils import (
     CommandParser,
     UserError,
+    checkpoint_in,
     load_model,
     pick_device,
     run_command,
@@ -93,7 +94,7 @@ def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_se
 def build_parser():
     parser = CommandParser(description=__doc__)
     add = partial(parser.add_argument, type=line)
-    text = "or a folder of published weights (%(default)s)"
+    text = "checkpoint, or a run's folder, or published weights (default: %(default)s)"
     add("--ckpt_path", default="./checkpoints/best_model.pt", help=text)
     add("--config_path", help="(model_config.json beside the checkpoint)")
     add("--save_dir", default="./samples", help="(%(default)s)")
@@ -129,6 +130,7 @@ def parse_arguments(argv=None):
     args = build_parser().parse_args(argv)
     check_place("--ckpt_path", args.ckpt_path)
     if not (Path(args.ckpt_path).is_dir() and is_published(args.ckpt_path)):
+        args.ckpt_path = str(checkpoint_in(args.ckpt_path, "--ckpt_path "))
         check_input_file("--ckpt_path", args.ckpt_path, "train first, or name one")
     if args.config_path and is_published(args.ckpt_path):
         raise UserError(f"--config_path: {args.ckpt_path} has its own; leave it out")
@@ -157,6 +159,8 @@ def main(argv=None):
     device = pick_device(args.device)
     seed_everything(args.seed)
     model = read_model(args, device)
+    if note := untrained_note(model, args.nfe_list):
+        print(note)
     context = nullcontext
     if args.fast:
         from fewstep.engine.fast_sampling import make_fast  # no part of a submission's own sampling

@@ -31,6 +31,8 @@ from src.foreign import fitting_state, state_dicts
 from src.streams import close_streams, steady_streams
 
 OWN_CONFIG = "put the model_config.json beside the weights that was saved with them"
+# Of a run's folder, of a teacher's in it, of the one for export.
+CHECKPOINTS = ("final_model.pt", "model.pt", "best_model.pt")
 NEGATIVE_NUMBER = re.compile(
     r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|-(inf|infinity|nan)$", re.IGNORECASE
 )
@@ -170,6 +172,20 @@ def weights_digest(model):
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def checkpoint_in(path, flag=""):
+    """The file of weights that `path`, it or a folder that our programs write, names. Raises
+    `UserError`, beginning with `flag`, where a folder has none."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in CHECKPOINTS:
+        if (path / name).is_file():
+            return path / name
+    teacher = path / "teacher" / "model.pt"
+    hint = f"; its teacher is {teacher}" if teacher.is_file() else ""
+    raise UserError(f"{flag}{path}: has no {', '.join(CHECKPOINTS)}, nor published weights{hint}")
 
 
 def load_model(checkpoint_path, create_model_fn, device="cpu", config_path=None):

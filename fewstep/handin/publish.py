@@ -139,14 +139,16 @@ def unpack(args):
         raise UserError(f"--ckpt_path {target}: name a file for the weights, such as best_model.pt")
     with Progress("reading the weights"):
         model, config = read_published(args.input_dir, create_custom_model)
-    taken = [path for path in (target, config_path) if path.exists()]
-    if len(taken) == 2 and read_json(config_path) == config and same_weights(target, model):
+    there = [path for path in (target, config_path) if path.exists()]
+    others = [] if target not in there or same_weights(target, model) else [target]
+    others += [] if config_path not in there or read_json(config_path) == config else [config_path]
+    if len(there) == 2 and not others:
         print(f"{target}: is there already, the same weights and settings")
         return 0
-    if taken and not args.force:
+    if others and not args.force:
         raise UserError(
-            f"{taken[0]}: is another model's, or damaged; --force replaces it, --ckpt_path FILE"
-            " writes elsewhere"
+            f"{others[0]}: a file is there already that does not belong to these weights; --force"
+            " replaces it, --ckpt_path FILE writes elsewhere"
         )
     save_model(model, target, config)
     use = f"python sampling.py --ckpt_path {target}"

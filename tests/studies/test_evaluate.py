@@ -242,6 +242,17 @@ def test_a_checkpoint_alone(folder):
     assert [row["images"] for row in content["rows"]] == ["real training images", "student, NFE 2"]
 
 
+def test_a_folder_may_have_the_sign_between_name_and_folder_in_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "samples" / "nfe=1").mkdir(parents=True)
+    place = "samples/nfe=1"
+    assert evaluate.named_folder(place) == (place, place)
+    assert evaluate.named_folder(f"mine={place}") == ("mine", place)
+    assert evaluate.named_folder(f"a=b={place}") == ("a=b", place)
+    assert evaluate.named_folder("mine=absent") == ("mine", "absent")
+    assert evaluate.named_folder("absent") == ("absent", "")
+
+
 def test_folders_of_others_are_scored_in_the_same_table(tmp_path):
     for name, count in (("mine", 9), ("theirs", 7)):
         (tmp_path / name).mkdir()
@@ -267,9 +278,9 @@ def test_folders_of_others_are_scored_in_the_same_table(tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ("--folder nothing", "--folder nothing: write NAME=DIR"),
+        ("--folder nothing", "--folder nothing: no such folder; name one, or NAME=DIR"),
         ("--folder a=absent", "--folder a absent: no such folder"),
-        ("--run_dir absent", "absent/training_config.json: no such file"),
+        ("--run_dir absent", "--run_dir absent: no such folder"),
         ("--run_dir a --ckpt_path b", "--run_dir and --ckpt_path: give one"),
         ("--ckpt_path absent.pt --data synthetic", "absent.pt: no such file"),
         ("--ckpt_path absent.pt --teacher", "--teacher FILE"),

@@ -9,6 +9,7 @@ writes scores.json, scores.md, report.html and the pictures of it. Better noise 
 are chosen before, by `python -m fewstep tune`.
 """
 
+import os
 from datetime import date
 from functools import partial
 
@@ -46,6 +47,7 @@ from src.arguments import (
 )
 from src.feedback import Progress
 from src.formatting import paragraphs, terminal_width
+from src.samplers import untrained_note
 from src.utils import UserError
 
 TEACHER_NFE = [35, 1]
@@ -84,7 +86,7 @@ def parse_arguments(argv=None):
     args.teacher_nfe_list = list(dict.fromkeys(args.teacher_nfe_list or TEACHER_NFE))
     args.seeds = list(dict.fromkeys(args.seeds))
     for word in args.folder or []:
-        name, _, folder = word.partition("=")
+        name, folder = named_folder(word)
         if folder:  # else what is wrong with the word is said next
             check_apart("--output_dir", output_folder(args), f"--folder {name}", folder)
     args.folder = named_folders(args.folder or [])
@@ -92,16 +94,27 @@ def parse_arguments(argv=None):
     return args
 
 
+def named_folder(word):
+    """(name, folder) of NAME=DIR, each of which may have the sign too, or of a DIR that is there,
+    which has its own name; the folder "" where there is none."""
+    if os.path.isdir(word):
+        return word, word
+    parts = word.split("=")
+    pairs = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
+    return next((pair for pair in pairs if os.path.isdir(pair[1])), (pairs or [(word, "")])[0])
+
+
 def named_folders(words):
-    """["NAME=DIR", ...] -> {NAME: image files}. Raises `UserError`."""
+    """["NAME=DIR" or "DIR", ...] -> {NAME: image files}. Raises `UserError`."""
     folders = {}
     for word in words:
-        name, _, folder = word.partition("=")
+        name, folder = named_folder(word)
         if not name or not folder:
-            raise UserError(f"--folder {word}: write NAME=DIR, the name it has in the table")
+            raise UserError(f"--folder {word}: no such folder; name one, or NAME=DIR")
         if name in folders:
             raise UserError(f"--folder {word}: {name} names another folder already")
-        folders[name] = image_files(folder, f"--folder {name}")
+        flag = "--folder" if name == folder else f"--folder {name}"
+        folders[name] = image_files(folder, flag)
         if len(folders[name]) < LEAST:
             raise UserError(f"--folder {word}: {len(folders[name])} images; {LEAST} are needed")
     return folders
@@ -112,6 +125,8 @@ def main(argv=None):
     subjects, comparison, output = open_evaluation(args, args.teacher, not args.no_auc)
     args.num_samples = common_count(args.num_samples, args.folder)
     say_if_few(args.num_samples, "images of each are scored")
+    if note := untrained_note(subjects.student, args.nfe_list):
+        print(note)
     series, images = list_series(args, subjects), subjects.images
     size = (args.num_samples, args.batch_size)
     series += seed_series(args.seed_runs, args.nfe_list, *size, comparison.device)

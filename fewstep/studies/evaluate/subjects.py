@@ -79,6 +79,9 @@ def check_subject(args):
     anything. Raises `UserError`."""
     if args.run_dir and args.ckpt_path:
         raise UserError("--run_dir and --ckpt_path: give one of them")
+    if args.run_dir:
+        check_input_folder("--run_dir", args.run_dir, "name a folder that train.py wrote")
+        check_input_file("--run_dir", Path(args.run_dir) / CONFIG_NAME, "train.py writes it")
     if not getattr(args, "folder", None):  # which can be scored alone
         args.ckpt_path = args.ckpt_path or CHECKPOINT
     args.nfe_list = list(dict.fromkeys(args.nfe_list))
@@ -87,7 +90,7 @@ def check_subject(args):
     checks |= {"data_root": check_input_folder}
     checks |= {"train_split": check_input_file, "val_split": check_input_file}
     if args.download_weights:  # which takes long, so the mistakes of later steps are looked for now
-        model = {"run_dir": check_input_folder} if args.run_dir else {"ckpt_path": check_input_file}
+        model = {} if args.run_dir else {"ckpt_path": check_input_file}
         checks |= model | {"fid_weights": check_output_file}
     for flag, check in checks.items():
         if getattr(args, flag, None):
