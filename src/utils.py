@@ -39,17 +39,20 @@ NEGATIVE_NUMBER = re.compile(
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line. Flags must be spelled out."""
+    """An argument parser whose errors are one line. Flags must be spelled out.
+
+    prog: what follows `python`, else the name of the program; of a subparser the whole command."""
 
     def __init__(self, **arguments):
         keep_lines = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, formatter_class=keep_lines, **arguments)
+        self.prog = f"python {self.prog.removeprefix('python ')}"
         # argparse takes -1e-3 for a flag: it knows negative numbers without an exponent alone.
         self._negative_number_matcher = NEGATIVE_NUMBER
 
     def error(self, message):
         message = re.sub(r"(expected [2-9]\d* arguments)$", r"\1, with blanks between", message)
-        raise UserError(f"{message} (python {self.prog} --help lists the flags)")
+        raise UserError(f"{message} ({self.prog} --help lists the flags)")
 
 
 def run_command(main, in_parallel=False):

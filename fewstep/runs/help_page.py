@@ -126,6 +126,8 @@ def ending(about):
     if len(recipes) > 1:
         tables["recipes"] = recipes
     parts = [f"{title}:\n{_listed(table)}" for title, table in tables.items()]
+    if len(recipes) == 1:
+        parts.append(f"recipes: none of --method {about.method}")
     return "\n\n".join([*parts, f"There is no --resume: {GOING_ON}."])
 
 

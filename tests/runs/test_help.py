@@ -60,6 +60,7 @@ def test_a_method_is_shown_the_flags_that_it_takes(page, method):
     assert f"the flags of --method {method.name}, with the defaults of --preset full" in text
     assert OF_ALL <= shown and method.steps_flag in shown
     assert ("recipe" in shown) == bool(method.recipes)
+    assert (f"recipes: none of --method {method.name}\n" in text) != bool(method.recipes)
     for name in shown - OF_ALL - {"recipe", "method"}:
         self_made = arguments_for(FIELDS[name])
         assert parse_refusal(method, self_made) is None, f"{name} is shown and refused"

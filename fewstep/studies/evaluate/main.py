@@ -37,6 +37,7 @@ from fewstep.studies.evaluate.tables import (
 )
 from fewstep.studies.evaluate.trainings import check_seed_runs, over_trainings, seed_series
 from src.arguments import (
+    DEFAULT,
     LARGEST_BATCH,
     MOST_IMAGES,
     InRange,
@@ -55,18 +56,24 @@ TEACHER_NFE = [35, 1]
 
 def build_parser():
     parser = subject_parser("evaluate", __doc__)
-    text = "score it too (the run's own)"
+    text = "score the teacher too: that of the run, or of this file"
     parser.add_argument("--teacher", type=line, nargs="?", const=True, metavar="FILE", help=text)
-    add_evaluations(parser, "--teacher_nfe_list", None, "(35 1)")
-    text = "score folders of images too, of another program say, or with no model named alone"
+    text = "network evaluations at which the teacher is scored (default: 35 1)"
+    add_evaluations(parser, "--teacher_nfe_list", None, text)
+    text = "score folders of images too, such as another program's; without a model, these alone"
     parser.add_argument("--folder", type=line, nargs="+", metavar="NAME=DIR", help=text)
     add = partial(parser.add_argument, type=whole_number, action=InRange)
     images = dict(low=LEAST, high=MOST_IMAGES)
-    add("--num_samples", default=1000, **images, help="(%(default)s)")
-    add("--batch_size", default=50, low=1, high=LARGEST_BATCH, help="(%(default)s)")
+    text = f"images of each that are scored ({DEFAULT})"
+    add("--num_samples", default=1000, **images, help=text)
+    text = f"images generated at once ({DEFAULT})"
+    add("--batch_size", default=50, low=1, high=LARGEST_BATCH, help=text)
     seeds = dict(nargs="+", low=0, high=2**32 - 1)
-    add("--seeds", default=[42, 43, 44], **seeds, help="(42 43 44)")
-    parser.add_argument("--no_auc", action="store_true", help="skip the classifier two-sample test")
+    text = "seeds of sampling; several tell the noise of a score (default: 42 43 44)"
+    add("--seeds", default=[42, 43, 44], **seeds, help=text)
+    parser.add_argument(
+        "--no_auc", action="store_true", help="skip the classifier's AUC, which takes longest"
+    )
     text = "runs of the same flags with other seeds, for the spread over trainings"
     parser.add_argument("--seed_runs", type=line, nargs="+", default=[], metavar="DIR", help=text)
     text = "keep real images out of the report, to share it"
