@@ -148,7 +148,7 @@ def test_real_images_can_be_kept_out(folder):
     page = (folder / "shared" / "report.html").read_text()
     assert "Nearest training images" not in page
     titles = re.findall(r'alt="([^"]*)"', page)
-    expected = ["Distance over NFE", "The same noise at each NFE", "Samples", "Training"]
+    expected = ["The same noise at each NFE", "Distance over NFE", "Samples", "Training"]
     assert [title.split(":")[0] for title in titles] == expected
 
 
@@ -344,6 +344,10 @@ def test_the_report_in_a_browser(folder, browser, report, width, scheme):
     seen = ".verdict, .cards > div" if width > 400 else ".verdict, .cards > div:first-child b"
     lowest = f"Math.max(...[...document.querySelectorAll('{seen}')].map({BOTTOM}))"
     assert page.evaluate(lowest) <= 800
+    # the first picture is near them, above all tables
+    top = "document.querySelector('{}').getBoundingClientRect().top"
+    first = page.evaluate(top.format("img"))
+    assert first < page.evaluate(top.format("table")) and (first <= 800 or width < 400)
     for group in page.query_selector_all("summary"):
         group.click()
     images = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.width])")

@@ -61,8 +61,8 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
         save_picture(sheet_of(first_images[row["images"]], row["images"]), path)
         sheets.append((row["images"], path))
     sections = [
-        ("Distance over NFE", "", [(distance_title(space), figure)]),
         ("The same noise at each NFE", "Each column starts from one noise image.", strips),
+        ("Distance over NFE", "", [(distance_title(space), figure)]),
         ("Samples", "Not chosen: the first ones of the first seed.", sheets),
     ]
     if not hide_real:
@@ -125,7 +125,8 @@ def _write_page(content, sections, settings, path):
     """Write the report of `scores.json`.
 
     sections: [(title, explanation, [(title, file or PIL image)])], whose pictures go into the page
-    as data. settings: {group: {key: value}}, or {} where no run's are known.
+    as data, the first section under the cards, the others below the tables. settings: {group:
+    {key: value}}, or {} where no run's are known.
     """
     import jinja2
 
