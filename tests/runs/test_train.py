@@ -156,10 +156,18 @@ def test_other_settings_do_not_go_on_with_a_run(finished):
 
 def test_phase_add_takes_a_named_teacher(finished, tmp_path):
     teacher = finished / "run" / "teacher" / "model.pt"
-    run(tmp_path, "--phase", "add", "--teacher_ckpt", teacher)
+    out, _ = run(tmp_path, "--phase", "add", "--teacher_ckpt", teacher)
+    assert "warning: the teacher" not in out
     assert not (tmp_path / "run" / "teacher").exists()
     first, second = (weights(where / "export" / "best_model.pt") for where in (finished, tmp_path))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_teacher_of_other_images_is_warned_of_before_training(finished, tmp_path):
+    named = ("--phase", "add", "--teacher_ckpt", finished / "run" / "teacher" / "model.pt")
+    out, _ = run(tmp_path, *named, "--synthetic_count", "36")
+    warning = "learnt from other images (other --synthetic_count), so it may have seen"
+    assert out.index(warning) < out.index("s of training")
 
 
 def test_additional_condition_trains_and_rebuilds(tmp_path):
