@@ -12,6 +12,7 @@ from fewstep.engine.batches import pixel_std, to_float
 from fewstep.engine.execution import run_choices
 from fewstep.engine.hardware import hardware
 from fewstep.engine.lock import sole_use
+from fewstep.engine.loggers import Reports
 from fewstep.engine.loop import Job, train
 from fewstep.engine.microbatch import micro_batches_of
 from fewstep.engine.precision import prepare_backends
@@ -44,6 +45,7 @@ from fewstep.runs.settings import (
     PANELS,
     Settings,
     distils,
+    flat,
     method_of,
     phases_of,
 )
@@ -134,7 +136,10 @@ def run(processes, stop):
         processes.first(lambda: held.enter_context(sole_use(folder)))
         processes.first(lambda: begin_run(folder, settings, identities, teacher_path, **facts))
         stop.set_limit(settings.run.max_minutes)
-        job = Job(folder, settings.run, device, stop, processes, micro_batches, PANELS, HEALTHY)
+        reports = Reports(settings.run.logger, folder, flat(settings.as_dict()))
+        held.callback(reports.close)
+        shown = PANELS, HEALTHY, reports
+        job = Job(folder, settings.run, device, stop, processes, micro_batches, *shown)
         current, seconds = Run(settings, images, teacher_path, job), 0.0
         for name in names:
             seconds += run_phase(current, name, identities[name])

@@ -25,6 +25,7 @@ faults/test_long_run.py test_isolation.py faults/test_signals.py faults/test_dis
 runs/test_train.py faults/test_damage.py faults/test_images.py runs/test_methods.py
 handin/test_page_browser.py
 studies/test_evaluation.py studies/test_bench.py engine/test_speed.py handin/test_submit.py
+test_notebook.py
 """.split()
 
 

@@ -16,9 +16,11 @@ from fewstep.engine.checkpoints import (
     save_checkpoint,
     sweep_temporaries,
 )
+from fewstep.engine.curves import draw_curves
 from fewstep.engine.fit import first_not_finite
 from fewstep.engine.hardware import ProcessorShare
-from fewstep.engine.log import append_row, draw_curves, drop_rows_after, read_rows, sync_log
+from fewstep.engine.log import append_row, drop_rows_after, read_rows, sync_log
+from fewstep.engine.loggers import Reports, sheet_path
 from fewstep.engine.microbatch import hashed_seed, split
 from fewstep.engine.processes import ALONE, Processes
 from fewstep.engine.schedules import is_picture_step
@@ -37,7 +39,7 @@ END_SHARE = 0.05  # of a phase: with so many last updates dropped it has not suc
 class Job(NamedTuple):
     """What all phases of a run share. options: seed, intervals and limits (`runs.settings.Run`).
     micro_batches: that a process takes of each batch. panels, healthy: of the curves, see
-    `engine.log`."""
+    `engine.curves`. reports: to a logger, or to none."""
 
     folder: Path
     options: object
@@ -47,6 +49,7 @@ class Job(NamedTuple):
     micro_batches: int = 1
     panels: dict = {}
     healthy: dict = {}
+    reports: Reports = Reports()
 
 
 class Selection(NamedTuple):
@@ -114,6 +117,7 @@ class Training:
         drop_rows_after(self.log, name, self.step)
         rows = [row for row in read_rows(self.log) if row["phase"] == name]
         self.concerns = {row["concern"] for row in rows if "concern" in row}
+        self.job.reports.begin(name, rows)
         if self.step:
             self.publish_all()
 
@@ -157,18 +161,22 @@ class Training:
         pixels = to_uint8(self.phase.pictures(SHEET_IMAGES, 64))
         labels = [f"{name}, step {step:,}, NFE {nfe}" for nfe in self.phase.nfe_rows]
         sheet = picture_sheet(pixels, SHEET_IMAGES, labels=labels)
-        save_picture(sheet, self.job.folder / "samples" / f"{name}_{step:07d}.png")
+        save_picture(sheet, sheet_path(self.job.folder, name, step))
 
     def append(self, row):
         """Log a row; what it gives cause for concern is said and logged once a run."""
-        append_row(self.log, row | {"seconds": round(self.seconds, 2)})
+        self._write(row | {"seconds": round(self.seconds, 2)})
         place = {"phase": row["phase"], "step": row["step"]}
         for name, text in self.phase.concerns(row).items():
             if name not in self.concerns:
                 self.concerns.add(name)
                 line = f"warning: {row['phase']}, step {row['step']}: {text}"
                 say(line, sys.stderr)
-                append_row(self.log, place | {"concern": name, "text": text})
+                self._write(place | {"concern": name, "text": text})
+
+    def _write(self, row):
+        append_row(self.log, row)
+        self.job.reports.row(row)
 
     def check_dropped(self):
         """Raise `UserError` where a network's last updates were all dropped: --max_skips of them,

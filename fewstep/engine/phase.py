@@ -29,7 +29,7 @@ class Phase:
 
     name = None
     nfe_rows = (1, 2, 4)  # evaluations an image, a row of the sheet each
-    panels = {}  # of the curves: {title: keys of its rows in the log}
+    panels = {}  # of the curves: {title: `engine.curves.Panel`}
     healthy = {}  # {key of its rows: (low, high)}, where a healthy range is known
     best_by = None  # the held-out metric whose smallest value marks the best checkpoint
     has_fixed_length = False  # whether it cannot be taken further, by more steps than it had

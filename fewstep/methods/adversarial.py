@@ -37,6 +37,7 @@ from fewstep.methods.sentinels import HEALTHY, PANELS, REMEDIES, concerns, measu
 from fewstep.methods.student_inputs import StudentInputs
 from fewstep.methods.teacher_pairs import OdeLoss
 
+HELDOUT_SEED = 0  # of which levels the discriminator is shown beside held-out images
 IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at the last step
 
 
@@ -236,7 +237,12 @@ class StudentPhase(Phase):
         return concerns(row, self.settled)
 
     def heldout_metrics(self, images):
-        return {"logits_heldout": self.adversary.mean_logit(images)} if self.adversary else {}
+        if not self.adversary:
+            return {}
+        # As in training, but of another size, for which nothing should be compiled again.
+        with torch.compiler.set_stance("force_eager"):
+            fakes = self._denoise(*self.inputs.draw(images, HELDOUT_SEED))
+        return self.adversary.judge(images, fakes)
 
 
 def distance_to_noise(image, x, sigma, sigma_data):

@@ -158,9 +158,17 @@ class Adversary:
         return self.gan_loss.generator(run(self.disc, *self.view(fake)), real_logits)
 
     @torch.no_grad()
-    def mean_logit(self, x):
-        """The mean logit of clean images `[B, 3, H, W]`, a float; leaves no trace in its state."""
-        return self.execution.run(self.disc, *self.view(x)).mean().item()
+    def judge(self, heldout, fake):
+        """{name: number} of images `[B, 3, H, W]` that it does not learn from: the mean logit of
+        the real ones among them and its lead, of which (1 + lead) / 2 is the share of pairs that
+        it judges rightly; leaves no trace in its state."""
+        run = self.execution.run
+        heldout_logits = run(self.disc, *self.view(heldout))
+        verdict = Verdict.of(heldout_logits, run(self.disc, *self.view(fake)))
+        return {
+            "logits_heldout": heldout_logits.mean().item(),
+            "lead_heldout": verdict.lead.item(),
+        }
 
     def _gradient_penalty(self, x, sigma, draws):
         judge = partial(self.disc, sigma=sigma, draws=draws)

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from custom_model import create_custom_model
+from fewstep.engine.curves import Panel
 from fewstep.engine.fields import average_share, levels, log_sigma, setting, spread, steps, warm_up
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
@@ -144,8 +145,12 @@ class ConsistencyPhase(Phase):
     name = "consistency"
     identity = ("data", "network", "consistency", "tuning")
     panels = {
-        "consistency: consistency loss": ["consistency_loss"],
-        "consistency: nearer over farther level": ["level_ratio"],
+        "consistency: consistency loss": Panel(
+            ["consistency_loss"], "falls; may jump a little where a new stage begins"
+        ),
+        "consistency: nearer over farther level": Panel(
+            ["level_ratio"], "climbs towards 1, a stair for each stage"
+        ),
     }
     remedies = {"consistency_skipped": "lower --ct_lr, or --precision fp32"}
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from custom_model import create_custom_model
+from fewstep.engine.curves import Panel
 from fewstep.engine.fields import average_share, log_sigma, setting, spread, steps, warm_up
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
@@ -17,6 +18,8 @@ from fewstep.methods.growing import Growth, begin_as_shortcut, halve
 from src.arguments import MOST_EVALUATIONS
 from src.model_config import MODEL_DEFAULTS, ODE_SAMPLERS
 from src.samplers import ode_plan, ode_states
+
+FALLS = "falls fast, then ever more slowly; held-out falls with it"  # a healthy loss
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,10 @@ class TeacherPhase(ScratchPhase):
     name = "teacher"
     identity = ("data", "network", "scratch", "teacher")
     panels = {
-        "teacher: denoising loss": ["loss", "heldout_loss"],
-        "teacher: at half the side, denoising loss": [
-            "start_loss",
-            "start_heldout_loss",
-        ],
+        "teacher: denoising loss": Panel(["loss", "heldout_loss"], FALLS),
+        "teacher: at half the side, denoising loss": Panel(
+            ["start_loss", "start_heldout_loss"], FALLS
+        ),
     }
 
     @classmethod

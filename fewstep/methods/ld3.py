@@ -17,6 +17,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from fewstep.engine.curves import Panel
 from fewstep.engine.fields import setting, steps
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
@@ -90,13 +91,14 @@ class Ld3Phase(Phase):
     learns_levels = True
     best_by = "heldout_loss"  # samples of one evaluation, which tell others' best, stay as they are
     panels = {
-        "ld3: squared distance to the teacher": [
-            *(f"nfe{nfe}_loss" for nfe in EVALUATIONS),
-            "heldout_loss",
-        ],
-        "ld3: noise levels": [
-            f"nfe{nfe}_sigma{place}" for nfe in EVALUATIONS for place in range(2, nfe + 1)
-        ],
+        "ld3: squared distance to the teacher": Panel(
+            [*(f"nfe{nfe}_loss" for nfe in EVALUATIONS), "heldout_loss"],
+            "falls at first, then lies level; more evaluations lie lower",
+        ),
+        "ld3: noise levels": Panel(
+            [f"nfe{nfe}_sigma{place}" for nfe in EVALUATIONS for place in range(2, nfe + 1)],
+            "move at first, then come to rest",
+        ),
     }
 
     def __init__(self, settings, model, config, execution):

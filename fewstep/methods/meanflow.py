@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from custom_model import create_custom_model
+from fewstep.engine.curves import Panel
 from fewstep.engine.fields import setting
 from fewstep.methods.edm import network_config
 from fewstep.methods.growing import Growth
@@ -71,7 +72,10 @@ class MeanFlowPhase(FlowPhase):
     call = "predict"
     has_rehearsal = False  # torch's forward derivative of group normalisation fails without values
     panels = {
-        "meanflow: squared error": ["flow_loss", "mean_loss", "heldout_loss"],
+        "meanflow: squared error": Panel(
+            ["flow_loss", "mean_loss", "heldout_loss"],
+            "fall fast, then ever more slowly; no jumps",
+        ),
     }
 
     @classmethod

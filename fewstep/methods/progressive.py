@@ -22,6 +22,7 @@ from functools import partial
 import torch
 
 from custom_model import CustomScheduler, create_custom_model
+from fewstep.engine.curves import Panel
 from fewstep.engine.fields import average_share, setting, steps
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
@@ -69,7 +70,11 @@ class ProgressivePhase(Phase):
     name = "progressive"
     identity = ("data", "network", "progressive")
     has_fixed_length = True  # its stages divide it
-    panels = {"progressive: distillation loss": ["stage_loss", "kept_loss"]}
+    panels = {
+        "progressive: distillation loss": Panel(
+            ["stage_loss", "kept_loss"], "falls within a stage; jumps up where the next one begins"
+        )
+    }
 
     def __init__(self, settings, model, config, teacher, execution):
         self.settings, self.teacher = settings.progressive, teacher

@@ -8,7 +8,8 @@ teacher does: same optimiser, average, batches and flags.
 
 import torch
 
-from fewstep.methods.edm import PRESETS, ScratchPhase, network_config
+from fewstep.engine.curves import Panel
+from fewstep.methods.edm import FALLS, PRESETS, ScratchPhase, network_config
 from fewstep.methods.method import Method
 from src.model_config import FLOW_DEFAULTS
 
@@ -21,8 +22,10 @@ class FlowPhase(ScratchPhase):
     name = "flow"
     identity = ("data", "network", "scratch")
     panels = {
-        "flow: velocity loss": ["loss", "heldout_loss"],
-        "flow: straightness (0: straight)": ["straightness"],
+        "flow: velocity loss": Panel(["loss", "heldout_loss"], FALLS),
+        "flow: straightness (0: straight)": Panel(
+            ["straightness"], "comes to a level above 0, which is what reflow brings down"
+        ),
     }
 
     @classmethod

@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 
+from fewstep.engine.curves import Panel
 from fewstep.engine.fields import average_share, setting, steps, warm_up
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Phase, Turn
@@ -48,8 +49,10 @@ class ReflowPhase(Phase):
     name = "reflow"
     identity = ("data", "network", "reflow")
     panels = {
-        "reflow: velocity loss": ["loss"],
-        "reflow: straightness (0: straight)": ["straightness"],
+        "reflow: velocity loss": Panel(["loss"], "far below that of the first flow, and falls"),
+        "reflow: straightness (0: straight)": Panel(
+            ["straightness"], "below that of the first flow"
+        ),
     }
 
     def __init__(self, settings, model, config, first, execution):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from fewstep.engine.curves import Panel
+
 MOST_IMAGES = 32  # pairs grow with the square
 UNDECIDED = 0.5  # distance of logits below which nothing is said about memory
 CHANNELS = ("red", "green", "blue")
@@ -18,6 +20,7 @@ def measure(fake, real):
     """Generated against real images, both `[B, C, H, W]` in [-1, 1]: scalar tensors by name.
 
     - spread: mean distance between two generated images over that between two real ones;
+    - colour_spread: the same of their mean colours, in which fine noise has no part;
     - detail: share of power that 2x2 averaging removes, over that of real images;
     - shift_COLOUR: difference of the channel's mean; contrast_COLOUR: ratio of its standard
       deviations.
@@ -31,6 +34,7 @@ def measure(fake, real):
     fake, real = fake[:count].float(), real[:count].float()
     metrics = {
         "spread": _spread(fake) / _spread(real).clamp_min(1e-8),
+        "colour_spread": _spread(_colours(fake)) / _spread(_colours(real)).clamp_min(1e-8),
         "detail": _detail(fake) / _detail(real).clamp_min(1e-8),
     }
     shift = fake.mean(dim=(0, 2, 3)) - real.mean(dim=(0, 2, 3))
@@ -43,6 +47,10 @@ def measure(fake, real):
 
 def _spread(x):
     return torch.pdist(x.flatten(1)).mean()
+
+
+def _colours(x):
+    return x.mean(dim=(2, 3))
 
 
 def _detail(x):
@@ -65,22 +73,52 @@ class Sentinel(NamedTuple):
     keys: tuple = ()
 
 
-# Panels of the curves picture: title -> keys drawn in it.
+# Panels of the curves picture.
 PANELS = {
-    "student: consistency start, loss": ["consistency_loss"],
-    "student: regression on the teacher's ODE, loss": ["warm_loss"],
-    "student: distillation loss": ["distill_loss"],
-    "student: distance to the noise, loss": ["identity_loss"],
-    "student: fake score's denoising loss": ["fake_score_loss"],
-    "student: discriminator's loss": ["disc_loss"],
-    "student: discriminator's lead (0: it guesses, 1: it always knows)": ["disc_lead"],
-    "student: share of steps in which it waited": ["student_waits"],
-    "student: discriminator logits": ["logits_real", "logits_heldout", "logits_fake"],
-    "student: gradient norm ratio, distillation / adversarial": ["grad_ratio"],
-    "student: spread and detail of generated over real images (1 is right)": ["spread", "detail"],
-    "student: channel means, generated - real (0 is right)": [f"shift_{c}" for c in CHANNELS],
-    "student: channel contrast, generated / real (1 is right)": [f"contrast_{c}" for c in CHANNELS],
-    "student: probability of augmentation (ADA)": ["ada_p"],
+    "student: consistency start, loss": Panel(
+        ["consistency_loss"], "falls; may jump a little where a new stage begins"
+    ),
+    "student: regression on the teacher's ODE, loss": Panel(["warm_loss"], "falls, then flattens"),
+    "student: distillation loss": Panel(
+        ["distill_loss"], "keeps a level; at the end, where its weight falls, it may rise a little"
+    ),
+    "student: distance to the noise, loss": Panel(["identity_loss"], "keeps a level"),
+    "student: fake score's denoising loss": Panel(
+        ["fake_score_loss"], "keeps a level: it follows the student"
+    ),
+    "student: discriminator's loss": Panel(
+        ["disc_loss"], "keeps a level; near 0 it has won, at 2 (1.4 where it is a log) it guesses"
+    ),
+    "student: discriminator's lead (0: it guesses, 1: it always knows)": Panel(
+        ["disc_lead", "lead_heldout"],
+        "between both, and on held-out images much the same; it is right in (1 + lead) / 2 of the"
+        " pairs",
+    ),
+    "student: share of steps in which it waited": Panel(
+        ["student_waits"], "some; near 1 it hardly learns"
+    ),
+    "student: discriminator logits": Panel(
+        ["logits_real", "logits_heldout", "logits_fake"],
+        "real above fake, at an even distance; held-out near real",
+    ),
+    "student: gradient norm ratio, distillation / adversarial": Panel(
+        ["grad_ratio"], "keeps its power of ten"
+    ),
+    "student: spread and detail of generated over real images (1 is right)": Panel(
+        ["spread", "detail"], "come near 1 and stay; a spread that falls is a collapse"
+    ),
+    "student: spread of mean colours, generated over real (1 is right)": Panel(
+        ["colour_spread"], "comes near 1; far below, all backgrounds take one colour"
+    ),
+    "student: channel means, generated - real (0 is right)": Panel(
+        [f"shift_{c}" for c in CHANNELS], "swing around 0; none drifts away"
+    ),
+    "student: channel contrast, generated / real (1 is right)": Panel(
+        [f"contrast_{c}" for c in CHANNELS], "near 1, all three alike"
+    ),
+    "student: probability of augmentation (ADA)": Panel(
+        ["ada_p"], "rises, then keeps a level well below 0.8"
+    ),
 }
 
 # Metrics that count dropped updates, and what helps.
@@ -141,6 +179,15 @@ SENTINELS = [
         ("spread",),
     ),
     Sentinel(
+        "colour spread",
+        _key("colour_spread"),
+        0.3,
+        3.0,
+        "low: all generated images have one hue; a higher first level (--first_sigma 80) with a"
+        " --warm_start, a --disc_lead; high: hues are wild; higher --penalty_weight",
+        ("colour_spread",),
+    ),
+    Sentinel(
         "memory of the discriminator",
         _memory,
         float("-inf"),
@@ -189,6 +236,16 @@ SENTINELS = [
         "low: the discriminator has won; lower --disc_lr or --first_sigma, higher"
         " --penalty_weight; high: it diverges; lower --disc_lr",
         ("disc_loss",),
+    ),
+    Sentinel(
+        "discriminator's lead",
+        _key("disc_lead"),
+        0.0,
+        0.95,  # right in 97.5 % of the pairs
+        "high: it nearly always knows, and teaches little; higher --penalty_weight, fewer"
+        " --disc_steps, lower --disc_lr; low: it is no better than guessing; a --disc_lead, longer"
+        " --disc_warmup",
+        ("disc_lead",),
     ),
     Sentinel(
         "augmentation probability",

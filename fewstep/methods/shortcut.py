@@ -17,8 +17,9 @@ from functools import partial
 
 import torch
 
+from fewstep.engine.curves import Panel
 from fewstep.engine.fields import setting
-from fewstep.methods.edm import network_config
+from fewstep.methods.edm import FALLS, network_config
 from fewstep.methods.method import Method, check_share
 from fewstep.methods.rectified_flow import FlowPhase
 from fewstep.methods.student_inputs import per_image
@@ -52,8 +53,8 @@ class ShortcutPhase(FlowPhase):
     best_by = None  # the held-out velocity loss says nothing of long steps
     call = "predict"
     panels = {
-        "shortcut: velocity loss": ["flow_loss", "heldout_loss"],
-        "shortcut: self-consistency": ["self_loss"],
+        "shortcut: velocity loss": Panel(["flow_loss", "heldout_loss"], FALLS),
+        "shortcut: self-consistency": Panel(["self_loss"], "small beside the velocity loss"),
     }
 
     @classmethod

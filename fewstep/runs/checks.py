@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fewstep.engine.loggers import NONE, package_of
 from fewstep.runs.settings import flat, method_of, unused_settings
 from fewstep.scores.spaces import feature_space
 from src.arguments import (
@@ -58,8 +59,8 @@ def check_given(settings, given):
 
 def check_places(settings):
     """Raise `UserError` for files and folders that cannot be what they are named for, and for a
-    feature space that is not installed. Touches nothing; a teacher that is not there yet may
-    come."""
+    feature space or a logger that is not installed. Touches nothing; a teacher that is not there
+    yet may come."""
     run, data = settings.run, settings.data
     check_output_folder("--cache_dir", data.cache_dir)
     if run.save_dir:
@@ -76,6 +77,8 @@ def check_places(settings):
         feature_space(run.best_features)
     except UserError as error:
         raise UserError(f"--best_features {run.best_features}: {error}") from error
+    if run.logger != NONE:
+        package_of(run.logger)
     if run.teacher_ckpt:
         check_place("--teacher_ckpt", run.teacher_ckpt)
         if Path(run.teacher_ckpt).is_dir():

@@ -44,8 +44,8 @@ class Need(NamedTuple):
 
 def describe(settings, device, processes=1):
     """A text of the flags' values, what is known to keep the images from being opened, parameter
-    counts, need of disk and memory, and estimated time, those of each of so many processes. Writes
-    nothing."""
+    counts, need of disk and memory, operations and estimated time, those of each of so many
+    processes. Writes nothing."""
     is_compiled = run_choices(settings, device).compile != "off"
     where = f"{device}, not compiled" if is_compiled else f"{device}"
     if processes > 1:
@@ -60,11 +60,15 @@ def describe(settings, device, processes=1):
         times = _seconds_of(settings, needs, device, processes)
     for need, seconds in zip(needs, times):
         memory = size_text(need.memory, "GiB") if need.memory else "not counted"
+        work = "not counted"
+        if need.operations:
+            images = settings.data.batch_size // processes
+            work = f"{need.operations / images / 1e9:,.3g} GFLOP an image"
         listed = "; ".join(f"{name} {count:,}" for name, count in need.parameters.items())
         lines.append(f"{need.name}: parameters: {listed}")
         lines.append(
             f"{need.name}: {need.steps:,} steps, about {duration(need.steps * seconds)} on {where};"
-            f" memory of tensors {memory};"
+            f" {work}; memory of tensors {memory};"
             f" checkpoints up to {size_text(need.disk, digits=0)}"
         )
     lines.append("dry run: nothing was read, trained or written")

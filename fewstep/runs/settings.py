@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, make_dataclass
 
 from fewstep.engine.compiling import MODES
 from fewstep.engine.fields import setting, steps
+from fewstep.engine.loggers import LOGGERS, NONE
 from fewstep.methods import METHODS
 from fewstep.methods.edm import Scratch, Teacher, TeacherPhase
 from fewstep.methods.method import with_settings
@@ -51,6 +52,12 @@ class Run:
     device: str = setting("cuda", "cuda, cuda:N or cpu; without that GPU it is the CPU")
     seed: int = setting(42, "seed of all random numbers in training", low=0, high=2**31 - 1)
     log_interval: int = steps(100, "steps between two rows of the log, log.jsonl")
+    logger: str = setting(
+        NONE,
+        "where the rows and the sheets of samples are shown as well, beside log.jsonl; each needs"
+        " pip install of its name",
+        [NONE, *LOGGERS],
+    )
     save_interval: int = steps(10000, "steps between two checkpoints")
     save_minutes: float = setting(
         10.0,
@@ -232,7 +239,7 @@ STEPS_FLAGS = {"teacher": "num_iterations"} | {m.phase.name: m.steps_flag for m 
 # The same of phases that can be taken further.
 GROWING_FLAGS = {key: STEPS_FLAGS[key] for key in PHASES if not PHASES[key].has_fixed_length}
 
-# Of the curves picture: {phase: {title: keys of its rows in the log}}.
+# Of the curves picture: {phase: {title: `engine.curves.Panel`}}.
 PANELS = {name: phase.panels for name, phase in PHASES.items()}
 HEALTHY = {key: band for phase in PHASES.values() for key, band in phase.healthy.items()}
 

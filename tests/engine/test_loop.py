@@ -4,11 +4,9 @@ import re
 
 import pytest
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
 
 from fewstep.engine.checkpoints import list_checkpoints
-from fewstep.engine.log import curves_of, draw_curves, draw_panel, read_rows
+from fewstep.engine.log import read_rows
 from fewstep.engine.loop import Selection, better, state_text, train
 from fewstep.engine.phase import Phase
 from fewstep.engine.stopping import TIME_IS_UP, Interrupted, StopRequests
@@ -198,62 +196,6 @@ def test_checkpoints_come_by_time_as_well(tmp_path):
         )
         assert len(saved) == saves, minutes
     assert len(scored) == 3, "at the last step alone"
-
-
-def test_a_panel_draws_the_rows_of_its_phase_alone():
-    """Two phases log a loss of the same name."""
-    rows = [{"phase": "one", "step": 1, "loss": 2.0}, {"phase": "two", "step": 1, "loss": 3.0}]
-    rows.append({"phase": "two", "step": 2, "loss": None})
-    panels = {"one": {"first": ["loss", "other"]}, "two": {"second": ["loss"]}}
-    panels["absent"] = {"third": ["loss"]}
-    assert curves_of(rows, panels) == {
-        "first": {"loss": [(1, 2.0)]},
-        "second": {"loss": [(1, 3.0)]},
-    }
-
-
-def test_the_curves_fit_a_screen_whatever_there_is_to_draw(tmp_path):
-    for count in (1, 2, 3, 7, 16):
-        keys = [f"key{place}" for place in range(count)]
-        rows = [{"phase": "one", "step": step, **dict.fromkeys(keys, 0.5)} for step in (1, 2)]
-        path, panels = tmp_path / f"{count}.png", {"one": {f"panel {key}": [key] for key in keys}}
-        draw_curves(rows, path, panels)
-        width, height = Image.open(path).size
-        assert 640 <= width <= 1280 and height <= 800, count
-    draw_curves([], tmp_path / "none.png", {"one": {"first": ["key0"]}})
-    assert not (tmp_path / "none.png").exists()
-
-
-def panel_of(lines, healthy=None, title="loss"):
-    axis = Figure().add_subplot()
-    draw_panel(axis, title, lines, healthy or {})
-    return axis
-
-
-def test_a_curve_has_markers_so_that_a_single_point_is_seen():
-    for count in (1, 5, 1000):
-        (line,) = panel_of({"loss": [(step, 1.0) for step in range(count)]}).lines
-        shown = len(range(0, count, line.get_markevery()))
-        assert line.get_marker() == "o" and min(count, 5) <= shown <= 40
-
-
-@pytest.mark.parametrize(
-    "values, scale", [([1, 20], "log"), ([1, 5], "linear"), ([-1, 20], "linear"), ([0], "linear")]
-)
-def test_no_value_is_missing_on_a_logarithmic_scale(values, scale):
-    assert panel_of({"loss": list(enumerate(values))}).get_yscale() == scale
-    assert panel_of({"loss": list(enumerate(values))}, title="spread").get_yscale() == "linear"
-
-
-def test_healthy_bands_stand_behind_the_curves_and_do_not_widen_the_panel():
-    points = [(1, 1.0), (2, 1.2)]
-    bare = panel_of({"a": points})
-    axis = panel_of({"a": points, "b": points, "c": points}, {"a": (0.5, 2), "b": (-9, 1.1)})
-    assert len(axis.patches) == 2 and axis.get_ylim() == bare.get_ylim()
-    texts = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert texts == ["a", "b", "c", "healthy: 0.5 to 2", "healthy: -9 to 1.1"]
-    both = panel_of({"a": points, "b": points}, {"a": (0, 1), "b": (0, 1)})
-    assert len(both.patches) == 1, "one band where all have the same"
 
 
 def test_a_bar_has_losses_and_images_a_second(tmp_path, capsys):

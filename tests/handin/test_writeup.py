@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewstep.engine.log import curves_of
+from fewstep.engine.curves import curves_of
 from fewstep.handin import submit
 from fewstep.handin.writeup.curves import LOSSES
 from fewstep.handin.writeup.document import contents, make_writeup

@@ -109,3 +109,15 @@ def test_the_lead_is_the_share_of_right_comparisons_over_that_of_wrong_ones():
     lead.follow(torch.tensor(1.0))
     lead.follow(torch.tensor(float("nan")))  # counts as a guess
     assert lead.value.item() == pytest.approx((1 - 1 / LEAD_STEPS) / LEAD_STEPS)
+
+
+def test_held_out_images_are_judged_beside_generated_ones():
+    """By the logits x1 + 3 x2 + 0.5 and 2 x1 + 0.5; nobody learns from it."""
+    disc, settings = Linear(), tiny_settings(CLEAN).discriminator
+    adversary = Adversary(settings, disc, fp32(), rate)
+    heldout = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).reshape(2, 2, 1, 1)
+    fake = torch.tensor([[0.0, 0.0], [2.0, -1.0]]).reshape(2, 2, 1, 1)
+    found = adversary.judge(heldout, fake)
+    # Right in both logits of the first pair; of the second one they are 1.5 > -0.5 and 2.5 < 4.5.
+    assert found == {"logits_heldout": pytest.approx(2.0), "lead_heldout": 0.5}
+    assert all(parameter.grad is None for parameter in disc.parameters())

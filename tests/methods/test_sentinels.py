@@ -8,9 +8,11 @@ from fewstep.methods.sentinels import HEALTHY, PANELS, SENTINELS, concerns, meas
 SANE = dict(
     step=1000,
     spread=0.9,
+    colour_spread=0.8,
     detail=1.1,
     grad_ratio=1.0,
     disc_loss=1.5,
+    disc_lead=0.5,
     logits_real=0.4,
     logits_heldout=0.3,
     logits_fake=-0.4,
@@ -29,6 +31,7 @@ def test_two_samples_of_the_same_images_measure_as_equal():
     found = measure(images()[:32], images()[32:])
     assert found["spread"].item() == pytest.approx(1, abs=0.05)
     assert found["detail"].item() == pytest.approx(1, abs=0.05)
+    assert found["colour_spread"].item() == pytest.approx(1, abs=0.2)
     assert abs(found["shift_red"].item()) < 0.02
     assert found["contrast_blue"].item() == pytest.approx(1, abs=0.05)
 
@@ -37,6 +40,9 @@ def test_each_failure_shows_in_its_own_number():
     real = images()
     alike = real[:1] + 0.1 * images(32)
     assert measure(alike, real)["spread"].item() == pytest.approx(0.1, abs=0.02)
+    one_hue = real - real.mean(dim=(2, 3), keepdim=True)
+    found = measure(one_hue, real)
+    assert found["colour_spread"] < 1e-3 and found["spread"] > 0.9
     redder = real + torch.tensor([0.25, 0.0, 0.0]).reshape(1, 3, 1, 1)
     found = measure(redder, real)
     assert found["shift_red"].item() == pytest.approx(0.25, abs=1e-5)
@@ -54,7 +60,7 @@ def test_too_few_images_measure_nothing():
 
 
 def test_bands_of_the_curves_are_the_sane_ranges_of_keys_that_are_drawn():
-    drawn = {key for keys in PANELS.values() for key in keys}
+    drawn = {key for panel in PANELS.values() for key in panel.keys}
     assert set(HEALTHY) <= drawn and HEALTHY["spread"] == (0.5, 2.0)
     for key, (low, high) in HEALTHY.items():
         for value, fine in ((low, True), (high, True), (high + 1, False), (low - 1, False)):
@@ -70,13 +76,15 @@ def test_a_sane_row_says_nothing_and_neither_does_an_early_one():
 @pytest.mark.parametrize(
     ("change", "name", "remedy"),
     [
-        (dict(spread=0.2), "spread", "--first_sigma"),
+        (dict(spread=0.2), "spread", "--disc_lead"),
+        (dict(colour_spread=0.1), "colour spread", "--first_sigma"),
         (dict(logits_heldout=-0.3), "memory of the discriminator", "--augment"),
         (dict(shift_green=-0.4), "colour shift", "--adv_weight"),
         (dict(contrast_blue=2.5), "contrast", "--adv_weight"),
         (dict(detail=0.1), "detail", "--adv_weight"),
         (dict(grad_ratio=1e6), "gradient ratio", "--penalty_weight"),
         (dict(disc_loss=0.001), "discriminator's loss", "--disc_lr"),
+        (dict(disc_lead=0.97), "discriminator's lead", "--disc_steps"),
         (dict(ada_p=0.95), "augmentation probability", "--disc_channels"),
     ],
 )

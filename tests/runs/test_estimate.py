@@ -106,3 +106,15 @@ def test_long_steps_are_reckoned_not_timed(monkeypatch, operations, is_timed):
     need = Need("teacher", 10, {}, 0, 0, operations)
     seconds = estimate._seconds_of(settings_of(batch_size=8), [need], CPU, 1)
     assert seconds == [5.0 if is_timed else pytest.approx(1000)]
+
+
+def test_a_dry_run_says_the_operations_of_an_image(monkeypatch):
+    needs = [
+        Need("teacher", 10, {}, 0, 0, 16 * 239_194_996_736),
+        Need("student", 5, {}, 0, 0, None),
+    ]
+    monkeypatch.setattr(estimate, "needs_of", lambda *arguments: needs)
+    monkeypatch.setattr(estimate, "_seconds_of", lambda *arguments: [1.0, 1.0])
+    text = estimate.describe(settings_of(batch_size=32), CPU, processes=2)
+    assert "teacher: 10 steps, about 10.0\u00a0s on cpu" in text and "; 239 GFLOP an image;" in text
+    assert text.count("GFLOP") == 1 and "; not counted; memory" in text

@@ -125,7 +125,8 @@ def test_log_rows_are_complete_and_finite(finished):
         (phase, step) for phase in ("teacher", "student") for step in (2, 4, 5)
     ]
     assert {"loss", "teacher_grad_norm", "images_per_second", "seconds"} <= set(log[0])
-    assert "heldout_loss" in log[1] and "logits_heldout" in log[4]
+    assert "heldout_loss" in log[1] and {"logits_heldout", "lead_heldout"} <= set(log[4])
+    assert -1 <= log[4]["lead_heldout"] <= 1
     assert {"distill_loss", "adv_loss", "disc_loss", "penalty", "grad_ratio"} <= set(log[5])
     numbers = [value for row in log for value in row.values() if not isinstance(value, str)]
     assert all(abs(value) < 1e6 for value in numbers)

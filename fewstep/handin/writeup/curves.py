@@ -2,7 +2,7 @@
 
 from textwrap import fill
 
-from fewstep.engine.log import curves_of
+from fewstep.engine.curves import curves_of
 from fewstep.runs.settings import PANELS
 
 COLUMNS = 3
@@ -12,7 +12,7 @@ COLOURS = ("#2b6cb0", "#dd6b20", "#718096")
 
 # Of all panels those of losses, and of what the discriminator answers.
 LOSSES = {
-    phase: {title: keys for title, keys in panels.items() if "loss" in title or "logits" in title}
+    phase: {title: one for title, one in panels.items() if "loss" in title or "logits" in title}
     for phase, panels in PANELS.items()
 }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fewstep.engine.log import draw_curves, read_rows
+from fewstep.engine.curves import draw_curves
+from fewstep.engine.log import read_rows
 from fewstep.runs.settings import HEALTHY, PANELS
 from fewstep.studies.evaluate.headline import headline
 from fewstep.studies.evaluate.pictures import (
