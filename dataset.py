@@ -1,4 +1,10 @@
-"""The challenge's data module: Simpsons faces as float tensors, with the official splits."""
+"""The challenge's data module: Simpsons faces as float tensors, with the official splits.
+
+It is imported, not run. What to run instead:
+
+    python train.py --help     train on the Simpsons faces, or with --data_root DIR on other images
+    data/README.md             where the images and the split files belong
+"""
 
 from pathlib import Path
 
@@ -111,3 +117,7 @@ class SimpsonsDataModule:
     def val_dataloader(self):
         """All validation images in the split file's order."""
         return DataLoader(self.val_ds, batch_size=self.batch_size, num_workers=self.num_workers)
+
+
+if __name__ == "__main__":
+    print(__doc__.strip())

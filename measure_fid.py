@@ -17,6 +17,7 @@ from fewstep.scores.inception import download_weights, weights_path
 from fewstep.scores.random_features import SMALLEST
 from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_space
 from src.arguments import (
+    DEFAULT,
     LARGEST_BATCH,
     InRange,
     check_input_folder,
@@ -104,14 +105,14 @@ def build_parser():
         "--reference_dir",
         default=REFERENCE,
         help="folder of real images; the default alone is written from --data_root if it is not"
-        " there (%(default)s)",
+        f" there ({DEFAULT})",
     )
     add(
         "--data_root",
         default="./data/datasets/kostastokis/simpsons-faces/versions/1/cropped",
-        help="folder of the data set's images (%(default)s)",
+        help=f"folder of the data set's images ({DEFAULT})",
     )
-    add("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
+    add("--device", default="cuda", help=f"cuda, cuda:N or cpu ({DEFAULT})")
     parser.add_argument(
         "--batch_size",
         type=whole_number,
@@ -119,23 +120,27 @@ def build_parser():
         low=1,
         high=LARGEST_BATCH,
         default=64,
-        help="(%(default)s)",
+        help=f"images at once ({DEFAULT})",
     )
-    add("--output_path", default="./fid_results.json", help="(%(default)s)")
+    add("--output_path", default="./fid_results.json", help=f"file for the result ({DEFAULT})")
     add(
         "--features",
         choices=FEATURES,
         default="inception",
-        help=f"{HELP} (%(default)s)",
+        help=f"feature space ({DEFAULT}). {HELP}",
     )
     add(
         "--fid_weights",
-        help="Inception's weights (the environment's FID_WEIGHTS, else where clean-fid keeps them)",
+        help="file of Inception's weights (default: that of the environment's FID_WEIGHTS, else"
+        " where clean-fid keeps it)",
     )
     parser.add_argument(
-        "--download_weights", action="store_true", help="fetch them once if they are not there"
+        "--download_weights",
+        action="store_true",
+        help="download Inception's weights once if they are not there",
     )
-    add("--cache_dir", default="./data/cache", help="keeps the reference's features (%(default)s)")
+    text = f"folder that keeps the reference's features ({DEFAULT})"
+    add("--cache_dir", default="./data/cache", help=text)
     return parser
 
 

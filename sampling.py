@@ -17,6 +17,7 @@ from PIL import Image
 
 from custom_model import create_custom_model
 from src.arguments import (
+    DEFAULT,
     LARGEST_BATCH,
     MOST_EVALUATIONS,
     MOST_IMAGES,
@@ -30,11 +31,12 @@ from src.arguments import (
 from src.feedback import Progress
 from src.listing import named_like_images
 from src.published import is_published, read_published
-from src.samplers import image_batches
+from src.samplers import image_batches, untrained_note
 from src.sheets import numbered, picture_sheet
 from src.utils import (
     CommandParser,
     UserError,
+    checkpoint_in,
     load_model,
     pick_device,
     run_command,
@@ -93,23 +95,25 @@ def sample_to_folder(model, nfe, save_dir, num_samples, batch_size, per_image_se
 def build_parser():
     parser = CommandParser(description=__doc__)
     add = partial(parser.add_argument, type=line)
-    text = "or a folder of published weights (%(default)s)"
+    text = f"checkpoint, or a folder of a run or of published weights ({DEFAULT})"
     add("--ckpt_path", default="./checkpoints/best_model.pt", help=text)
-    add("--config_path", help="(model_config.json beside the checkpoint)")
-    add("--save_dir", default="./samples", help="(%(default)s)")
-    add("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
+    add("--config_path", help="model settings (default: model_config.json beside the checkpoint)")
+    add("--save_dir", default="./samples", help=f"folder for the images ({DEFAULT})")
+    add("--device", default="cuda", help=f"cuda, cuda:N or cpu ({DEFAULT})")
     add = partial(parser.add_argument, type=whole_number, action=InRange)
-    add("--batch_size", default=32, low=1, high=LARGEST_BATCH, help="(%(default)s)")
-    add("--num_samples", default=1000, low=1, high=MOST_IMAGES, help="(%(default)s)")
+    text = f"images generated at once ({DEFAULT})"
+    add("--batch_size", default=32, low=1, high=LARGEST_BATCH, help=text)
+    text = f"images of each NFE ({DEFAULT})"
+    add("--num_samples", default=1000, low=1, high=MOST_IMAGES, help=text)
     add(
         "--nfe_list",
         nargs="+",
         default=[1, 2, 4],
         low=1,
         high=MOST_EVALUATIONS,
-        help="network evaluations per image",
+        help="network evaluations (NFE) per image (default: 1 2 4)",
     )
-    add("--seed", default=42, low=-(2**63), high=2**63 - 1, help="(%(default)s)")
+    add("--seed", default=42, low=-(2**63), high=2**63 - 1, help=f"seed of the noise ({DEFAULT})")
     parser.add_argument(
         "--batch_independent",
         action="store_true",
@@ -129,6 +133,7 @@ def parse_arguments(argv=None):
     args = build_parser().parse_args(argv)
     check_place("--ckpt_path", args.ckpt_path)
     if not (Path(args.ckpt_path).is_dir() and is_published(args.ckpt_path)):
+        args.ckpt_path = str(checkpoint_in(args.ckpt_path, "--ckpt_path "))
         check_input_file("--ckpt_path", args.ckpt_path, "train first, or name one")
     if args.config_path and is_published(args.ckpt_path):
         raise UserError(f"--config_path: {args.ckpt_path} has its own; leave it out")
@@ -157,6 +162,8 @@ def main(argv=None):
     device = pick_device(args.device)
     seed_everything(args.seed)
     model = read_model(args, device)
+    if note := untrained_note(model, args.nfe_list):
+        print(note)
     context = nullcontext
     if args.fast:
         from fewstep.engine.fast_sampling import make_fast  # no part of a submission's own sampling

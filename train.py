@@ -31,7 +31,7 @@ from fewstep.runs.building import (
 )
 from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import describe
-from fewstep.runs.finding import choose_run_folder
+from fewstep.runs.finding import choose_run_folder, other_images
 from fewstep.runs.results import Results, exported_path, warn_of_export
 from fewstep.runs.run_folder import (
     add_facts,
@@ -122,6 +122,8 @@ def run(processes, stop):
         load_start(settings, flag, asdict(settings.network))
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
+    if needs_saved and (line := other_images(settings, teacher_path, images.train.digest)):
+        print(f"warning: {line}")
     computes = run_choices(settings, device).describe(device)
     print(f"{hardware(device, processes.count)}: {computes}")
     digests = {"images": images.train.digest}

@@ -20,6 +20,7 @@ LARGEST_BATCH = 2**16  # its images take 3 GiB as floats
 MOST_EVALUATIONS = 1000  # of the network, for one image
 LONGEST_TEXT = 1000
 LONGEST_NAME = 255  # bytes, of a file or folder on the usual file systems
+DEFAULT = "default: %(default)s"  # in the help of a flag
 SHOWN = 60  # characters of a value in a message
 
 YES, NO = ("true", "on", "yes", "y", "1"), ("false", "off", "no", "n", "0")

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from src.model_config import LEVEL_SAMPLERS
 from src.utils import UserError, image_seeds, to_uint8
 
 IMAGE_SHAPE = (3, 64, 64)
@@ -88,6 +89,21 @@ def spaced_levels(levels, count):
     """`count` falling levels, spaced evenly in ln sigma along others (from the largest)."""
     places = np.linspace(0, len(levels) - 1, count)
     return np.exp(np.interp(places, range(len(levels)), np.log(levels))).tolist()
+
+
+def untrained_note(model, nfes):
+    """A line on the numbers of evaluations among `nfes` that a student has no noise levels of its
+    own for, "" where there are none."""
+    if getattr(model, "sampler", None) not in LEVEL_SAMPLERS:
+        return ""
+    table = model.scheduler.few_step_table
+    others = [str(nfe) for nfe in nfes if nfe not in table]
+    if not others:
+        return ""
+    return (
+        f"note: NFE {', '.join(others)} was not trained; its noise levels are interpolated"
+        f" (trained: NFE {', '.join(map(str, table))})"
+    )
 
 
 def draw_levels(count, mean, std, device):

@@ -31,23 +31,28 @@ from src.foreign import fitting_state, state_dicts
 from src.streams import close_streams, steady_streams
 
 OWN_CONFIG = "put the model_config.json beside the weights that was saved with them"
+# Of a run's folder, of a teacher's in it, of the one for export.
+CHECKPOINTS = ("final_model.pt", "model.pt", "best_model.pt")
 NEGATIVE_NUMBER = re.compile(
     r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|-(inf|infinity|nan)$", re.IGNORECASE
 )
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line. Flags must be spelled out."""
+    """An argument parser whose errors are one line. Flags must be spelled out.
+
+    prog: what follows `python`, else the name of the program; of a subparser the whole command."""
 
     def __init__(self, **arguments):
         keep_lines = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, formatter_class=keep_lines, **arguments)
+        self.prog = f"python {self.prog.removeprefix('python ')}"
         # argparse takes -1e-3 for a flag: it knows negative numbers without an exponent alone.
         self._negative_number_matcher = NEGATIVE_NUMBER
 
     def error(self, message):
         message = re.sub(r"(expected [2-9]\d* arguments)$", r"\1, with blanks between", message)
-        raise UserError(f"{message} (python {self.prog} --help lists the flags)")
+        raise UserError(f"{message} ({self.prog} --help lists the flags)")
 
 
 def run_command(main, in_parallel=False):
@@ -170,6 +175,20 @@ def weights_digest(model):
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def checkpoint_in(path, flag=""):
+    """The file of weights that `path`, it or a folder that our programs write, names. Raises
+    `UserError`, beginning with `flag`, where a folder has none."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in CHECKPOINTS:
+        if (path / name).is_file():
+            return path / name
+    teacher = path / "teacher" / "model.pt"
+    hint = f"; its teacher is {teacher}" if teacher.is_file() else ""
+    raise UserError(f"{flag}{path}: has no {', '.join(CHECKPOINTS)}, nor published weights{hint}")
 
 
 def load_model(checkpoint_path, create_model_fn, device="cpu", config_path=None):

@@ -156,6 +156,23 @@ def test_mistakes_are_named_before_any_work(checkpoint, tmp_path, flags):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_runs_folder_is_its_student_and_another_folder_is_refused(checkpoint, tmp_path):
+    assert sampling.parse_arguments(["--ckpt_path", str(checkpoint.parent)]).ckpt_path == str(
+        checkpoint
+    )
+    with pytest.raises(UserError, match=f"--ckpt_path {tmp_path}: has no final_model.pt"):
+        run(tmp_path, tmp_path / "out")
+
+
+def test_levels_that_no_training_used_are_told(checkpoint, tmp_path, capsys):
+    flags = ("--num_samples", "1", "--nfe_list", "1")
+    run(checkpoint, tmp_path, *flags)
+    assert "note" not in capsys.readouterr().out
+    run(checkpoint, tmp_path, *flags, "3")
+    told = "note: NFE 3 was not trained; its noise levels are interpolated (trained: NFE 1, 2)\n"
+    assert capsys.readouterr().out.count(told) == 1
+
+
 def test_images_that_are_not_finite_are_refused(tmp_path):
     class Broken:
         def sample(self, shape, num_inference_timesteps, verbose):

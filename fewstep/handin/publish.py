@@ -14,13 +14,13 @@ from pathlib import Path
 
 from custom_model import create_custom_model
 from fewstep.handin.discriminators import about, discriminator_card, read_trained, rounding_lines
-from fewstep.handin.published import is_teacher, model_card, write_published
+from fewstep.handin.published import distil_command, is_teacher, model_card, write_published
 from fewstep.handin.rounding import encode, image_errors, rounded, weight_error
 from fewstep.handin.writeup.records import read_scores
 from fewstep.runs.loading import load_discriminator
 from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.weights import same_weights
-from src.arguments import check_output_file, check_output_folder, line
+from src.arguments import DEFAULT, check_output_file, check_output_folder, line
 from src.errors import package_for
 from src.feedback import Progress
 from src.formatting import size_text
@@ -37,18 +37,30 @@ def build_parser():
 
     pack = commands.add_parser("pack", help="a checkpoint -> compact form")
     add = partial(pack.add_argument, type=line)
-    add("--ckpt_path", required=True, help="student or teacher, model_config.json beside it")
-    add("--output_dir", help=f"({FOLDER}, or {BESIDE})")
-    add("--dtype", choices=["int8", "fp16"], default="int8", help="of the weights (%(default)s)")
-    add("--scores", help="its scores.json of fewstep evaluate, for the model card")
-    text = "that of --ckpt_path: a run's folder, or its student/checkpoint_iter_N.pt"
+    add(
+        "--ckpt_path",
+        required=True,
+        help="checkpoint of a student or a teacher, with its model_config.json beside it",
+    )
+    add("--output_dir", help=f"folder to write (default: {FOLDER}; of a discriminator {BESIDE})")
+    add(
+        "--dtype",
+        choices=["int8", "fp16"],
+        default="int8",
+        help=f"number format of the weights ({DEFAULT})",
+    )
+    add("--scores", help="scores.json of fewstep evaluate for the model card")
+    text = (
+        "publish the discriminator; --ckpt_path is a run's folder or student/checkpoint_iter_N.pt"
+    )
     pack.add_argument("--discriminator", action="store_true", help=text)
     pack.add_argument("--force", action="store_true", help="replace what is published there")
 
     unpack = commands.add_parser("unpack", help="compact form -> a normal checkpoint")
     add = partial(unpack.add_argument, type=line)
-    add("--input_dir", default=FOLDER, help="(%(default)s)")
-    add("--ckpt_path", default="checkpoints/best_model.pt", help="(%(default)s)")
+    add("--input_dir", default=FOLDER, help=f"folder of published weights ({DEFAULT})")
+    text = f"checkpoint to write ({DEFAULT})"
+    add("--ckpt_path", default="checkpoints/best_model.pt", help=text)
     unpack.add_argument("--force", action="store_true", help="replace another checkpoint there")
     return parser
 
@@ -139,18 +151,22 @@ def unpack(args):
         raise UserError(f"--ckpt_path {target}: name a file for the weights, such as best_model.pt")
     with Progress("reading the weights"):
         model, config = read_published(args.input_dir, create_custom_model)
-    taken = [path for path in (target, config_path) if path.exists()]
-    if len(taken) == 2 and read_json(config_path) == config and same_weights(target, model):
+    there = [path for path in (target, config_path) if path.exists()]
+    others = [] if target not in there or same_weights(target, model) else [target]
+    others += [] if config_path not in there or read_json(config_path) == config else [config_path]
+    if len(there) == 2 and not others:
         print(f"{target}: is there already, the same weights and settings")
         return 0
-    if taken and not args.force:
+    if others and not args.force:
         raise UserError(
-            f"{taken[0]}: is another model's, or damaged; --force replaces it, --ckpt_path FILE"
-            " writes elsewhere"
+            f"{others[0]}: a file is there already that does not belong to these weights; --force"
+            " replaces it, --ckpt_path FILE writes elsewhere"
         )
     save_model(model, target, config)
-    use = "train.py --phase add --teacher_ckpt" if is_teacher(config) else "sampling.py --ckpt_path"
-    print(f"{target}: written; python {use} {target}")
+    use = f"python sampling.py --ckpt_path {target}"
+    if is_teacher(config):
+        use = distil_command(config, target)
+    print(f"{target}: written; {use}")
     return 0
 
 

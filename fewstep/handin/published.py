@@ -2,20 +2,39 @@
 SHA-256. `src/published.py` reads it."""
 
 import json
+import shlex
+from dataclasses import asdict
 from pathlib import Path
 
+from fewstep.handin.recipe import recipe
 from fewstep.handin.rounding import encode
-from fewstep.handin.writeup.records import changed_settings
+from fewstep.runs.flag_values import as_arguments
+from fewstep.runs.presets import DEFAULT_PRESET, PRESETS
+from fewstep.runs.settings import Network
 from fewstep.studies.evaluate.tables import markdown, without_folders
 from src.errors import package_for
 from src.model_config import ODE_SAMPLERS
 from src.published import CARD, PURPOSE, WEIGHTS
 from src.utils import file_digest, whole_file
 
+NETWORK = asdict(Network())
+
 
 def is_teacher(config):
     """Whether a `model_config.json` is of a denoiser that is sampled in many steps."""
     return config.get("sampler") in ODE_SAMPLERS
+
+
+def distil_command(config, path):
+    """The command that distils the teacher of that `model_config.json` at `path`, with the flags of
+    its network."""
+    values = {key: config[key] for key in NETWORK if key in config}
+    name = values.get("network")
+    preset = name if name in PRESETS else DEFAULT_PRESET
+    usual = NETWORK | {key: PRESETS[preset][key] for key in NETWORK if key in PRESETS[preset]}
+    flags = as_arguments({key: value for key, value in values.items() if value != usual[key]})
+    words = ["--preset", preset, *flags, "--phase add --teacher_ckpt", shlex.quote(str(path))]
+    return f"python train.py {' '.join(words)}"
 
 
 def write_published(folder, state, kind, about, card):
@@ -45,7 +64,7 @@ def model_card(config, parameters, record, rounding, scores=None):
     title, use, nfe = "A few-step generator of 64×64 images", "", 1
     if is_teacher(config):
         title, nfe = "A diffusion teacher of 64×64 images", 35
-        use = "\n`python train.py --phase add --teacher_ckpt FILE` distils that."
+        use = f"\n`{distil_command(config, 'FILE')}` distils that."
     if scores:
         scores = markdown(scores | {"reference": without_folders(scores["reference"])})
     return f"""# {title}
@@ -54,7 +73,7 @@ def model_card(config, parameters, record, rounding, scores=None):
 `python -m fewstep publish unpack --input_dir DIR` expands it to an ordinary checkpoint.
 `import fewstep; fewstep.load(DIR).sample(16, nfe={nfe})` gives pictures as they are.{use}
 
-{origin(record)}
+{origin(record, is_teacher(config))}
 
 ## Rounding
 
@@ -71,14 +90,15 @@ in them, and is for research, not for decisions about people.
 """
 
 
-def origin(record):
-    """Lines on the data, the recipe and the time of a run, from its training_config.json."""
+def origin(record, of_teacher=False):
+    """Lines on the data, the recipe and the time of a run, from its training_config.json.
+    of_teacher: of its teacher alone."""
     phases = {key: value for key, value in record.items() if key.endswith("_seconds")}
     phases.pop("training_seconds", None)  # their sum
     seconds = sum(phases.values())
     groups = record.get("settings", {})
-    recipe = " ".join(f"--{key} {value}" for key, value in changed_settings(groups).items())
+    words = f"`{recipe(record, of_teacher)}`" if groups else "not recorded"
     machine = record.get("device", "a machine that is not recorded")
     return f"""- Data: {groups.get("data", {}).get("data", "not recorded")}
-- Recipe: preset {record.get("preset", "not recorded")} {recipe}
+- Recipe: {words}
 - Training: {seconds / 3600:.2f} hours on {machine}"""

@@ -32,6 +32,7 @@ from fewstep.handin.archive.trial import (
     try_official,
 )
 from src.arguments import (
+    DEFAULT,
     InRange,
     check_input_file,
     check_input_folder,
@@ -51,21 +52,22 @@ def build_parser():
     parser = CommandParser(prog="-m fewstep submit", description=__doc__)
     add = partial(parser.add_argument, type=line)
     add("--run_dir", help="folder of a run of train.py: hand in its student")
-    add("--ckpt_path", help="(RUN_DIR/final_model.pt, else checkpoints/best_model.pt)")
-    add("--config_path", help="(model_config.json beside the checkpoint)")
+    text = "checkpoint (default: RUN_DIR/final_model.pt, else checkpoints/best_model.pt)"
+    add("--ckpt_path", help=text)
+    add("--config_path", help="model settings (default: model_config.json beside the checkpoint)")
     add("--official", help="checkout of the challenge; without it our files go in")
     parser.add_argument(
         "--writeup", action="store_true", help="make the write-up from the run's records and add it"
     )
-    add("--teacher_dir", help="the run that trained the teacher, if it was moved")
+    add("--teacher_dir", help="folder of the run that trained the teacher, if it was moved")
     parser.add_argument(
         "--author", type=line_or_empty, default="", help="the write-up's author, a line of text"
     )
-    add("--writeup_pdf", help="or add a PDF of your own as writeup.pdf")
-    add("--output", default="submission.zip", help="(%(default)s)")
+    add("--writeup_pdf", help="PDF of your own that is added as writeup.pdf")
+    add("--output", default="submission.zip", help=f"archive to write ({DEFAULT})")
     counts = dict(type=whole_number, action=InRange, low=2, high=10_000)  # graders' fails on one
-    parser.add_argument("--num_samples", **counts, default=4, help="images a trial (%(default)s)")
-    add("--device", default="cpu", help="cuda, cuda:N or cpu (%(default)s)")
+    parser.add_argument("--num_samples", **counts, default=4, help=f"images of a trial ({DEFAULT})")
+    add("--device", default="cpu", help=f"cuda, cuda:N or cpu ({DEFAULT})")
     return parser
 
 

@@ -1,14 +1,14 @@
 """Image sets for training: decoded once, kept as one uint8 file on disk, read by index.
 
 What others may use, all of it from here: `open_image_sets` (flags -> `ImageSets` of two
-`ImageCache`), `is_own_folder`, and its parts `cached_images`, `decode_image`, `draw_face`,
-`map_ordered`, `read_split` and `download_simpsons`.
+`ImageCache`), `is_own_folder`, `with_splits`, and its parts `cached_images`, `decode_image`,
+`draw_face`, `map_ordered`, `read_split` and `download_simpsons`.
 """
 
 from fewstep.images.cache import ImageCache, ImageSets, cached_images
 from fewstep.images.decode import decode_image
 from fewstep.images.kaggle import download_simpsons
-from fewstep.images.opening import ImageSource, is_own_folder, open_image_sets
+from fewstep.images.opening import ImageSource, is_own_folder, open_image_sets, with_splits
 from fewstep.images.parallel import map_ordered
 from fewstep.images.splits import read_split
 from fewstep.images.synthetic import draw_face
@@ -25,4 +25,5 @@ __all__ = [
     "map_ordered",
     "open_image_sets",
     "read_split",
+    "with_splits",
 ]

@@ -62,14 +62,22 @@ def open_image_sets(batch_size=1, progress=True, **source):
         return _draw(source, progress)
     if source.data == "folder" and not root:
         raise UserError("--data folder: --data_root DIR is missing; it names the folder of images")
+    source = with_splits(source)
     if source.data == "folder" or is_own_folder(root):
         return open_folder(root, source, batch_size, progress)
-    source = replace(
-        source,
-        train_split=train_split or _official_split("train_split"),
-        val_split=val_split or _official_split("val_split"),
-    )
     return open_folder(download_simpsons(DATA_DIR), source, batch_size, progress, "simpsons")
+
+
+def with_splits(source):
+    """An `ImageSource` with the files of the official split, if it is of the Simpsons and names no
+    others. Raises `UserError` where one of them is not there."""
+    if source.data != "simpsons" or is_own_folder(source.data_root):
+        return source
+    return replace(
+        source,
+        train_split=source.train_split or _official_split("train_split"),
+        val_split=source.val_split or _official_split("val_split"),
+    )
 
 
 def is_own_folder(root):

@@ -9,11 +9,12 @@ from custom_model import create_custom_model
 from fewstep.engine.batches import StepBatches, fits_on_device
 from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.loop import Selection, measure_heldout
-from fewstep.images import ImageSource, open_image_sets
+from fewstep.images import ImageSource, open_image_sets, with_splits
 from fewstep.runs.settings import PHASES, method_of
 from fewstep.runs.variety import check_variety
 from fewstep.scores.frechet import feature_distance
 from fewstep.scores.spaces import feature_space
+from src.arguments import check_input_file
 from src.model_config import LEVEL_SAMPLERS, MODEL_DEFAULTS
 from src.samplers import image_batches
 from src.utils import UserError, load_model, read_model_config
@@ -26,10 +27,18 @@ SELECTION_SEED = 2_000_003  # apart from any that scores are given for
 def open_images(settings):
     """The training and held-out images that the settings name. Raises `UserError` for such that
     nothing can be learnt from."""
-    source = {item.name: getattr(settings.data, item.name) for item in fields(ImageSource)}
-    images = open_image_sets(settings.data.batch_size, **source)
+    images = open_image_sets(settings.data.batch_size, **_source_of(settings))
     check_variety(images)
     return images
+
+
+def check_source(settings):
+    """Raise `UserError` where `open_images` would for a file that is not there; reads no image."""
+    with_splits(ImageSource(**_source_of(settings)))
+
+
+def _source_of(settings):
+    return {item.name: getattr(settings.data, item.name) for item in fields(ImageSource)}
 
 
 def build_batches(settings, cache, device, processes):
@@ -64,7 +73,7 @@ def load_teacher(settings, path, device="cpu"):
     Raises `UserError` when what is there is no teacher, or has another network than the settings
     describe.
     """
-    config = read_model_config(path.with_name("model_config.json"))
+    config = _config_of("--teacher_ckpt", path)
     for key, value in asdict(settings.network).items():
         if config.get(key, MODEL_DEFAULTS[key]) != value:
             raise UserError(
@@ -85,6 +94,18 @@ def _check_teacher(method, path, config):
         raise UserError(f"--teacher_ckpt {path}: it is {kind}; name {wanted} model.pt")
 
 
+def _config_of(flag, path):
+    """The `model_config.json` of the weights that a flag names."""
+    check_input_file(flag, path, "name weights that train.py saved")
+    config = Path(path).with_name("model_config.json")
+    if not config.exists():
+        raise UserError(
+            f"{flag} {path}: has no model_config.json beside it, as weights that train.py saves"
+            " have; name such weights, with that file"
+        )
+    return read_model_config(config)
+
+
 def start_flag(settings, name):
     """The flag that names the weights which the phase of that name starts from, "" for none."""
     if settings.run.phase == "teacher":
@@ -97,7 +118,7 @@ def load_start(settings, flag, config):
     """The model that this flag names, for a phase to start from. Raises `UserError` where its
     `model_config.json` has not what `config` has of model, sampler and network."""
     path = Path(getattr(settings.run, flag))
-    theirs = read_model_config(path.with_name("model_config.json"))
+    theirs = _config_of(f"--{flag}", path)
     if flag == "teacher_ckpt":
         _check_teacher(method_of(settings), path, theirs)
     for key in ("model_type", "sampler", *asdict(settings.network)):

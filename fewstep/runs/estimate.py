@@ -1,6 +1,5 @@
 """What `--dry_run` prints: settings, sizes, and a time estimated for this device."""
 
-import json
 import time
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,11 +11,13 @@ from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.hardware import wait_for
 from fewstep.engine.microbatch import micro_batches_of, split
 from fewstep.engine.processes import ALONE
-from fewstep.runs.building import build_distilled, build_scratch
+from fewstep.runs.building import build_distilled, build_scratch, check_source
+from fewstep.runs.help_page import values_page
 from fewstep.runs.settings import distils, method_of, phases_of
 from src.feedback import Progress
 from src.formatting import duration, size_text
 from src.samplers import IMAGE_SHAPE
+from src.utils import UserError
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
 PLACES, STEPS = 4, 4  # of a phase, and there one after another, are timed
@@ -42,13 +43,18 @@ class Need(NamedTuple):
 
 
 def describe(settings, device, processes=1):
-    """A text of the resolved settings, parameter counts, need of disk and memory, operations and
-    estimated time, those of each of so many processes. Writes nothing."""
+    """A text of the flags' values, what is known to keep the images from being opened, parameter
+    counts, need of disk and memory, operations and estimated time, those of each of so many
+    processes. Writes nothing."""
     is_compiled = run_choices(settings, device).compile != "off"
     where = f"{device}, not compiled" if is_compiled else f"{device}"
     if processes > 1:
         where += f", {processes} processes"
-    lines = [json.dumps(settings.as_dict(), indent=2)]
+    lines = [values_page(settings), ""]
+    try:
+        check_source(settings)
+    except UserError as error:
+        lines.append(f"warning: {error}")
     with Progress("counting and timing steps"):
         needs = needs_of(settings, device, processes)
         times = _seconds_of(settings, needs, device, processes)

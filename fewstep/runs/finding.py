@@ -67,6 +67,31 @@ def choose_run_folder(settings, results="results"):
     )
 
 
+def other_images(settings, teacher, digest):
+    """A line where the record of the run that trained the file `teacher` says that it learnt other
+    images than those of now, "" where it says the same or there is no record.
+
+    digest: of the training images of now.
+    """
+    places = [folder / CONFIG_NAME for folder in list(Path(teacher).parents)[:2]]
+    try:
+        content = next((read_json(place) for place in places if place.is_file()), {})
+    except UserError:
+        return ""
+    recorded = content.get("identities")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    identity = recorded.get(method_of(settings).teacher.name, {})
+    differing = list(_unequal(IMAGE_FIELDS, flat(settings.as_dict()), content)) if content else []
+    is_same = identity["images"] == digest if "images" in identity else not differing
+    if not content or is_same:
+        return ""
+    flags = ", ".join(f"--{name}" for name in differing) or "files"
+    return (
+        f"the teacher {teacher} learnt from other images (other {flags}), so it may have seen"
+        " images that are held out now; give the flags of its run"
+    )
+
+
 def _newest_first(results):
     configs = results.glob(f"*/{CONFIG_NAME}")
     for config in sorted(configs, key=lambda path: path.stat().st_mtime, reverse=True):

@@ -1,9 +1,10 @@
 """What `train.py --help` says: flags by task, with the defaults of a preset and a recipe, of the
-method that is chosen."""
+method that is chosen; and the same with their values, for `--dry_run`."""
 
 import shutil
 import textwrap
-from dataclasses import MISSING
+from dataclasses import MISSING, fields
+from shlex import quote
 from typing import NamedTuple
 
 from fewstep.methods import METHODS
@@ -16,7 +17,7 @@ from fewstep.runs.presets import (
     RECIPES,
 )
 from fewstep.runs.sections import sections
-from fewstep.runs.settings import unused_settings
+from fewstep.runs.settings import GROUPS, PHASES, flat, phases_of, unused_settings
 from src.formatting import number_text
 
 GOING_ON = "the same command goes on where its run stopped"
@@ -125,7 +126,26 @@ def ending(about):
     if len(recipes) > 1:
         tables["recipes"] = recipes
     parts = [f"{title}:\n{_listed(table)}" for title, table in tables.items()]
+    if len(recipes) == 1:
+        parts.append(f"recipes: none of --method {about.method}")
     return "\n\n".join([*parts, f"There is no --resume: {GOING_ON}."])
+
+
+def values_page(settings):
+    """The flags that these settings' phases use with their values, several a line, by task."""
+    groups = {"run", "speed"} | {
+        name for one in phases_of(settings) for name in PHASES[one].identity
+    }
+    names = {item.name for name in groups for item in fields(GROUPS[name])}
+    values = flat(settings.as_dict())
+    parts = []
+    for title, items in shown_sections(About(method=settings.run.method)).items():
+        # A text that is empty by default says nothing.
+        said = [item for item in items if values[item.name] != "" or default_of(item) != ""]
+        words = [_as_flag(one.name, values[one.name]) for one in said if one.name in names]
+        if words:
+            parts.append(f"{title}:\n{_wrapped(words)}")
+    return "\n".join(parts)
 
 
 def _refused(method):
@@ -145,7 +165,7 @@ def _sources(about):
 def _as_flag(name, value):
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
-    return f"--{name} {value_text(value)}"
+    return f"--{name} {quote(value)}" if isinstance(value, str) else f"--{name} {value_text(value)}"
 
 
 def _wrapped(words):

@@ -1,7 +1,7 @@
 """Saved and published networks for use in Python, as `fewstep.load` and its sister give them."""
 
 import operator
-from pathlib import Path
+import warnings
 
 import torch
 from PIL import Image
@@ -18,11 +18,8 @@ from src.published import (
     read_tensors,
     weights_file,
 )
-from src.samplers import tensor_batches
-from src.utils import UserError, load_model, pick_device, read_model_config, to_uint8
-
-# Of a run's folder, of a teacher's in it, of the one for export.
-NAMES = ("final_model.pt", "model.pt", "best_model.pt")
+from src.samplers import tensor_batches, untrained_note
+from src.utils import checkpoint_in, load_model, pick_device, read_model_config, to_uint8
 
 
 class Generator:
@@ -41,12 +38,14 @@ class Generator:
 
         seed: a whole number that makes the same images again, image i by it and i alone, as
         `sampling.py --batch_independent --seed` does; None: others each time. as_tensor: give
-        floats `[count, 3, 64, 64]` in [-1, 1] on the CPU. Raises `UserError` for numbers out of
-        range.
+        floats `[count, 3, 64, 64]` in [-1, 1] on the CPU. Warns of an `nfe` that a student was not
+        trained for. Raises `UserError` for numbers out of range.
         """
         limits = (count, MOST_IMAGES), (nfe, MOST_EVALUATIONS), (batch_size, LARGEST_BATCH)
         for name, (value, most) in zip(("count", "nfe", "batch_size"), limits):
             check_range(name, operator.index(value), 1, most)
+        if note := untrained_note(self.model, [nfe]):
+            warnings.warn(note, stacklevel=2)
         seed = None if seed is None else operator.index(seed)
         batches = tensor_batches(self.model, nfe, count, batch_size, seed)
         images = torch.cat([batch.float().cpu() for batch in batches])
@@ -65,7 +64,7 @@ def load(path, device=None):
     if is_published(path):
         model, config = read_published(path, create_custom_model, device)
         return Generator(weights_file(path), config, model)
-    weights = _checkpoint(Path(path))
+    weights = checkpoint_in(path)
     model = load_model(weights, create_custom_model, device).eval().requires_grad_(False)
     return Generator(weights, read_model_config(weights.with_name("model_config.json")), model)
 
@@ -88,15 +87,3 @@ def load_discriminator(path, device=None):
 
 def _device(name):
     return pick_device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def _checkpoint(path):
-    """The file of weights that `path`, it or its folder, names."""
-    if not path.is_dir():
-        return path
-    for name in NAMES:
-        if (path / name).is_file():
-            return path / name
-    teacher = path / "teacher" / "model.pt"
-    hint = f"; its teacher is {teacher}" if teacher.is_file() else ""
-    raise UserError(f"{path}: has no {', '.join(NAMES)}, nor published weights{hint}")

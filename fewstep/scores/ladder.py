@@ -11,8 +11,8 @@ import numpy as np
 from fewstep.images import read_split
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.folders import image_files, load_images
-from fewstep.scores.spaces import FEATURES, check_features, feature_space
-from src.arguments import InRange, check_input_file, line, whole_number
+from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_space
+from src.arguments import DEFAULT, InRange, check_input_file, line, whole_number
 from src.formatting import first_names, markdown_table
 from src.utils import CommandParser, UserError
 
@@ -148,10 +148,10 @@ def build_parser():
     add("--data_root", required=True, type=line, help="folder of images")
     add("--split", type=line, help="file of image ids, one a line; without it all images")
     number = dict(type=whole_number, action=InRange, low=0, high=2**32 - 1)
-    add("--seed", **number, default=0, help="of the halves and corruptions")
-    add("--features", choices=FEATURES, default="random", help="the space (%(default)s)")
-    add("--fid_weights", type=line, help="Inception's weights")
-    add("--no_auc", action="store_true", help="skip the classifier's test")
+    add("--seed", **number, default=0, help=f"seed of the halves and the corruptions ({DEFAULT})")
+    add("--features", choices=FEATURES, default="random", help=f"feature space ({DEFAULT}). {HELP}")
+    add("--fid_weights", type=line, help="file of Inception's weights")
+    add("--no_auc", action="store_true", help="skip the classifier's AUC, which takes longest")
     return parser
 
 

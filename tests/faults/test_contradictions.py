@@ -167,7 +167,7 @@ train.py | --phase add --teacher_ckpt a_file | model_config.json
 train.py | --phase add --teacher_ckpt model/best_model.pt | --teacher_ckpt
 train.py | extra | extra
 sampling.py | --ckpt_path a_file | a_file
-sampling.py | --ckpt_path model | --ckpt_path model
+sampling.py | --ckpt_path . | --ckpt_path .
 sampling.py | --config_path a_file | a_file
 sampling.py | --config_path model | --config_path model
 sampling.py | --save_dir a_file | --save_dir a_file

@@ -43,6 +43,14 @@ def test_images_are_pictures_or_tensors_and_a_seed_makes_them_again(checkpoint):
         tensor = other
 
 
+def test_levels_that_no_training_used_are_warned_of(checkpoint, recwarn):
+    generator = fewstep.load(checkpoint, "cpu")
+    generator.sample(1, nfe=2)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="NFE 3 was not trained; its noise levels are interpo"):
+        generator.sample(1, nfe=3)
+
+
 def test_the_size_is_the_official_one(checkpoint, monkeypatch):
     monkeypatch.setattr("src.samplers.IMAGE_SHAPE", (3, 64, 64))
     assert fewstep.load(checkpoint, "cpu").sample(1, as_tensor=True).shape == (1, 3, 64, 64)
@@ -97,7 +105,7 @@ def test_what_the_sampler_cannot_read_is_refused(copy, tmp_path):
     (copy / "README.md").unlink()
     refused("README.md: missing", sample, copy)
     refused("no such file", sample, tmp_path / "none.safetensors")
-    refused("--ckpt_path .*is a folder", sample, tmp_path)
+    refused("--ckpt_path .*has no final_model.pt", sample, tmp_path)
     assert not (tmp_path / "out").exists()
 
 

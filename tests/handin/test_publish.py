@@ -1,6 +1,7 @@
 """The commands that pack and unpack a student."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import sampling
 from custom_model import create_custom_model
 from fewstep.handin.published import model_card
 from fewstep.handin.rounding import rounded, weight_error
+from fewstep.runs.building import load_teacher
+from fewstep.runs.command_line import parse_settings
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.published import CARD, WEIGHTS, read_published
 from src.utils import (
@@ -60,11 +63,12 @@ def test_the_same_student_gives_the_same_files(checkpoint, packed, tmp_path):
 
 def test_the_card_has_data_recipe_and_hours():
     groups = {"data": {"data": "folder", "data_root": "/home/me", "batch_size": 64}}
-    groups |= {"run": {"seed": 1}, "discriminator": {"disc": "patch", "penalty": "approx_r1"}}
+    groups |= {"run": {"seed": 1}, "discriminator": {"disc": "unet", "penalty": "approx_r1"}}
     record = {"settings": groups, "preset": "tiny", "device": "Some GPU"}
     record |= {"teacher_seconds": 3600.0, "student_seconds": 1800.0, "training_seconds": 5400.0}
     card = model_card(TINY, 12345, record, ["- nothing changed"])
-    for text in ("Data: folder", "preset tiny --data folder --batch_size 64 --disc patch\n"):
+    command = "python train.py --preset tiny --data_root DIR --batch_size=64 --disc=unet"
+    for text in ("Data: folder", f"- Recipe: `{command}`\n"):
         assert text in card
     assert "1.50 hours on Some GPU" in card and "nothing changed" in card
     assert "/home" not in card
@@ -89,11 +93,11 @@ def test_unpack_never_replaces_other_weights_unasked(packed, tmp_path, capsys):
             target.write_bytes(content)
         config.write_text(json.dumps(settings))
         before = contents(tmp_path)
-        refused("--force", unpack, packed, target)
+        refused("a file is there already that does not.*--force", unpack, packed, target)
         assert contents(tmp_path) == before
     assert unpack(packed, target, "--force") == 0
     config.write_text(json.dumps(own))  # the same weights, with levels that were tuned here
-    refused("--force", unpack, packed, target)
+    refused(f"{config}: a file is there already", unpack, packed, target)
     assert unpack(packed, target, "--force") == 0
     assert read_json(config) == TINY
     for name in (tmp_path, config):
@@ -133,6 +137,20 @@ def test_a_teacher_can_be_published_too(tmp_path):
     assert "# A diffusion teacher" in card and "--teacher_ckpt" in card and "1.00 hours" in card
     assert "images at NFE 15:" in card
     assert read_published(folder, create_custom_model)[1] == config
+
+
+@pytest.mark.parametrize("more", [{}, {"use_additional_condition": True}])
+def test_the_command_that_is_told_distils_the_teacher(more, tmp_path, capsys):
+    config = TINY | {"sampler": "heun"} | more
+    path, folder, target = tmp_path / "model.pt", tmp_path / "packed", tmp_path / "my own/model.pt"
+    save_model(create_custom_model(**config), path, config)
+    pack(path, folder)
+    unpack(folder, target)
+    told = capsys.readouterr().out.splitlines()[-1].partition("written; python train.py ")[2]
+    settings, _, _ = parse_settings(shlex.split(told))
+    load_teacher(settings, target)
+    general = told.replace(f"'{target}'", "FILE")
+    assert f"`python train.py {general}` distils" in (folder / CARD).read_text()
 
 
 def test_a_checkpoint_of_the_working_folder_is_packed(tmp_path, monkeypatch):

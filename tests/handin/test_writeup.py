@@ -61,7 +61,7 @@ def test_two_pages_and_one_of_references(output):
         "395,971 parameters" in first
         and "1,154 training images of 64×64 pixels (drawn faces)" in first
     )
-    assert "differ from train.py's defaults: data synthetic, batch_size 8, network tiny" in first
+    assert "Command: python train.py --preset tiny --data=synthetic." in first
     assert "step 200" in second and "after 200 of 1,400 steps" in second
     assert "after 200 of 600 steps" in second
     assert "35.72 ± 0.50" in second and "0.876" in second and "0, 1 and 2" in second

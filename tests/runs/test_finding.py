@@ -6,7 +6,7 @@ import pytest
 
 from fewstep.engine.checkpoints import checkpoint_path
 from fewstep.runs.command_line import parse_settings
-from fewstep.runs.finding import choose_run_folder
+from fewstep.runs.finding import choose_run_folder, other_images
 from fewstep.runs.run_folder import add_facts, begin_run, own_teacher
 from src.utils import UserError, read_json, torch_save
 
@@ -95,6 +95,26 @@ def test_a_run_of_another_working_folder_is_found_by_its_own_paths(images, monke
     start(runs / "unfinished", settings_of("imgs"))
     monkeypatch.chdir(images.parent / "other")
     assert choose_run_folder(settings_of("../imgs"), runs)[0] == runs / "unfinished"
+
+
+def test_a_teacher_that_may_have_seen_what_is_held_out_is_told(images, tmp_path):
+    splits = ["--train_split", str(tmp_path / "a.txt"), "--val_split", str(tmp_path / "b.txt")]
+    for path in splits[1::2]:
+        open(path, "w").close()
+    with_splits, without = settings_of("imgs", *splits), settings_of("imgs")
+    teacher = own_teacher(tmp_path / "run")
+    assert other_images(without, teacher, "now") == "", "there is no record"
+    start(tmp_path / "run", with_splits)
+    assert other_images(with_splits, teacher, "now") == ""
+    told = other_images(without, teacher, "now")
+    assert told.startswith(
+        f"the teacher {teacher} learnt from other images (other --train_split, --v"
+    )
+    begin_run(tmp_path / "run", with_splits, {"teacher": {"images": "then"}}, teacher)
+    assert other_images(without, teacher, "then") == "", "they are the same after all"
+    assert "(other files)" in other_images(with_splits, teacher, "now")
+    (tmp_path / "run" / "training_config.json").write_text("{")
+    assert other_images(without, teacher, "now") == ""
 
 
 def test_phase_add_finds_the_newest_finished_teacher_of_its_kind(tmp_path):

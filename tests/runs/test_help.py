@@ -8,10 +8,10 @@ import pytest
 
 from fewstep.methods import METHODS
 from fewstep.runs.command_line import parse_settings
-from fewstep.runs.help_page import default_of, limits_text, value_text
+from fewstep.runs.help_page import default_of, limits_text, value_text, values_page
 from fewstep.runs.presets import PRESET_TEXTS, PRESETS, RECIPE_TEXTS, RECIPES
 from fewstep.runs.sections import sections
-from fewstep.runs.settings import GROUPS, STEPS_FLAGS, Settings, flat
+from fewstep.runs.settings import GROUPS, PHASES, STEPS_FLAGS, Settings, flat, phases_of
 from src.utils import UserError
 
 FIELDS = {item.name: item for group in GROUPS.values() for item in fields(group)}
@@ -60,6 +60,7 @@ def test_a_method_is_shown_the_flags_that_it_takes(page, method):
     assert f"the flags of --method {method.name}, with the defaults of --preset full" in text
     assert OF_ALL <= shown and method.steps_flag in shown
     assert ("recipe" in shown) == bool(method.recipes)
+    assert (f"recipes: none of --method {method.name}\n" in text) != bool(method.recipes)
     for name in shown - OF_ALL - {"recipe", "method"}:
         self_made = arguments_for(FIELDS[name])
         assert parse_refusal(method, self_made) is None, f"{name} is shown and refused"
@@ -142,6 +143,25 @@ def test_names_that_can_be_chosen_are_explained(page):
         assert re.search(rf"^  {name} +{re.escape(meaning)}$", text, re.MULTILINE), name
     for method in METHODS.values():
         assert re.search(rf"^  {method.name} +{re.escape(method.summary)}$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("phase", ["teacher", "all"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_values_of_a_run_are_those_of_its_phases_and_can_be_pasted(method, phase, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    line = ["--preset", "tiny", "--method", method]
+    line += ["--augment="] if method == "adversarial" else []
+    line += ["--phase", phase] if METHODS[method].needs_teacher else []
+    settings, _, _ = parse_settings(line)
+    text = values_page(settings)
+    titles = [one for one in text.splitlines() if not one.startswith(" ")]
+    assert len(titles) < len(text.splitlines()) < 60
+    assert {one.removesuffix(":") for one in titles} <= sections().keys()
+    flags = shlex.split(" ".join(one for one in text.splitlines() if one not in titles))
+    again = parse_settings(flags)[0]
+    for group in {"run", *(name for one in phases_of(settings) for name in PHASES[one].identity)}:
+        assert getattr(again, group) == getattr(settings, group)
+    assert ("--student_iterations" in flags) == (method == "adversarial" and phase == "all")
 
 
 def test_numbers_are_written_as_people_write_them(page):

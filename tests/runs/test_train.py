@@ -161,10 +161,18 @@ def test_other_settings_do_not_go_on_with_a_run(finished):
 
 def test_phase_add_takes_a_named_teacher(finished, tmp_path):
     teacher = finished / "run" / "teacher" / "model.pt"
-    run(tmp_path, "--phase", "add", "--teacher_ckpt", teacher)
+    out, _ = run(tmp_path, "--phase", "add", "--teacher_ckpt", teacher)
+    assert "warning: the teacher" not in out
     assert not (tmp_path / "run" / "teacher").exists()
     first, second = (weights(where / "export" / "best_model.pt") for where in (finished, tmp_path))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_teacher_of_other_images_is_warned_of_before_training(finished, tmp_path):
+    named = ("--phase", "add", "--teacher_ckpt", finished / "run" / "teacher" / "model.pt")
+    out, _ = run(tmp_path, *named, "--synthetic_count", "36")
+    warning = "learnt from other images (other --synthetic_count), so it may have seen"
+    assert out.index(warning) < out.index("s of training")
 
 
 def test_additional_condition_trains_and_rebuilds(tmp_path):
@@ -248,7 +256,8 @@ MISTAKES = {
     "--teacher_ckpt nowhere.pt --phase add": "nowhere.pt",
     "--device abacus": "--device abacus",
     "--disc_warmup 5": "--disc_warmup 5",
-    "--phase teacher --teacher_ckpt x.pt": "model_config.json",
+    "--phase teacher --teacher_ckpt x.pt": "--teacher_ckpt x.pt: no such file",
+    f"--phase add --teacher_ckpt {__file__}": f"{__file__}: has no model_config.json",
     "--teacher_ckpt nowhere.pt": "nowhere.pt",
     "--student_ckpt nowhere.pt": "--student_ckpt nowhere.pt",
     "--export best --best_images 0": "--best_images 0",
@@ -267,9 +276,21 @@ def test_dry_run_shows_everything_and_touches_nothing(tmp_path, monkeypatch):
     for name in ("PLACES", "STEPS"):  # of what is timed for the estimate
         monkeypatch.setattr(f"fewstep.runs.estimate.{name}", 1)
     out, _ = run(tmp_path, "--dry_run")
-    settings = json.loads(out[: out.index("\n}") + 2])
-    assert settings["scratch"]["num_iterations"] == 5
+    flags, _, answer = out.partition("\n\n")
+    assert "--num_iterations 5" in flags and len(out.splitlines()) < 80
     count = sum(p.numel() for p in create_custom_model(network="tiny").parameters())
     assert f"teacher: parameters: teacher {count:,}\n" in out
-    assert "MiB" in out and "student: 5 steps, about" in out
+    assert "MiB" in answer and "student: 5 steps, about" in answer
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_warns_of_the_file_that_the_run_would_end_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewstep.images.opening.DATA_DIR", tmp_path / "data")
+    monkeypatch.setattr("fewstep.runs.estimate._seconds_of", lambda *_: [1.0, 1.0])
+    official = [*arguments(tmp_path), "--data", "simpsons"]
+    dry = run_here(train.main, "train.py", *official, "--dry_run")
+    real = run_here(train.main, "train.py", *official)
+    line = real.err.splitlines()[-1].removeprefix("error: ")
+    assert real.code == 2 and "train_split.txt: not there" in line
+    assert dry.code == 0 and f"warning: {line}\n" in dry.out
+    assert dry.out.index("warning:") < dry.out.index("student: 5 steps")

@@ -148,7 +148,7 @@ def test_real_images_can_be_kept_out(folder):
     page = (folder / "shared" / "report.html").read_text()
     assert "Nearest training images" not in page
     titles = re.findall(r'alt="([^"]*)"', page)
-    expected = ["Distance over NFE", "The same noise at each NFE", "Samples", "Training"]
+    expected = ["The same noise at each NFE", "Distance over NFE", "Samples", "Training"]
     assert [title.split(":")[0] for title in titles] == expected
 
 
@@ -242,6 +242,17 @@ def test_a_checkpoint_alone(folder):
     assert [row["images"] for row in content["rows"]] == ["real training images", "student, NFE 2"]
 
 
+def test_a_folder_may_have_the_sign_between_name_and_folder_in_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "samples" / "nfe=1").mkdir(parents=True)
+    place = "samples/nfe=1"
+    assert evaluate.named_folder(place) == (place, place)
+    assert evaluate.named_folder(f"mine={place}") == ("mine", place)
+    assert evaluate.named_folder(f"a=b={place}") == ("a=b", place)
+    assert evaluate.named_folder("mine=absent") == ("mine", "absent")
+    assert evaluate.named_folder("absent") == ("absent", "")
+
+
 def test_folders_of_others_are_scored_in_the_same_table(tmp_path):
     for name, count in (("mine", 9), ("theirs", 7)):
         (tmp_path / name).mkdir()
@@ -267,9 +278,9 @@ def test_folders_of_others_are_scored_in_the_same_table(tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ("--folder nothing", "--folder nothing: write NAME=DIR"),
+        ("--folder nothing", "--folder nothing: no such folder; name one, or NAME=DIR"),
         ("--folder a=absent", "--folder a absent: no such folder"),
-        ("--run_dir absent", "absent/training_config.json: no such file"),
+        ("--run_dir absent", "--run_dir absent: no such folder"),
         ("--run_dir a --ckpt_path b", "--run_dir and --ckpt_path: give one"),
         ("--ckpt_path absent.pt --data synthetic", "absent.pt: no such file"),
         ("--ckpt_path absent.pt --teacher", "--teacher FILE"),
@@ -333,6 +344,10 @@ def test_the_report_in_a_browser(folder, browser, report, width, scheme):
     seen = ".verdict, .cards > div" if width > 400 else ".verdict, .cards > div:first-child b"
     lowest = f"Math.max(...[...document.querySelectorAll('{seen}')].map({BOTTOM}))"
     assert page.evaluate(lowest) <= 800
+    # the first picture is near them, above all tables
+    top = "document.querySelector('{}').getBoundingClientRect().top"
+    first = page.evaluate(top.format("img"))
+    assert first < page.evaluate(top.format("table")) and (first <= 800 or width < 400)
     for group in page.query_selector_all("summary"):
         group.click()
     images = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.width])")

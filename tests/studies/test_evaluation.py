@@ -15,6 +15,8 @@ from fewstep.runs.settings import Data, Run, Settings
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.inception import InceptionSpace
 from fewstep.scores.random_features import random_feature_space
+from fewstep.studies.compare.report import order
+from fewstep.studies.evaluate.main import summary
 from fewstep.studies.evaluate.pictures import sample_images
 from fewstep.studies.evaluate.series import Series, score_series
 from fewstep.studies.evaluate.subjects import recorded_places
@@ -22,6 +24,8 @@ from fewstep.studies.evaluate.tables import (
     distance_title,
     markdown,
     merge_rows,
+    notes,
+    order_sentence,
     ranking,
     score_row,
     tables,
@@ -240,6 +244,21 @@ def test_only_differences_beyond_noise_in_all_spaces_are_called_so():
     assert line == "floor < near ≈ noisy ≈ odd ≈ far"
     assert ranking({"rows": [rows[1], rows[3]], "spaces": spaces}) == "near ? odd"
     assert ranking({"rows": [rows[1], rows[3]], "spaces": spaces[:1]}) == "near < odd"
+    assert order_sentence({"rows": rows, "spaces": spaces}).startswith(f"Nearest first: {line} (")
+
+
+def test_of_one_seed_no_order_is_told():
+    rows = [
+        score_row(title, kind, 1, 10, [{"a": {"frechet": distance}, "pixels": {}}])
+        for title, kind, distance in (("real", "real", 3.43), ("student, NFE 1", "student", 210.23))
+    ]
+    content = {"rows": rows, "spaces": [{"name": "a", "sha256": "", "is_fid": False}]}
+    content |= dict(seeds=[1], num_samples=10, reference_count=9, hardware="", date="")
+    text = "One seed: no order can be tested"
+    assert order_sentence(content) == text
+    assert f"{text}." in notes(content) and "≈" not in summary(content, 80)
+    family = {"rows": rows[1:], "seeds": 1, "title": "cell"}
+    assert order([family], content["spaces"], rows[:1]) == [text]
 
 
 def test_a_path_of_a_runs_record_is_the_records(tmp_path, monkeypatch):

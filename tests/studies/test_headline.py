@@ -41,8 +41,21 @@ def test_the_nearest_model_stands_beside_floor_and_teacher_in_every_space():
     (_, distance, others), (space, _, _) = first["distances"]
     assert distance == "20.10 ± 0.10" and space["name"] == "b"
     assert [name for name, _ in others] == ["real training images (the floor)", "teacher, NFE 35"]
-    assert "Student, NFE 1 lies at 9.6 and 2.0 times the distance of real" in first["verdict"]
+    assert (
+        "Student, NFE 1 (the nearest of 2) lies at 9.6 and 2.0 times the distance of real"
+        in first["verdict"]
+    )
     assert "in a and b, nearer than teacher, NFE 35" in first["verdict"]
+
+
+def test_of_one_seed_no_order_is_in_the_verdict():
+    def single(*values):
+        scores = {"a": {"frechet": 20.0}, "b": {"frechet": 20.0}, "pixels": {}}
+        return score_row(*values, 1, 10, [scores])
+
+    rows = [single("real", "real"), single("teacher, NFE 1", "teacher"), single("mine", "folder")]
+    verdict = headline({"rows": rows, "spaces": SPACES})["verdict"]
+    assert "Mine lies at 1.0 and 1.0 times" in verdict and "teacher" not in verdict
 
 
 def test_the_spread_over_trainings_stands_beside_that_over_samples():
@@ -81,7 +94,7 @@ def test_only_the_seed_of_other_trainings_may_differ(tmp_path):
     [
         (40.0, 50.0, ", farther than teacher"),
         (20.0, 50.0, ", the spaces disagreeing on whether that is nearer than teacher"),
-        (20.0, 30.05, ", not surely in another place than teacher"),
+        (20.0, 30.05, ", not clearly nearer or farther than teacher"),
     ],
 )
 def test_the_verdict_says_no_more_than_the_spaces_do(first, second, words):

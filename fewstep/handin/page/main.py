@@ -36,7 +36,7 @@ def build_parser():
     parser = CommandParser(prog="-m fewstep export", description=__doc__)
     add = partial(parser.add_argument, type=line)
     add("--page", required=True, metavar="DIR", help="folder for the page; a page there is renewed")
-    text = "a student, a run's folder, or a published one (%(default)s)"
+    text = "a student, a run's folder, or a published one (default: %(default)s)"
     add("--ckpt_path", default="checkpoints/best_model.pt", help=text)
     add("--runtime_dir", metavar="DIR", help="folder with onnxruntime-web; else npm fetches it")
     return parser

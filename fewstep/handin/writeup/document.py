@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from custom_model import create_custom_model
+from fewstep.handin.recipe import recipe
 from fewstep.handin.writeup.curves import draw_curves
 from fewstep.handin.writeup.method_text import describe
-from fewstep.handin.writeup.records import changed_settings, read_records
+from fewstep.handin.writeup.records import read_records
 from fewstep.handin.writeup.scores_table import score_table
 from fewstep.handin.writeup.wording import listed
 from src.errors import package_for
@@ -59,9 +60,7 @@ def contents(records, folder):
     title, sentences = describe(
         last.settings, records.phases[0].settings, records.config, _parameters(records.config)
     )
-    changed = changed_settings(last.facts["settings"])
-    flags = ", ".join(f"{key} {value}" for key, value in changed.items()) or "none"
-    sentences.append(f"Settings of this run that differ from train.py's defaults: {flags}.")
+    sentences.append(f"Command: {recipe(last.facts)}.")
     head, rows, caption = score_table(records.scores)
     early, final = [], []
     for phase in _with_early(records):

@@ -7,7 +7,7 @@ from fewstep.engine.log import read_rows
 from fewstep.methods.adversarial_settings import alone_steps
 from fewstep.runs.command_line import settings_from_json
 from fewstep.runs.run_folder import CONFIG_NAME
-from fewstep.runs.settings import NOT_IDENTITY, Settings, flat, method_of
+from fewstep.runs.settings import Settings, method_of
 from fewstep.scores.inception import FID_SHA256
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.utils import UserError, read_json
@@ -19,8 +19,6 @@ EARLY_SHARE = 0.5  # of a phase's steps, after which nothing is early
 SCORES = {"spaces", "rows", "seeds", "num_samples", "reference", "date", "weights_sha256"}
 ROW = {"images", "model", "nfe", "count", "scores"}
 SPACE = {"name", "sha256", "is_fid"}
-
-LEFT_OUT = ("run", "speed")  # groups of settings that say where and how fast
 
 
 class Phase(NamedTuple):
@@ -154,17 +152,3 @@ def _are_records(value, keys):
     return isinstance(value, list) and all(
         isinstance(one, dict) and one.keys() >= keys for one in value
     )
-
-
-def changed_settings(groups):
-    """{flag: value} of what differs from the defaults and matters to the result.
-
-    groups: the `settings` of a training_config.json, {} where there are none.
-    """
-    values = flat({name: group for name, group in groups.items() if name not in LEFT_OUT})
-    defaults = flat(Settings().as_dict())
-    return {
-        key: value
-        for key, value in values.items()
-        if key not in NOT_IDENTITY and value != defaults.get(key, value)
-    }

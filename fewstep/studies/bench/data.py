@@ -33,7 +33,12 @@ WORKERS = min(4, os.cpu_count() or 1)  # the challenge's number, where there are
 
 def add_flags(parser):
     number = dict(type=whole_number, action=InRange, low=1, high=MOST_IMAGES)
-    parser.add_argument("--images", **number, default=2000, help="PNG files (%(default)s)")
+    parser.add_argument(
+        "--images",
+        **number,
+        default=2000,
+        help="number of PNG files that are read (default: %(default)s)",
+    )
 
 
 def measure(args, device, folder):

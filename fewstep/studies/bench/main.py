@@ -20,7 +20,15 @@ import torch
 from fewstep.engine.hardware import hardware
 from fewstep.studies.bench import data, sample, train
 from fewstep.studies.bench.turns import is_out_of_memory
-from src.arguments import LARGEST_BATCH, InRange, check_output_file, line, quoted, whole_number
+from src.arguments import (
+    DEFAULT,
+    LARGEST_BATCH,
+    InRange,
+    check_output_file,
+    line,
+    quoted,
+    whole_number,
+)
 from src.utils import CommandParser, UserError, pick_device, write_json
 
 MEASUREMENTS = {"train": train, "sample": sample, "data": data}
@@ -34,10 +42,16 @@ def build_parser(name):
     measurement.add_flags(parser)
     number = partial(parser.add_argument, type=whole_number, action=InRange)
     sizes = dict(low=measurement.LEAST, high=LARGEST_BATCH, nargs="+", default=[measurement.BATCH])
-    number("--batch_size", **sizes, help=f"one or several, in images ({measurement.BATCH})")
-    text = "pairs of turns of a comparison, best an even number (%(default)s)"
+    number(
+        "--batch_size",
+        **sizes,
+        help=f"images at once, one or several numbers (default: {measurement.BATCH})",
+    )
+    text = "pairs of turns of a comparison, best an even number (default: %(default)s)"
     number("--rounds", low=1, high=MOST_ROUNDS, default=measurement.ROUNDS, help=text)
-    parser.add_argument("--device", type=line, default="cuda", help="cuda, cuda:N or cpu (cuda)")
+    parser.add_argument(
+        "--device", type=line, default="cuda", help=f"cuda, cuda:N or cpu ({DEFAULT})"
+    )
     parser.add_argument("--json", type=line, help="write all results to this file")
     return parser
 

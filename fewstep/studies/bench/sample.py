@@ -25,10 +25,16 @@ ROUNDS, BATCH, LEAST = 20, 32, 1
 
 def add_flags(parser):
     add = parser.add_argument
-    add("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
+    add("--preset", choices=list(PRESETS), default="full", help="whose network (default: full)")
     add("--fast", action="store_true", help="with everything that makes it faster")
     number = dict(type=whole_number, action=InRange, low=1, high=MOST_EVALUATIONS)
-    add("--nfe_list", **number, nargs="+", default=[1, 2, 4], help="(1 2 4)")
+    add(
+        "--nfe_list",
+        **number,
+        nargs="+",
+        default=[1, 2, 4],
+        help="network evaluations per image (default: 1 2 4)",
+    )
 
 
 def measure(args, device, folder):

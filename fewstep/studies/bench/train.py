@@ -41,10 +41,15 @@ PLAIN = dict(
 
 def add_flags(parser):
     add = parser.add_argument
-    add("--phase", choices=PHASES, help="one of them (both)")
-    add("--preset", choices=list(PRESETS), default="full", help="(%(default)s)")
+    add("--phase", choices=PHASES, help="phase that is measured (default: both)")
+    add(
+        "--preset",
+        choices=list(PRESETS),
+        default="full",
+        help="settings that are measured (default: full)",
+    )
     number = dict(type=whole_number, action=InRange, low=1, high=MOST_STEPS)
-    add("--steps", **number, default=4, help="steps a turn (%(default)s)")
+    add("--steps", **number, default=4, help="steps of a turn (default: %(default)s)")
     text = "change one speed setting of train.py, e.g. compile=off (may be repeated)"
     add("--lever", type=lever, action="append", default=[], metavar="NAME=VALUE", help=text)
     add("--profile", action="store_true", help="the largest costs of ours as well")

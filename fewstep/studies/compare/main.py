@@ -112,10 +112,15 @@ def list_cells(laboratory, cells, refusals):
 def build_parser():
     parser = CommandParser(prog="-m fewstep compare", description=__doc__)
     add = partial(parser.add_argument, type=line)
-    add("plan", nargs="?", help="YAML file")
-    add("--base", nargs="+", metavar="FLAG=VALUE", help="flags of every cell")
-    add("--grid", nargs="+", metavar="FLAG=A,B", help="flags to vary, or method=A,B")
-    text = "where results go (results/compare/ and the plan's file name, or the grid)"
+    add("plan", nargs="?", help="YAML file of the plan; flags replace its keys")
+    add("--base", nargs="+", metavar="FLAG=VALUE", help="flags of train.py that every cell has")
+    add(
+        "--grid",
+        nargs="+",
+        metavar="FLAG=A,B",
+        help="flags of train.py to vary, each combination a cell; method=A,B too",
+    )
+    text = "folder for results (default: results/compare/ and the plan's file name, or the grid)"
     add("--save_dir", metavar="DIR", help=text)
     for key, (low, high, text) in NUMBERS.items():
         kind = real_number if key == "minutes" else whole_number

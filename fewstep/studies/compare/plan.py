@@ -36,12 +36,20 @@ MOST_MINUTES = 10**6  # of a cell: two years
 LARGEST_SEED = 2**31 - 1  # as of train.py
 # Keys of numbers: the least and the most, and what the number is; all are whole but the minutes.
 NUMBERS = {
-    "seeds": (0, LARGEST_SEED, "of training"),
-    "steps": (0, MOST_STEPS, "of each cell"),
-    "images": (0, MOST_STEPS * MOST_IMAGES, "that each cell sees, in batches; or:"),
-    "minutes": (0, MOST_MINUTES, "training time of each cell"),
-    "nfe_list": (1, MOST_EVALUATIONS, "network evaluations at which cells are scored"),
-    "num_samples": (2, MOST_IMAGES, "images of each score"),
+    "seeds": (0, LARGEST_SEED, "seeds of training; each cell is trained with each (default: 42)"),
+    "steps": (0, MOST_STEPS, "training steps of each cell (default: as the flags say)"),
+    "images": (
+        0,
+        MOST_STEPS * MOST_IMAGES,
+        "training images that each cell sees, in place of --steps",
+    ),
+    "minutes": (0, MOST_MINUTES, "training minutes of each cell, in place of --steps"),
+    "nfe_list": (
+        1,
+        MOST_EVALUATIONS,
+        "network evaluations at which cells are scored (default: 1 2 4)",
+    ),
+    "num_samples": (2, MOST_IMAGES, "generated images of each score (default: 1000)"),
 }
 MOST_CELLS = 10_000
 KINDS = {dict: "mapping of flags", list: "list"}

@@ -9,11 +9,10 @@ from fewstep.studies.compare.reading import shown_text
 from fewstep.studies.evaluate.pictures import draw_distance_over_nfe, labelled_sheet
 from fewstep.studies.evaluate.report import write_text
 from fewstep.studies.evaluate.tables import (
-    SIGNS,
     distance_of,
     distance_title,
     merge_rows,
-    ranking,
+    order_sentence,
     score_text,
 )
 from src.formatting import markdown_table, paragraphs, text_table
@@ -154,8 +153,8 @@ def order(families, spaces, baseline):
         each = "; ".join(f"{title} in {space['name']}" for title, space in zip(best, spaces))
         sentences = [f"The feature spaces disagree on the best at NFE {nfe}: {each}"]
     rows = [*baseline, *(family["rows"][0] for family in scored)]
-    line = ranking({"rows": rows, "spaces": spaces})
-    return [*sentences, f"Nearest first: {line} ({SIGNS}; seeds of training)"]
+    content = {"rows": rows, "spaces": spaces}
+    return [*sentences, order_sentence(content, "; seeds of training")]
 
 
 def notes(laboratory):

@@ -1,10 +1,17 @@
 """The first screen of a report: how good, compared with what, and whether to trust it."""
 
 from fewstep.scores.comparison import PIXELS
-from fewstep.studies.evaluate.tables import TRAININGS, distance_of, order_of, score_text
+from fewstep.studies.evaluate.tables import (
+    TRAININGS,
+    are_of_one_seed,
+    distance_of,
+    order_of,
+    score_text,
+)
 
 MANY_COPIES = 0.05  # of the generated images; 0.01 is expected where nothing is copied
 LITTLE_VARIETY = 0.5  # of the recall that real training images have
+SCORED = ("student", "folder")  # kinds of rows, the nearest of which stands first
 TOLD_APART = 0.95  # AUC from which a classifier hardly errs
 
 
@@ -13,7 +20,8 @@ def headline(content):
     sentence, "distances": [(space, its distance, [(what, distance) to compare it with])], "trust":
     [(question, answer, what is expected)]}."""
     spaces, rows = content["spaces"], content["rows"]
-    best = _nearest(rows, spaces[0], ("student", "folder"))
+    best = _nearest(rows, spaces[0], SCORED)
+    count = sum(row["model"] in SCORED for row in rows)
     (real,) = [row for row in rows if row["model"] == "real"]
     teacher = _nearest(rows, spaces[0], ("teacher",))
     others = [(f"{real['images']} (the floor)", real)]
@@ -37,23 +45,24 @@ def headline(content):
     ]
     return {
         "title": best["images"],
-        "verdict": _verdict(best, real, teacher, spaces),
+        "verdict": _verdict(best, count, real, teacher, spaces),
         "distances": distances,
         "trust": [one for one in trust if one[1]],
     }
 
 
-def _verdict(best, real, teacher, spaces):
+def _verdict(best, count, real, teacher, spaces):
     times = [
         distance_of(best, space)["mean"] / max(distance_of(real, space)["mean"], 1e-9)
         for space in spaces
     ]
     title = best["images"][:1].upper() + best["images"][1:]
+    title += f" (the nearest of {count})" if count > 1 else ""
     parts = [
         f"{title} lies at {' and '.join(f'{one:.1f}' for one in times)} times the distance"
         f" of real training images in {' and '.join(space['name'] for space in spaces)}"
     ]
-    if teacher:
+    if teacher and not are_of_one_seed([best, teacher], spaces):
         orders = [order_of(distance_of(best, s), distance_of(teacher, s)) for s in spaces]
         parts[0] += f", {_against(orders)} {teacher['images']}"
     copies, auc = _copies(best), _mean(best, PIXELS, "auc")
@@ -78,7 +87,7 @@ def _against(orders):
         return "farther than"
     if {1, -1} <= set(orders):
         return "the spaces disagreeing on whether that is nearer than"
-    return "not surely in another place than"
+    return "not clearly nearer or farther than"
 
 
 def _nearest(rows, space, kinds):

@@ -9,6 +9,7 @@ writes scores.json, scores.md, report.html and the pictures of it. Better noise 
 are chosen before, by `python -m fewstep tune`.
 """
 
+import os
 from datetime import date
 from functools import partial
 
@@ -29,14 +30,14 @@ from fewstep.studies.evaluate.subjects import (
     subject_parser,
 )
 from fewstep.studies.evaluate.tables import (
-    SIGNS,
     distance_title,
     narrow_table,
-    ranking,
+    order_sentence,
     space_record,
 )
 from fewstep.studies.evaluate.trainings import check_seed_runs, over_trainings, seed_series
 from src.arguments import (
+    DEFAULT,
     LARGEST_BATCH,
     MOST_IMAGES,
     InRange,
@@ -47,6 +48,7 @@ from src.arguments import (
 )
 from src.feedback import Progress
 from src.formatting import paragraphs, terminal_width
+from src.samplers import untrained_note
 from src.utils import UserError
 
 TEACHER_NFE = [35, 1]
@@ -54,18 +56,24 @@ TEACHER_NFE = [35, 1]
 
 def build_parser():
     parser = subject_parser("evaluate", __doc__)
-    text = "score it too (the run's own)"
+    text = "score the teacher too: that of the run, or of this file"
     parser.add_argument("--teacher", type=line, nargs="?", const=True, metavar="FILE", help=text)
-    add_evaluations(parser, "--teacher_nfe_list", None, "(35 1)")
-    text = "score folders of images too, of another program say, or with no model named alone"
+    text = "network evaluations at which the teacher is scored (default: 35 1)"
+    add_evaluations(parser, "--teacher_nfe_list", None, text)
+    text = "score folders of images too, such as another program's; without a model, these alone"
     parser.add_argument("--folder", type=line, nargs="+", metavar="NAME=DIR", help=text)
     add = partial(parser.add_argument, type=whole_number, action=InRange)
     images = dict(low=LEAST, high=MOST_IMAGES)
-    add("--num_samples", default=1000, **images, help="(%(default)s)")
-    add("--batch_size", default=50, low=1, high=LARGEST_BATCH, help="(%(default)s)")
+    text = f"images of each that are scored ({DEFAULT})"
+    add("--num_samples", default=1000, **images, help=text)
+    text = f"images generated at once ({DEFAULT})"
+    add("--batch_size", default=50, low=1, high=LARGEST_BATCH, help=text)
     seeds = dict(nargs="+", low=0, high=2**32 - 1)
-    add("--seeds", default=[42, 43, 44], **seeds, help="(42 43 44)")
-    parser.add_argument("--no_auc", action="store_true", help="skip the classifier two-sample test")
+    text = "seeds of sampling; several tell the noise of a score (default: 42 43 44)"
+    add("--seeds", default=[42, 43, 44], **seeds, help=text)
+    parser.add_argument(
+        "--no_auc", action="store_true", help="skip the classifier's AUC, which takes longest"
+    )
     text = "runs of the same flags with other seeds, for the spread over trainings"
     parser.add_argument("--seed_runs", type=line, nargs="+", default=[], metavar="DIR", help=text)
     text = "keep real images out of the report, to share it"
@@ -85,7 +93,7 @@ def parse_arguments(argv=None):
     args.teacher_nfe_list = list(dict.fromkeys(args.teacher_nfe_list or TEACHER_NFE))
     args.seeds = list(dict.fromkeys(args.seeds))
     for word in args.folder or []:
-        name, _, folder = word.partition("=")
+        name, folder = named_folder(word)
         if folder:  # else what is wrong with the word is said next
             check_apart("--output_dir", output_folder(args), f"--folder {name}", folder)
     args.folder = named_folders(args.folder or [])
@@ -93,16 +101,27 @@ def parse_arguments(argv=None):
     return args
 
 
+def named_folder(word):
+    """(name, folder) of NAME=DIR, each of which may have the sign too, or of a DIR that is there,
+    which has its own name; the folder "" where there is none."""
+    if os.path.isdir(word):
+        return word, word
+    parts = word.split("=")
+    pairs = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
+    return next((pair for pair in pairs if os.path.isdir(pair[1])), (pairs or [(word, "")])[0])
+
+
 def named_folders(words):
-    """["NAME=DIR", ...] -> {NAME: image files}. Raises `UserError`."""
+    """["NAME=DIR" or "DIR", ...] -> {NAME: image files}. Raises `UserError`."""
     folders = {}
     for word in words:
-        name, _, folder = word.partition("=")
+        name, folder = named_folder(word)
         if not name or not folder:
-            raise UserError(f"--folder {word}: write NAME=DIR, the name it has in the table")
+            raise UserError(f"--folder {word}: no such folder; name one, or NAME=DIR")
         if name in folders:
             raise UserError(f"--folder {word}: {name} names another folder already")
-        folders[name] = image_files(folder, f"--folder {name}")
+        flag = "--folder" if name == folder else f"--folder {name}"
+        folders[name] = image_files(folder, flag)
         if len(folders[name]) < LEAST:
             raise UserError(f"--folder {word}: {len(folders[name])} images; {LEAST} are needed")
     return folders
@@ -113,6 +132,8 @@ def main(argv=None):
     subjects, comparison, output = open_evaluation(args, args.teacher, not args.no_auc)
     args.num_samples = common_count(args.num_samples, args.folder)
     say_if_few(args.num_samples, "images of each are scored")
+    if note := untrained_note(subjects.student, args.nfe_list):
+        print(note)
     series, images = list_series(args, subjects), subjects.images
     size = (args.num_samples, args.batch_size)
     series += seed_series(args.seed_runs, args.nfe_list, *size, comparison.device)
@@ -153,7 +174,7 @@ def summary(content, width):
     notes = [
         f"{names}: of {count} images to {heldout} held-out ones",
         headline(content)["verdict"],
-        f"Nearest first: {ranking(content)} ({SIGNS})",
+        order_sentence(content),
     ]
     return f"{narrow_table(content, width)}\n\n{paragraphs(notes, width)}"
 

@@ -19,11 +19,10 @@ from fewstep.studies.evaluate.pictures import (
     strip_of,
 )
 from fewstep.studies.evaluate.tables import (
-    SIGNS,
     distance_title,
     markdown,
     notes,
-    ranking,
+    order_sentence,
     tables,
     without_folders,
 )
@@ -63,8 +62,8 @@ def publish(content, first_images, comparison, subjects, output, hide_real=False
         save_picture(sheet_of(first_images[row["images"]], row["images"]), path)
         sheets.append((row["images"], path))
     sections = [
-        ("Distance over NFE", "", [(distance_title(space), figure)]),
         ("The same noise at each NFE", "Each column starts from one noise image.", strips),
+        ("Distance over NFE", "", [(distance_title(space), figure)]),
         ("Samples", "Not chosen: the first ones of the first seed.", sheets),
     ]
     if not hide_real:
@@ -127,7 +126,8 @@ def _write_page(content, sections, settings, path):
     """Write the report of `scores.json`.
 
     sections: [(title, explanation, [(title, file or PIL image)])], whose pictures go into the page
-    as data. settings: {group: {key: value}}, or {} where no run's are known.
+    as data, the first section under the cards, the others below the tables. settings: {group:
+    {key: value}}, or {} where no run's are known.
     """
     import jinja2
 
@@ -139,7 +139,7 @@ def _write_page(content, sections, settings, path):
         reference=without_folders(content["reference"]),
         first=headline(content),
         distance_title=distance_title,
-        ranking=f"{ranking(content)} ({SIGNS})",
+        order=order_sentence(content),
         tables=tables(content),
         pieces=_pieces,
         notes=notes(content),

@@ -17,6 +17,7 @@ from fewstep.scores.comparison import Comparison
 from fewstep.scores.folders import say_if_few
 from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_spaces
 from src.arguments import (
+    DEFAULT,
     MOST_EVALUATIONS,
     InRange,
     check_apart,
@@ -52,16 +53,21 @@ def subject_parser(command, description):
     """A parser with the flags that say what is scored and in which feature spaces."""
     parser = CommandParser(prog=f"-m fewstep {command}", description=description)
     add = partial(parser.add_argument, type=line)
-    add("--run_dir", help="folder of a run of train.py: its model is taken")
-    add("--ckpt_path", help=f"or a model alone ({CHECKPOINT}); name its images then")
-    text = f"the first one ranks ({HELP}; all that are there)"
+    add("--run_dir", help="folder of a run of train.py, whose model and images are taken")
+    add(
+        "--ckpt_path",
+        help=f"a checkpoint in place of a run, with flags for its images (default: {CHECKPOINT})",
+    )
+    text = f"feature spaces, the first one ranks (default: all that are there). {HELP}"
     add("--features", nargs="+", choices=FEATURES, help=text)
-    add("--fid_weights", help="Inception's weights, as in measure_fid.py")
-    text = "fetch them once if they are not there"
+    add("--fid_weights", help="file of Inception's weights, as in measure_fid.py")
+    text = "download Inception's weights once if they are not there"
     parser.add_argument("--download_weights", action="store_true", help=text)
-    add("--device", default="cuda", help="cuda, cuda:N or cpu (%(default)s)")
-    add("--output_dir", help="(RUN_DIR/evaluation, or ./results/evaluation)")
-    add_evaluations(parser, "--nfe_list", [1, 2, 4], "(1 2 4)")
+    add("--device", default="cuda", help=f"cuda, cuda:N or cpu ({DEFAULT})")
+    text = "folder for results (default: RUN_DIR/evaluation, else results/evaluation)"
+    add("--output_dir", help=text)
+    text = "network evaluations per image (default: 1 2 4)"
+    add_evaluations(parser, "--nfe_list", [1, 2, 4], text)
     section = parser.add_argument_group("Which images, as in train.py; with --run_dir the run's")
     for item in data_fields():
         add_flag(section, item)
@@ -79,6 +85,9 @@ def check_subject(args):
     anything. Raises `UserError`."""
     if args.run_dir and args.ckpt_path:
         raise UserError("--run_dir and --ckpt_path: give one of them")
+    if args.run_dir:
+        check_input_folder("--run_dir", args.run_dir, "name a folder that train.py wrote")
+        check_input_file("--run_dir", Path(args.run_dir) / CONFIG_NAME, "train.py writes it")
     if not getattr(args, "folder", None):  # which can be scored alone
         args.ckpt_path = args.ckpt_path or CHECKPOINT
     args.nfe_list = list(dict.fromkeys(args.nfe_list))
@@ -87,7 +96,7 @@ def check_subject(args):
     checks |= {"data_root": check_input_folder}
     checks |= {"train_split": check_input_file, "val_split": check_input_file}
     if args.download_weights:  # which takes long, so the mistakes of later steps are looked for now
-        model = {"run_dir": check_input_folder} if args.run_dir else {"ckpt_path": check_input_file}
+        model = {} if args.run_dir else {"ckpt_path": check_input_file}
         checks |= model | {"fid_weights": check_output_file}
     for flag, check in checks.items():
         if getattr(args, flag, None):

@@ -27,6 +27,7 @@ class Column(NamedTuple):
 
 
 TRAININGS = "trainings"  # kind of a row whose ± is over seeds of training, not of sampling
+ONE_SEED = "One seed: no order can be tested"
 SURE = 0.01  # chance of calling a difference that is none
 SIGNS = (  # of `ranking`
     f"<: farther in all feature spaces beyond the noise of the seeds, p < {SURE}; ≈: not sure;"
@@ -133,13 +134,26 @@ def ranking(content):
     return line
 
 
+def order_sentence(content, note=""):
+    """`ranking` with what its signs mean, and `note` on the seeds; of rows of one seed each that
+    nothing can be said."""
+    if are_of_one_seed(content["rows"], content["spaces"]):
+        return ONE_SEED
+    return f"Nearest first: {ranking(content)} ({SIGNS}{note})"
+
+
+def are_of_one_seed(rows, spaces):
+    """Whether no row has more than one value, so that nothing is known of its noise."""
+    return all(len(_values(distance_of(row, spaces[0]))) < 2 for row in rows)
+
+
 def order_of(first, second):
     """1 where the second of two scores over seeds is larger beyond their noise, -1 where it is
     smaller, 0 where that is not sure: Welch's t-test, p < `SURE`. A score of a single seed is taken
     as it stands, and two of them are never sure."""
     from scipy import stats  # takes half a second to load
 
-    values = [one.get("values", [one["mean"]]) for one in (first, second)]
+    values = [_values(one) for one in (first, second)]
     if max(map(len, values)) == 1:
         return 0
     if min(map(len, values)) > 1:
@@ -149,6 +163,11 @@ def order_of(first, second):
         p = stats.ttest_1samp(several, one).pvalue
     is_sure = p < SURE
     return int(np.sign(second["mean"] - first["mean"])) if is_sure else 0
+
+
+def _values(score):
+    """A score's value of each seed."""
+    return score.get("values", [score["mean"]])
 
 
 def without_folders(text):
@@ -222,7 +241,7 @@ def notes(content):
     seeds = content["seeds"]
     over = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
     spaces = [f"{space['name']} (sha256 {space['sha256'][:12]})" for space in content["spaces"]]
-    classifier = ""
+    whose, classifier = f"; {_whose_seeds(content['rows'])}", ""
     if any("auc" in row["scores"][PIXELS] for row in content["rows"]):
         classifier = " AUC: of a network trained to tell them from held-out images, 0.5 is perfect."
     return (
@@ -233,8 +252,7 @@ def notes(content):
         " nearer to a training image than all but 1 % of the held-out images are; far above 1 %"
         " means copies. SWD: sliced Wasserstein distance of patches x 1000. Intervals: by bootstrap"
         " of the images. Extrapolated: of 256 random directions of the features, where there are"
-        f" more. Nearest first: {ranking(content)} ({SIGNS};"
-        f" {_whose_seeds(content['rows'])})."
+        f" more. {order_sentence(content, whose)}."
         f" {content['hardware']}, {content['date']}."
     )
 

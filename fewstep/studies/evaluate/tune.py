@@ -21,7 +21,7 @@ from fewstep.studies.evaluate.subjects import (
     open_evaluation,
     subject_parser,
 )
-from src.arguments import MOST_IMAGES, InRange, whole_number
+from src.arguments import DEFAULT, MOST_IMAGES, InRange, whole_number
 from src.feedback import Progress, say
 from src.utils import UserError, read_json, write_json
 
@@ -34,7 +34,7 @@ COARSE, FINE = (0.5, 2**-0.5, 2**0.5, 2.0), (2**-0.25, 2**0.25)  # factors of a 
 def build_parser():
     parser = subject_parser("tune", __doc__)
     limits = dict(type=whole_number, action=InRange, low=LEAST, high=MOST_IMAGES)
-    text = "images of each trial (%(default)s)"
+    text = f"images of each trial ({DEFAULT})"
     parser.add_argument("--num_samples", default=TUNE_SAMPLES, **limits, help=text)
     return parser
 
