@@ -11,7 +11,7 @@ empty :=
 RUN ?= results/demo$(if $(DATA),$(subst /,-,$(abspath $(subst $(empty) $(empty),_,$(DATA)))))
 DATA_FLAGS := $(if $(DATA),--data_root $(call quote,$(DATA)),--data synthetic)
 # More flags of train.py, e.g. to shorten it (with a RUN of its own, a run keeps its settings):
-# make demo RUN=results/short DEMO_FLAGS="--num_iterations 20 --student_iterations 20 --disc_warmup 2"
+# make demo RUN=results/short DEMO_FLAGS="--num_iterations 20 --student_iterations 20 --warm_start 4 --disc_warmup 2"
 DEMO_FLAGS ?=
 EVALUATE_FLAGS ?= --num_samples 128 --teacher_nfe_list 15 1 --seeds 42
 
@@ -28,7 +28,7 @@ PAGE_FLAGS ?=
 .PHONY: demo samples page weights test lint bench clean
 
 demo: .venv/installed
-	$(PY) train.py --preset tiny --device cpu --save_dir $(call quote,$(RUN)) \
+	$(PY) train.py --preset tiny --recipe pairs --device cpu --save_dir $(call quote,$(RUN)) \
 		--export_dir $(call quote,$(RUN)/checkpoints) $(DATA_FLAGS) $(DEMO_FLAGS)
 	$(PY) sampling.py --ckpt_path $(call quote,$(RUN)/checkpoints/best_model.pt) \
 		--save_dir $(call quote,$(RUN)/samples_nfe) --num_samples 64 --nfe_list 1 2 4 --device cpu

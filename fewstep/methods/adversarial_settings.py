@@ -215,8 +215,9 @@ PRESETS = {
         ada_images=15000.0,
     ),
     "tiny": dict(
-        student_iterations=600,
+        student_iterations=1000,
         student_lr=5e-4,
+        start_lr=2e-3,  # of --recipe pairs
         student_warmup=20,
         student_ema_images=550.0,
         consistency_steps=100,
@@ -240,6 +241,17 @@ RECIPES = {
             ada_target=0.6,
             student_dropout=0.1,
             disc_std=1.2,
+        ),
+    ),
+    "pairs": Recipe(
+        "a start on noise and the images that the teacher makes of it, from noise that hides all;"
+        " then the student waits for its discriminator",
+        dict(
+            sigmas=[80.0, 4.0, 1.5, 0.54],
+            warm_start=400,
+            warm_pairs=512,
+            warm_nfe=9,
+            disc_lead=0.3,
         ),
     ),
     "low_compute": Recipe(

@@ -181,8 +181,8 @@ SENTINELS = [
     Sentinel(
         "colour spread",
         _key("colour_spread"),
-        0.3,
-        3.0,
+        0.15,
+        4.0,
         "low: all generated images have one hue; a higher first level (--first_sigma 80) with a"
         " --warm_start, a --disc_lead; high: hues are wild; higher --penalty_weight",
         ("colour_spread",),
