@@ -217,6 +217,7 @@ def test_tune_alone_writes_levels_and_prints_before_and_after(folder):
     assert code == 0 and "NFE 1: levels" in output and "->" in output, output
     levels = read_json(folder / "tuned" / "tuning.json")["levels"]["1"]["after"]
     assert read_json(folder / "tuned" / "model_config.json")["few_step_sigmas"]["1"] == levels
+    assert not (folder / "tuned" / "tuning_trials.json").exists()  # all is in tuning.json
 
 
 def test_training_again_keeps_levels_that_belong_to_the_weights(folder):

@@ -2,7 +2,7 @@
 
 import math
 
-from fewstep.studies.evaluate.tune import search_levels
+from fewstep.studies.evaluate.tune import Trials, search_levels
 
 
 def distance_to(target):
@@ -46,3 +46,12 @@ def test_levels_stay_falling():
     best, tried = search_levels(lambda levels: -levels[1], [[4.0, 2.0, 1.9]])
     assert best[1] < 4.0
     assert all(a > b for levels, _ in tried for a, b in zip(levels, levels[1:]))
+
+
+def test_trials_outlive_a_stop_and_are_not_taken_for_another_model(tmp_path, capsys):
+    path, levels = tmp_path / "trials.json", [80.0, 1.5 * 2**0.25]
+    Trials(path, {"weights": "a"}).put(levels, 12.25)
+    again = Trials(path, {"weights": "a"})
+    assert again.get(levels) == 12.25 and again.get([80.0, 1.5]) is None
+    assert "1 trials are there already" in capsys.readouterr().out
+    assert Trials(path, {"weights": "b"}).get(levels) is None

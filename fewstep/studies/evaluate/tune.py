@@ -5,9 +5,10 @@
 
 For each NFE the levels are searched whose samples come nearest to the training images; the held-out
 ones are not looked at. Better levels go into the student's model_config.json; the distances before
-and after are printed, and tuning.json keeps all that was tried.
+and after are printed, and tuning.json keeps all that was tried. A search that is stopped goes on.
 """
 
+import json
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from fewstep.studies.evaluate.subjects import (
 )
 from src.arguments import DEFAULT, MOST_IMAGES, InRange, whole_number
 from src.feedback import Progress, say
-from src.utils import UserError, read_json, write_json
+from src.utils import UserError, read_json, weights_digest, write_json
 
 SEED = 1_000_003  # apart from any that scores are given for
 BATCH = 50
@@ -61,12 +62,18 @@ def tune(subjects, comparison, nfes, count, output):
             f"{subjects.checkpoint}: not a few-step student, so it has no noise levels to tune"
         )
     configs = {path: read_json(path) for path in _configs_of(subjects)}
+    trials = Trials(
+        output / "tuning_trials.json", _what_trials_depend_on(comparison, subjects, count)
+    )
 
     def distance(levels, report):
-        # the same noise each time, so that the levels are what differs
-        title = f"levels {_text(levels)}"
-        images = sample_images(model, len(levels), count, BATCH, SEED, title, levels)
-        value = comparison.distance(images, "training")
+        value = trials.get(levels)
+        if value is None:
+            # the same noise each time, so that the levels are what differs
+            title = f"levels {_text(levels)}"
+            images = sample_images(model, len(levels), count, BATCH, SEED, title, levels)
+            value = comparison.distance(images, "training")
+            trials.put(levels, value)
         report.update()
         return value
 
@@ -88,6 +95,7 @@ def tune(subjects, comparison, nfes, count, output):
         )
     space = {"feature_space": comparison.spaces[0].name, "num_samples": count, "seed": SEED}
     write_json(output / "tuning.json", space | {"levels": results})
+    trials.path.unlink(missing_ok=True)
     levels = model.scheduler.few_step_table | {nfe: one["after"] for nfe, one in results.items()}
     levels = {str(nfe): row for nfe, row in levels.items()}
     for path, config in configs.items():
@@ -95,6 +103,41 @@ def tune(subjects, comparison, nfes, count, output):
         names = ", ".join(map(str, results))
         print(f"{path}: levels of NFE {names} written; tuning.json keeps the old ones")
     return results
+
+
+class Trials:
+    """Distances of the levels that were tried, in a file, so that a search that was interrupted
+    goes on from them. identity: plain values that they all depend on; others are not taken."""
+
+    def __init__(self, path, identity):
+        self.path, self.identity, self.distances = path, identity, {}
+        kept = read_json(path) if path.exists() else {}
+        if kept.get("identity") == identity:
+            self.distances = kept["distances"]
+            print(f"{path}: {len(self.distances)} trials are there already")
+
+    def get(self, levels):
+        """The distance of these levels, or None."""
+        return self.distances.get(json.dumps(levels))
+
+    def put(self, levels, distance):
+        """Keep the distance of these levels."""
+        self.distances[json.dumps(levels)] = distance
+        write_json(self.path, {"identity": self.identity, "distances": self.distances})
+
+
+def _what_trials_depend_on(comparison, subjects, count):
+    space, model = comparison.spaces[0], subjects.student
+    config = read_json(subjects.checkpoint.with_name("model_config.json"))
+    return {
+        "weights": weights_digest(model),
+        "config": {key: value for key, value in config.items() if key != "few_step_sigmas"},
+        "space": [space.name, space.digest],
+        "training": subjects.images.train.digest,
+        "mirrored": subjects.settings.data.x_flip,
+        "count": count,
+        "device": comparison.device.type,
+    }
 
 
 def search_levels(score, starts, rounds=(COARSE, FINE)):
