@@ -20,7 +20,15 @@ ROOT = Path(__file__).resolve().parents[1]
     ],
 )
 def test_a_folder_is_one_word(folder, name):
-    command = ["make", "-n", "-o", ".venv/installed", "demo", f"DATA={folder}"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "-n",
+        "-o",
+        ".venv/installed",
+        "demo",
+        f"DATA={folder}",
+    ]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     words = shlex.split(shown.replace("\\\n", " "))
     assert words[words.index("--data_root") + 1] == folder
@@ -36,7 +44,17 @@ def test_a_folder_is_one_word(folder, name):
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
 def test_the_page_is_of_the_published_student():
     folder = "/a page/x"
-    command = ["make", "-n", "-o", "weights", "-o", ".venv/installed", "page", f"PAGE={folder}"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "-n",
+        "-o",
+        "weights",
+        "-o",
+        ".venv/installed",
+        "page",
+        f"PAGE={folder}",
+    ]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     words = shlex.split(shown.replace("\\\n", " "))
     assert words[1:4] == ["-m", "fewstep", "export"]

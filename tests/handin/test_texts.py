@@ -71,7 +71,7 @@ def test_the_text_of_the_default_names_what_ran_and_nothing_else():
         "standard deviation 0.15",
         "σ = 5 (NFE 1), 5 → 1 (NFE 2) and 5 → 2 → 1 → 0.5 (NFE 4)",
         "a share of 0.5",
-        "600 steps of 8 images",
+        "1,000 steps of 8 images",
         "half-life of 550 images",
         "PatchGAN",
         "weight 50",

@@ -153,7 +153,7 @@ def test_a_teacher_of_another_run_brings_its_own_records(own_run, tmp_path):
     change(teacher, device="Other Processor", teacher_seconds=50.0)
     texts = contents(read_records(run), tmp_path)
     assert "1,400 steps of 16 images" in texts["technical"]
-    assert "600 steps of 8 images" in texts["technical"]
+    assert "1,000 steps of 8 images" in texts["technical"]
     assert "1\u00a0min 51\u00a0s" in texts["training"] and "Other Processor" in texts["training"]
     moved = teacher.rename(tmp_path / "moved")
     with pytest.raises(UserError, match="the settings of the teacher's run"):

@@ -261,7 +261,7 @@ def test_the_start_has_a_learning_rate_of_its_own_and_the_students_begins_after_
     assert start[9] < 0.1  # half a cosine to 0
     assert [rate(step) for step in range(10, 16)] == [pytest.approx(0.1 / 5)] * 6
     assert rate(19) == 0.1 and rate(57) == pytest.approx(0.054, abs=0.002) and rate(99) < 0.001
-    same = student_rate(tiny_settings(flags, dict(student_lr=0.1)))
+    same = student_rate(tiny_settings(flags, dict(student_lr=0.1, start_lr=0.0)))
     assert same(4) == 0.1
 
 
