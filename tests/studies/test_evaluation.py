@@ -42,7 +42,8 @@ def faces(count, first=0):
 @pytest.fixture
 def comparison(tmp_path):
     space = random_feature_space()
-    return Comparison([space], faces(40), faces(50, 1), tmp_path / "cache", "cpu", classify=False)
+    cpu = torch.device("cpu")
+    return Comparison([space], faces(40), faces(50, 1), tmp_path / "cache", cpu, classify=False)
 
 
 @pytest.fixture
@@ -187,7 +188,11 @@ def subjects_of(student, folder, exported):
     save_model(exported, folder / "export" / "best_model.pt", config)
     settings = Settings(run=Run(export_dir=str(folder / "export")))
     return SimpleNamespace(
-        checkpoint=folder / "final_model.pt", student=student, settings=settings, record={"a": 1}
+        checkpoint=folder / "final_model.pt",
+        student=student,
+        settings=settings,
+        record={"a": 1},
+        images=SimpleNamespace(train=SimpleNamespace(digest="of the training images")),
     )
 
 
@@ -217,6 +222,25 @@ def test_tuning_looks_at_training_images_and_writes_the_levels(
         assert levels["4"] == [5.0, 2.0, 1.0, 0.5]  # not asked for
         create_custom_model(**config)
     assert any(results[nfe]["after"] != results[nfe]["before"] for nfe in (1, 2))
+
+
+def test_a_search_that_is_stopped_goes_on_from_its_trials(
+    student, comparison, tmp_path, monkeypatch
+):
+    subjects, asked = subjects_of(student, tmp_path, student), []
+
+    def distance(images, set_name):
+        if len(asked) == 3:
+            asked.append("stopped")
+            raise KeyboardInterrupt
+        asked.append("scored")
+        return float(np.abs(images.mean() - 90))
+
+    monkeypatch.setattr(comparison, "distance", distance)
+    with pytest.raises(KeyboardInterrupt):
+        tune(subjects, comparison, [1], 4, tmp_path / "out")
+    results = tune(subjects, comparison, [1], 4, tmp_path / "out")
+    assert asked.count("scored") == len(results[1]["tried"]) > 3  # each once
 
 
 def test_a_foreign_students_levels_are_left_alone(student, comparison, tmp_path):
