@@ -192,7 +192,7 @@ def subjects_of(student, folder, exported):
         student=student,
         settings=settings,
         record={"a": 1},
-        images=SimpleNamespace(train=SimpleNamespace(digest="of the training images")),
+        images=SimpleNamespace(train=SimpleNamespace(digest="a"), val=SimpleNamespace(digest="b")),
     )
 
 

@@ -28,6 +28,7 @@ from fewstep.studies.evaluate.subjects import (
     open_evaluation,
     output_folder,
     subject_parser,
+    what_scores_depend_on,
 )
 from fewstep.studies.evaluate.tables import (
     distance_title,
@@ -177,19 +178,6 @@ def summary(content, width):
         order_sentence(content),
     ]
     return f"{narrow_table(content, width)}\n\n{paragraphs(notes, width)}"
-
-
-def what_scores_depend_on(comparison, subjects):
-    """Plain values beside the scored images themselves and the seed."""
-    images = subjects.images
-    return {
-        "spaces": [[space.name, space.digest] for space in comparison.spaces],
-        "auc": comparison.classify,
-        "heldout": images.val.digest,
-        "training": images.train.digest,
-        "mirrored": subjects.settings.data.x_flip,
-        "device": comparison.device.type,
-    }
 
 
 def list_series(args, subjects):

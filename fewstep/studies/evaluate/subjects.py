@@ -219,3 +219,16 @@ def _opened_images(settings):
         )
     say_if_few(len(images.val), "images are held out")
     return images
+
+
+def what_scores_depend_on(comparison, subjects):
+    """Plain values beside the scored images themselves and the seed."""
+    images = subjects.images
+    return {
+        "spaces": [[space.name, space.digest] for space in comparison.spaces],
+        "auc": comparison.classify,
+        "heldout": images.val.digest,
+        "training": images.train.digest,
+        "mirrored": subjects.settings.data.x_flip,
+        "device": comparison.device.type,
+    }

@@ -21,6 +21,7 @@ from fewstep.studies.evaluate.subjects import (
     has_levels,
     open_evaluation,
     subject_parser,
+    what_scores_depend_on,
 )
 from src.arguments import DEFAULT, MOST_IMAGES, InRange, whole_number
 from src.feedback import Progress, say
@@ -127,16 +128,11 @@ class Trials:
 
 
 def _what_trials_depend_on(comparison, subjects, count):
-    space, model = comparison.spaces[0], subjects.student
     config = read_json(subjects.checkpoint.with_name("model_config.json"))
-    return {
-        "weights": weights_digest(model),
+    return what_scores_depend_on(comparison, subjects) | {
+        "weights": weights_digest(subjects.student),
         "config": {key: value for key, value in config.items() if key != "few_step_sigmas"},
-        "space": [space.name, space.digest],
-        "training": subjects.images.train.digest,
-        "mirrored": subjects.settings.data.x_flip,
         "count": count,
-        "device": comparison.device.type,
     }
 
 
