@@ -87,7 +87,7 @@ class StudentPhase(Phase):
             scheduler.few_step_table, model.device, self._denoise, scheduler.noise_like, student
         )
         self.ode_loss = OdeLoss(settings, learner, teacher, self.inputs, execution)
-        self.rehearsing = self.waits = False
+        self.waits = False
 
     @classmethod
     def build(cls, settings, execution, teacher, config):
@@ -131,7 +131,7 @@ class StudentPhase(Phase):
             yield Turn(self.learners[0], self.ode_loss)
             return
         learnt = step - self.warm - self.alone
-        self.waits = learnt >= 0 and not self.rehearsing and self._is_too_far_ahead()
+        self.waits = learnt >= 0 and self.adversary is not None and self.adversary.is_behind
         learns = learnt >= 0 and learnt % self.disc_steps == 0 and not self.waits
         fakes = partial(self.fakes, with_graph=learns)
         if self.fake_score:
@@ -144,9 +144,6 @@ class StudentPhase(Phase):
             weights = distill, loss.adv_weight * ramp(learnt, 0, loss.adv_ramp)
             weights += (self._identity_weight(learnt),)
             yield Turn(self.learners[0], partial(self._student_loss, weights=weights))
-
-    def _is_too_far_ahead(self):
-        return self.adversary is not None and self.adversary.is_behind
 
     def _identity_weight(self, learnt):
         progress = learnt / (self.total - self.warm - self.alone)
@@ -215,8 +212,9 @@ class StudentPhase(Phase):
         return distances.sum() / len(image)
 
     def rehearse(self):
-        self.rehearsing = True
         self.ode_loss.rehearse()
+        if self.adversary:
+            self.adversary.lead = None  # for which nobody waits: each step has all its turns
 
     def _stateful(self):
         return super()._stateful() | (self.adversary.stateful() if self.adversary else {})
