@@ -22,7 +22,7 @@ from fewstep.images.decode import decode_image
 from fewstep.images.parallel import map_ordered
 from fewstep.images.synthetic import draw_face
 from fewstep.studies.bench.turns import compare, seconds_of
-from src.arguments import MOST_IMAGES, InRange, whole_number
+from src.arguments import DEFAULT, MOST_IMAGES, InRange, whole_number
 from src.utils import UserError
 
 ROUNDS, BATCH, LEAST = 6, 32, 1
@@ -37,7 +37,7 @@ def add_flags(parser):
         "--images",
         **number,
         default=2000,
-        help="number of PNG files that are read (default: %(default)s)",
+        help=f"number of PNG files that are read ({DEFAULT})",
     )
 
 

@@ -47,7 +47,7 @@ def build_parser(name):
         **sizes,
         help=f"images at once, one or several numbers (default: {measurement.BATCH})",
     )
-    text = "pairs of turns of a comparison, best an even number (default: %(default)s)"
+    text = f"pairs of turns of a comparison, best an even number ({DEFAULT})"
     number("--rounds", low=1, high=MOST_ROUNDS, default=measurement.ROUNDS, help=text)
     parser.add_argument(
         "--device", type=line, default="cuda", help=f"cuda, cuda:N or cpu ({DEFAULT})"

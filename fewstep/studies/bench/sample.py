@@ -17,7 +17,7 @@ from fewstep.engine.fast_sampling import make_fast
 from fewstep.runs.presets import PRESETS
 from fewstep.runs.settings import Network
 from fewstep.studies.bench.turns import compare
-from src.arguments import MOST_EVALUATIONS, InRange, whole_number
+from src.arguments import DEFAULT, MOST_EVALUATIONS, InRange, whole_number
 from src.samplers import IMAGE_SHAPE
 
 ROUNDS, BATCH, LEAST = 20, 32, 1
@@ -25,7 +25,7 @@ ROUNDS, BATCH, LEAST = 20, 32, 1
 
 def add_flags(parser):
     add = parser.add_argument
-    add("--preset", choices=list(PRESETS), default="full", help="whose network (default: full)")
+    add("--preset", choices=list(PRESETS), default="full", help=f"whose network ({DEFAULT})")
     add("--fast", action="store_true", help="with everything that makes it faster")
     number = dict(type=whole_number, action=InRange, low=1, high=MOST_EVALUATIONS)
     add(

@@ -26,7 +26,7 @@ from fewstep.runs.presets import PRESETS
 from fewstep.runs.settings import Speed
 from fewstep.studies.bench.data import WORKERS, decoded, loader_batches, write_faces
 from fewstep.studies.bench.turns import clear, compare, warm_up
-from src.arguments import MOST_STEPS, InRange, quoted, switch, whole_number
+from src.arguments import DEFAULT, MOST_STEPS, InRange, quoted, switch, whole_number
 
 ROUNDS, BATCH, LEAST = 8, 64, 2
 PHASES = ["teacher", "student"]
@@ -46,10 +46,10 @@ def add_flags(parser):
         "--preset",
         choices=list(PRESETS),
         default="full",
-        help="settings that are measured (default: full)",
+        help=f"settings that are measured ({DEFAULT})",
     )
     number = dict(type=whole_number, action=InRange, low=1, high=MOST_STEPS)
-    add("--steps", **number, default=4, help="steps of a turn (default: %(default)s)")
+    add("--steps", **number, default=4, help=f"steps of a turn ({DEFAULT})")
     text = "change one speed setting of train.py, e.g. compile=off (may be repeated)"
     add("--lever", type=lever, action="append", default=[], metavar="NAME=VALUE", help=text)
     add("--profile", action="store_true", help="the largest costs of ours as well")
