@@ -10,6 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def words_of(*arguments):
+    """The words of the commands that make would run."""
+    command = ["make", "--no-print-directory", "-n", *arguments]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return shlex.split(shown.replace("\\\n", " "))
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
 @pytest.mark.parametrize(
     ("folder", "name"),
@@ -20,17 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
     ],
 )
 def test_a_folder_is_one_word(folder, name):
-    command = [
-        "make",
-        "--no-print-directory",
-        "-n",
-        "-o",
-        ".venv/installed",
-        "demo",
-        f"DATA={folder}",
-    ]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    words = shlex.split(shown.replace("\\\n", " "))
+    words = words_of("-o", ".venv/installed", "demo", f"DATA={folder}")
     assert words[words.index("--data_root") + 1] == folder
     for flag, end in {
         "--save_dir": "",
@@ -44,19 +41,7 @@ def test_a_folder_is_one_word(folder, name):
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
 def test_the_page_is_of_the_published_student():
     folder = "/a page/x"
-    command = [
-        "make",
-        "--no-print-directory",
-        "-n",
-        "-o",
-        "weights",
-        "-o",
-        ".venv/installed",
-        "page",
-        f"PAGE={folder}",
-    ]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    words = shlex.split(shown.replace("\\\n", " "))
+    words = words_of("-o", "weights", "-o", ".venv/installed", "page", f"PAGE={folder}")
     assert words[1:4] == ["-m", "fewstep", "export"]
     assert words[words.index("--ckpt_path") + 1] == "checkpoints/pretrained"
     assert words[words.index("--page") + 1] == folder
