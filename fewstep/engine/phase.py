@@ -36,6 +36,7 @@ class Phase:
     learns_levels = False  # whether noise levels in `config` are learnt
     has_rehearsal = True  # whether its steps work on tensors without values, see `counting`
     remedies = {}  # name of a metric that counts dropped updates: what helps
+    drawn_first = 0  # evaluations of a network on one image, before the first step
 
     def __init__(self, learners, total, config):
         self.learners, self.total, self.config = learners, total, config
@@ -69,6 +70,10 @@ class Phase:
 
     def rehearse(self):
         """Steps will only be counted or timed: leave out what is drawn once for a whole run."""
+
+    def evaluate_first(self, images):
+        """One evaluation, on so many images, of the kind that `drawn_first` counts."""
+        raise NotImplementedError
 
     def turns(self, step):
         """Yield the `Turn`s of a step, in their order; what stands after a `yield` is done after

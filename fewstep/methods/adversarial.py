@@ -211,6 +211,14 @@ class StudentPhase(Phase):
         distances = distance_to_noise(image[:count], x[:count], sigma[:count], sigma_data)
         return distances.sum() / len(image)
 
+    @property
+    def drawn_first(self):
+        return self.ode_loss.evaluations
+
+    def evaluate_first(self, images):
+        with torch.no_grad():
+            self.execution.run(self.teacher.denoise, images, self.ode_loss.first_level)
+
     def rehearse(self):
         self.ode_loss.rehearse()
         if self.adversary:

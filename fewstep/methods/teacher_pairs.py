@@ -48,6 +48,12 @@ class OdeLoss:
         loss = (self.learner(x, sigma, next_sigma) - target).square().mean()
         return loss, {"warm_loss": loss.detach()}
 
+    @property
+    def evaluations(self):
+        """How many of the teacher, of one image each, all pairs take; 0 where none are kept."""
+        student = self.settings.student
+        return student.warm_pairs * student.warm_nfe if student.warm_start else 0
+
     def rehearse(self):
         """Draw zeros in place of pairs: steps will only be counted or timed."""
         self.pairs = StandIn(self.teacher.device)

@@ -21,6 +21,7 @@ from src.utils import UserError
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
 PLACES, STEPS = 4, 4  # of a phase, and there one after another, are timed
+MORE_PLACES = 8  # where it is to be known well, since parts of a phase cost differently
 SECONDS_A_PLACE = 0.7  # after which no further step is timed
 MOST_IMAGES_ON_CPU = 8
 # Steps that would take longer than this are not timed but reckoned from their operations, at this
@@ -31,8 +32,8 @@ CONVOLUTION = (8, 128, 32, 32)  # its input
 
 class Need(NamedTuple):
     """What a phase needs. parameters: {learner's name: count}. disk: bytes of its checkpoints.
-    memory: bytes of one process's tensors, at most. operations: of one process in one step. The
-    last two are None where they cannot be counted."""
+    memory: bytes of one process's tensors, at most. operations: of one process in one step. These
+    two are None where they cannot be counted. first: operations before the first step."""
 
     name: str
     steps: int
@@ -40,6 +41,17 @@ class Need(NamedTuple):
     disk: int
     memory: int
     operations: int
+    first: float = 0.0
+
+
+class Time(NamedTuple):
+    """Seconds of each step, and before the first one."""
+
+    each: float
+    first: float = 0.0
+
+    def of(self, steps):
+        return self.first + steps * self.each
 
 
 def describe(settings, device, processes=1):
@@ -58,16 +70,16 @@ def describe(settings, device, processes=1):
     with Progress("counting and timing steps"):
         needs = needs_of(settings, device, processes)
         times = _seconds_of(settings, needs, device, processes)
-    for need, seconds in zip(needs, times):
+    for need, time_needed in zip(needs, times):
         memory = size_text(need.memory, "GiB") if need.memory else "not counted"
-        work = "not counted"
+        work, total = "not counted", duration(time_needed.of(need.steps))
         if need.operations:
             images = settings.data.batch_size // processes
             work = f"{need.operations / images / 1e9:,.3g} GFLOP an image"
         listed = "; ".join(f"{name} {count:,}" for name, count in need.parameters.items())
         lines.append(f"{need.name}: parameters: {listed}")
         lines.append(
-            f"{need.name}: {need.steps:,} steps, about {duration(need.steps * seconds)} on {where};"
+            f"{need.name}: {need.steps:,} steps, about {total} on {where};"
             f" {work}; memory of tensors {memory};"
             f" checkpoints up to {size_text(need.disk, digits=0)}"
         )
@@ -81,17 +93,20 @@ def needs_of(settings, device, processes=1):
     needs = []
     with Rehearsal() as rehearsal:
         for phase in _uncompiled(settings, device):
-            counted = None, None
+            counted, first = (None, None), 0.0
             if phase.has_rehearsal:
                 shape = settings.data.batch_size // processes, *IMAGE_SHAPE
                 images = execution_of(settings, device).lay_out(torch.zeros(shape, device=device))
                 rehearsal.peak(), rehearsal.operations()  # up to here
                 phase.step(split(images, range(count)), busy_step(phase))
                 counted = rehearsal.peak(), rehearsal.operations()
+                if phase.drawn_first:
+                    phase.evaluate_first(images)
+                    first = rehearsal.operations() * phase.drawn_first / len(images)
             sizes = {one.name: _parameters(one) for one in phase.learners}
             # Beside those kept stand the best one, and the newest while it is written.
             disk = sum(map(_bytes, phase.learners)) * (settings.run.keep_checkpoints + 2)
-            needs.append(Need(phase.name, phase.total, sizes, disk, *counted))
+            needs.append(Need(phase.name, phase.total, sizes, disk, *counted, first))
     return needs
 
 
@@ -101,17 +116,15 @@ def busy_step(phase):
 
 
 def _seconds_of(settings, needs, device, processes):
-    """Seconds of a step of each phase."""
+    """The `Time` of each phase."""
     images = settings.data.batch_size // processes
     at_once = min(images, MOST_IMAGES_ON_CPU) if device.type == "cpu" else images
     if all(need.operations for need in needs):
         speed = SHARE_OF_PEAK * _convolution_speed(execution_of(settings, device))
         reckoned = [need.operations / speed for need in needs]
         if max(reckoned) * at_once / images > MOST_SECONDS:
-            return reckoned
-    return [
-        _step_seconds(settings, phase, device, processes) for phase in _uncompiled(settings, device)
-    ]
+            return [Time(each, need.first / speed) for each, need in zip(reckoned, needs)]
+    return [_time_of(settings, phase, device, processes) for phase in _uncompiled(settings, device)]
 
 
 @torch.no_grad()
@@ -133,13 +146,15 @@ def _convolution_speed(execution):
 def training_seconds(settings, device):
     """Seconds of the method's own phase of these settings, from a few steps timed on the device."""
     *_, phase = _uncompiled(settings, device)
-    return phase.total * _step_seconds(settings, phase, device, 1)
+    return _time_of(settings, phase, device, 1).of(phase.total)
 
 
 def steps_that_fit(settings, seconds, device):
-    """How many steps of the method's own phase fit into so many seconds on the device."""
+    """How many steps of the method's own phase fit into so many seconds on the device, as dear as
+    they are on the whole in a phase as long as these settings say."""
     *_, phase = _uncompiled(settings, device)
-    return max(1, int(seconds / _step_seconds(settings, phase, device, 1)))
+    needed = _time_of(settings, phase, device, 1, MORE_PLACES)
+    return max(1, int((seconds - needed.first) / needed.each))
 
 
 def _uncompiled(settings, device):
@@ -164,9 +179,9 @@ def random_phases(settings, device):
     return phases
 
 
-def _step_seconds(settings, phase, device, processes):
-    """Mean seconds of a step of one of so many processes, over steps spread through the phase: not
-    all learn at all times."""
+def _time_of(settings, phase, device, processes, places=PLACES):
+    """The `Time` of one of so many processes; of a step the mean over steps spread through the
+    phase: not all learn at all times."""
     batch, micro = settings.data.batch_size, settings.speed.micro_batch
     share = batch // processes
     size = share // micro_batches_of(batch, micro, processes)
@@ -174,8 +189,8 @@ def _step_seconds(settings, phase, device, processes):
     images = torch.rand(timed, *IMAGE_SHAPE, device=device) * 2 - 1
     images = execution_of(settings, device).lay_out(images)
     times = []
-    for place in range(PLACES):
-        first = int(phase.total * (place + 0.5) / PLACES)
+    for place in range(places):
+        first = int(phase.total * (place + 0.5) / places)
         phase.step(split(images, [0]), first)  # each kind of step may have something to set up
         began, steps = time.perf_counter(), 0
         while steps < STEPS and (not steps or time.perf_counter() - began < SECONDS_A_PLACE):
@@ -183,7 +198,20 @@ def _step_seconds(settings, phase, device, processes):
             wait_for(device)
             steps += 1
         times.append((time.perf_counter() - began) / steps)
-    return sum(times) / len(times) * share / timed
+    each = sum(times) / len(times) * share / timed
+    return Time(each, _seconds_before(phase, images))
+
+
+def _seconds_before(phase, images):
+    """Seconds of what is drawn before the first step, which one process does for all."""
+    if not phase.drawn_first:
+        return 0.0
+    phase.evaluate_first(images)
+    began = time.perf_counter()
+    for _ in range(STEPS):
+        phase.evaluate_first(images)
+    wait_for(images.device)
+    return (time.perf_counter() - began) / STEPS * phase.drawn_first / len(images)
 
 
 def _parameters(learner):

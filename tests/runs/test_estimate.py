@@ -1,5 +1,6 @@
 """What a step needs, counted on tensors without values, and the time that a dry run states."""
 
+import time
 from contextlib import nullcontext
 
 import pytest
@@ -11,7 +12,7 @@ from fewstep.engine.microbatch import split
 from fewstep.methods import METHODS
 from fewstep.runs import estimate
 from fewstep.runs.command_line import make_settings
-from fewstep.runs.estimate import Need, busy_step, needs_of, random_phases
+from fewstep.runs.estimate import Need, Time, busy_step, needs_of, random_phases
 from fewstep.runs.settings import PHASES
 
 CPU = torch.device("cpu")
@@ -101,11 +102,38 @@ def test_memory_follows_the_levers_that_save_it():
 @pytest.mark.parametrize(("operations", "is_timed"), [(10**9, True), (10**14, False)])
 def test_long_steps_are_reckoned_not_timed(monkeypatch, operations, is_timed):
     monkeypatch.setattr(estimate, "_convolution_speed", lambda execution: 10**11 / 0.85)
-    monkeypatch.setattr(estimate, "_step_seconds", lambda *phase: 5.0)
+    monkeypatch.setattr(estimate, "_time_of", lambda *phase: Time(5.0))
     monkeypatch.setattr(estimate, "_uncompiled", lambda settings, device: ["a phase"])
-    need = Need("teacher", 10, {}, 0, 0, operations)
-    seconds = estimate._seconds_of(settings_of(batch_size=8), [need], CPU, 1)
-    assert seconds == [5.0 if is_timed else pytest.approx(1000)]
+    need = Need("teacher", 10, {}, 0, 0, operations, 10**13)
+    (needed,) = estimate._seconds_of(settings_of(batch_size=8), [need], CPU, 1)
+    assert needed == (Time(5.0) if is_timed else pytest.approx((1000, 100)))
+    assert needed.of(2) == pytest.approx(10 if is_timed else 2100)
+
+
+def test_pairs_of_the_start_count_before_the_first_step(monkeypatch):
+    pairs = dict(batch_size=8, compile="off", warm_start=2, warm_pairs=64, warm_nfe=5)
+    with_pairs, without = (
+        needs_of(settings_of(**pairs | more, student_iterations=40), CPU)[-1]
+        for more in ({}, {"warm_pairs": 0})
+    )
+    assert without.first == 0
+    teacher = needs_of(settings_of(batch_size=8, compile="off"), CPU)[0]
+    # A training step walks forward once and backward twice as far.
+    assert with_pairs.first == pytest.approx(teacher.operations / 8 / 3 * 64 * 5, rel=0.1)
+    settings = settings_of(**pairs, student_iterations=40)
+    phase = random_phases(settings, CPU)[-1]
+    assert phase.drawn_first == 320
+    monkeypatch.setattr(phase, "evaluate_first", lambda images: time.sleep(0.02))
+    images = torch.zeros(4, 3, 64, 64)
+    assert estimate._seconds_before(phase, images) >= 0.02 * 320 / 4
+    assert estimate._seconds_before(random_phases(settings, CPU)[0], images) == 0
+
+
+def test_more_steps_are_no_dearer_for_what_is_drawn_first(monkeypatch):
+    monkeypatch.setattr(estimate, "_uncompiled", lambda settings, device: [None])
+    monkeypatch.setattr(estimate, "_time_of", lambda *arguments: Time(2.0, 30.0))
+    assert estimate.steps_that_fit(None, 100, CPU) == 35
+    assert estimate.steps_that_fit(None, 20, CPU) == 1
 
 
 def test_a_dry_run_says_the_operations_of_an_image(monkeypatch):
@@ -114,7 +142,7 @@ def test_a_dry_run_says_the_operations_of_an_image(monkeypatch):
         Need("student", 5, {}, 0, 0, None),
     ]
     monkeypatch.setattr(estimate, "needs_of", lambda *arguments: needs)
-    monkeypatch.setattr(estimate, "_seconds_of", lambda *arguments: [1.0, 1.0])
+    monkeypatch.setattr(estimate, "_seconds_of", lambda *arguments: [Time(1.0), Time(1.0)])
     text = estimate.describe(settings_of(batch_size=32), CPU, processes=2)
     assert "teacher: 10 steps, about 10.0\u00a0s on cpu" in text and "; 239 GFLOP an image;" in text
     assert text.count("GFLOP") == 1 and "; not counted; memory" in text

@@ -9,6 +9,7 @@ from PIL import Image
 
 import train
 from custom_model import create_custom_model
+from fewstep.runs.estimate import Time
 from src.utils import load_model
 from tests.commands import run_here
 
@@ -286,7 +287,7 @@ def test_dry_run_shows_everything_and_touches_nothing(tmp_path, monkeypatch):
 
 def test_dry_run_warns_of_the_file_that_the_run_would_end_at(tmp_path, monkeypatch):
     monkeypatch.setattr("fewstep.images.opening.DATA_DIR", tmp_path / "data")
-    monkeypatch.setattr("fewstep.runs.estimate._seconds_of", lambda *_: [1.0, 1.0])
+    monkeypatch.setattr("fewstep.runs.estimate._seconds_of", lambda *_: [Time(1.0)] * 2)
     official = [*arguments(tmp_path), "--data", "simpsons"]
     dry = run_here(train.main, "train.py", *official, "--dry_run")
     real = run_here(train.main, "train.py", *official)

@@ -56,6 +56,17 @@ def test_cells_of_their_own_stand_beside_the_grid():
     assert [cell.flags for cell in both] == [{"disc": "patch"}, *listed]
 
 
+def test_a_cell_may_have_seeds_of_its_own():
+    listed = [{"disc": "patch", "seeds": [1, 2]}, {"disc": "unet"}, {"disc": "none", "seeds": 7}]
+    cells = make_cells(complete_plan({"cells": listed, "seeds": [5]}, ""))
+    assert [(cell.flags["disc"], cell.seed) for cell in cells] == [
+        ("patch", 1),
+        ("patch", 2),
+        ("unet", 5),
+        ("none", 7),
+    ]
+
+
 def test_flags_become_arguments_by_their_kind():
     flags = {"x_flip": False, "freeze_convs": True, "sigmas": [4.0, 2.0, 1.0, 0.5], "disc": None}
     assert as_arguments(flags) == (
@@ -180,7 +191,8 @@ def test_an_empty_value_can_be_seen_and_names_no_other_folder():
         ({"grid": {"method": ["adversarial", "rectified_flo"]}}, "did you mean rectified_flow"),
         ({"cells": [{"method": "rectified_flow", "num_iterations": 9}], "steps": 3}, "both say"),
         ({"cells": [{"method": "rectified_flow", "data_seed": 9}]}, "is the same for all cells"),
-        ({"cells": [{"method": "reflow"}]}, "not from the shared teacher"),
+        ({"cells": [{"disc": "patch", "seeds": [3, 3]}]}, "3 is there twice"),
+        ({"cells": [{"disc": "patch", "seeds": -1}]}, "seeds -1: at least 0"),
     ],
 )
 def test_mistakes_in_a_plan_are_named(content, message):
@@ -403,6 +415,29 @@ def test_a_cell_whose_flags_ask_for_no_teacher_is_given_none(tmp_path):
     assert lab.is_mixed
     for cell in (tuned, scratch):
         lab.check(cell)
+
+
+def test_a_method_with_a_teacher_of_another_kind_trains_it_itself(tmp_path, monkeypatch):
+    cells = [{"method": "consistency"}, {"method": "reflow"}]
+    base = {"preset": "tiny", "num_iterations": 7, "data": "synthetic"}
+    plan = complete_plan({"cells": cells, "base": base, "minutes": 2}, "")
+    tuned, reflow = make_cells(plan)
+    flags = training_flags(plan, reflow, "t.pt", 5)
+    assert (flags["num_iterations"], flags["reflow_iterations"]) == (7, 5)
+    assert not {"phase", "teacher_ckpt"} & flags.keys(), "all of its phases"
+    lab = Laboratory(plan, tmp_path)
+    assert lab.is_mixed
+    lab.check(reflow)
+    write_json(tmp_path / "teacher" / "training_config.json", {"teacher_seconds": 90.0})
+
+    def seconds_as_steps(settings, seconds, device):
+        return int(seconds)
+
+    monkeypatch.setattr(compare_cells, "steps_that_fit", seconds_as_steps)
+    assert lab.estimate(reflow) == (120, 210), "its flow has the time of the teacher"
+    assert lab.estimate(tuned) == (120, 120)
+    alone = complete_plan({"cells": [{"method": "reflow"}]}, "")
+    assert not Laboratory(alone, tmp_path).needs_teacher
 
 
 def test_a_method_without_a_teacher_is_given_its_minutes_too(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fewstep.methods import METHODS
+from fewstep.methods.edm import TeacherPhase
 from fewstep.methods.method import with_settings
 from fewstep.runs.estimate import steps_that_fit
 from fewstep.runs.flag_values import DEFAULTS, as_text
@@ -74,7 +75,12 @@ def make_cells(plan):
     flag_sets = [dict(zip(keys, v)) for v in itertools.product(*plan["grid"].values())]
     if plan["cells"] and not keys:
         flag_sets = []  # the empty product would be one cell of its own
-    return [Cell(flags, seed) for flags in flag_sets + plan["cells"] for seed in plan["seeds"]]
+    seeds = [None] * len(flag_sets) + plan["own_seeds"]
+    return [
+        Cell(flags, seed)
+        for flags, own in zip(flag_sets + plan["cells"], seeds, strict=True)
+        for seed in own or plan["seeds"]
+    ]
 
 
 def merged(base, flags):
@@ -90,6 +96,13 @@ def method_of(plan, cell):
     return with_settings(METHODS[flags.get("method", DEFAULT_METHOD)], flags)
 
 
+def shares_teacher(method):
+    """Whether a `Method` starts from the teacher that all cells share, and neither from random
+    weights nor, as reflow does, from a network of another kind: that each cell trains for itself,
+    for as many steps as the teacher has."""
+    return method.needs_teacher and method.teacher is TeacherPhase
+
+
 def training_flags(plan, cell, teacher, steps=None):
     """train.py's flags of a cell but for its folders. teacher: file of the shared one, used where
     the method needs one; steps: replaces what the flags say."""
@@ -98,7 +111,7 @@ def training_flags(plan, cell, teacher, steps=None):
     flags.pop("teacher_ckpt", None)
     unused = unused_settings(method)  # what the base says for other methods
     flags = {key: value for key, value in flags.items() if key in cell.flags or key not in unused}
-    if method.needs_teacher:
+    if shares_teacher(method):
         flags |= {"phase": "add", "teacher_ckpt": teacher}
     return flags | ({method.steps_flag: steps} if steps else {})
 

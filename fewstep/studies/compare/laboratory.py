@@ -24,6 +24,7 @@ from fewstep.studies.compare.cells import (
     cell_steps,
     make_cells,
     method_of,
+    shares_teacher,
     teacher_flags,
     training_flags,
 )
@@ -46,6 +47,9 @@ from src.utils import (
 BATCH = 50  # of sampling
 SAMPLING_SEED = 0  # the same noise for every model
 ANY_STEPS = 10**9  # in checks before the steps are known
+# Of timing: what a step costs on the whole depends on how many there are, since a start of fixed
+# length is a larger part of fewer.
+ROUNDS, CLOSE = 3, 0.05
 
 
 class Laboratory:
@@ -58,7 +62,7 @@ class Laboratory:
         self.plan, self.folder = plan, Path(folder)
         self.settings = parse_settings(as_arguments(plan["base"]))[0]
         self.device = pick_device(self.settings.run.device)
-        with_teacher = {method_of(plan, cell).needs_teacher for cell in make_cells(plan)}
+        with_teacher = {shares_teacher(method_of(plan, cell)) for cell in make_cells(plan)}
         self.needs_teacher, self.is_mixed = True in with_teacher, len(with_teacher) == 2
         named = plan["base"].get("teacher_ckpt")
         self.trains_teacher = self.needs_teacher and not named
@@ -77,11 +81,16 @@ class Laboratory:
         flags that cannot be."""
         method, minutes = method_of(self.plan, cell), self.plan["minutes"]
         with Progress(f"timing steps of {cell.title}"):
-            extra = 0 if method.needs_teacher else self.added_seconds()
-            settings = self._settings(cell, ANY_STEPS if minutes else None)
-            steps = cell_steps(self.plan, settings, method, self.device, extra)
+            added = 0 if shares_teacher(method) else self.added_seconds()
+            extra = 0 if method.needs_teacher else added  # else its own teacher takes them
+            steps = ANY_STEPS if minutes else None
+            for _ in range(ROUNDS if minutes else 1):
+                before, settings = steps, self._settings(cell, steps)
+                steps = cell_steps(self.plan, settings, method, self.device, extra)
+                if minutes and abs(steps - before) <= CLOSE * before:
+                    break
             settings = self._settings(cell, steps)  # refuses what so few steps cannot hold
-            seconds = 60 * minutes + extra if minutes else training_seconds(settings, self.device)
+            seconds = 60 * minutes + added if minutes else training_seconds(settings, self.device)
         gc.collect()  # the timed networks refer to each other in circles
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

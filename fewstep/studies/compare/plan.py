@@ -7,7 +7,7 @@ from dataclasses import fields
 from fewstep.methods import METHODS
 from fewstep.runs.flag_values import DEFAULTS, as_text, is_plain
 from fewstep.runs.settings import GROUPS
-from fewstep.studies.compare.cells import LENGTHS, make_cells, merged, method_of
+from fewstep.studies.compare.cells import LENGTHS, make_cells, merged, method_of, shares_teacher
 from fewstep.studies.compare.reading import flag_value
 from src.arguments import (
     MOST_EVALUATIONS,
@@ -24,7 +24,7 @@ from src.utils import UserError, did_you_mean
 PLAN_DEFAULTS = {
     "base": {},  # flags of every cell and of the teacher
     "grid": {},  # flag -> values; every combination is a cell
-    "cells": [],  # further flag sets
+    "cells": [],  # further flag sets, each perhaps with "seeds" of its own
     "seeds": [42],
     "steps": 0,  # length of each cell's training, at most one of these three;
     "images": 0,  # none: as many steps as the flags say
@@ -72,6 +72,8 @@ def complete_plan(content, where):
     _check_numbers(plan, where)
     if not all(isinstance(cell, dict) for cell in plan["cells"]):
         raise UserError(f"{where}: cells should be a list of flag sets")
+    plan["own_seeds"] = [_own_seeds(cell, where) for cell in plan["cells"]]
+    plan["cells"] = [{key: cell[key] for key in cell if key != "seeds"} for cell in plan["cells"]]
     for key, values in plan["grid"].items():
         if not isinstance(values, list) or not values:
             raise UserError(f"{where}: grid {key} needs a list of values")
@@ -83,7 +85,8 @@ def complete_plan(content, where):
         for key, values in plan["grid"].items()
     }
     combinations = math.prod(len(values) for values in plan["grid"].values())
-    count = (combinations + len(plan["cells"])) * len(plan["seeds"])
+    count = combinations * len(plan["seeds"])
+    count += sum(len(seeds or plan["seeds"]) for seeds in plan["own_seeds"])
     if count > MOST_CELLS:
         raise UserError(f"{where}: {quoted(count)} cells; at most {MOST_CELLS:,} are allowed")
     folders = set()
@@ -127,6 +130,16 @@ def _numbers(key, value, where):
     return numbers if is_list else numbers[0]
 
 
+def _own_seeds(cell, where):
+    """The seeds of one of the plan's cells, None where it has those of all."""
+    if "seeds" not in cell:
+        return None
+    seeds = _numbers("seeds", cell["seeds"], where)
+    for seed in seeds:
+        check_range(f"{where}: seeds", seed, *NUMBERS["seeds"][:2])
+    return seeds
+
+
 def _settled(flags, where):
     """Flags with each value in its one form."""
     try:
@@ -162,12 +175,7 @@ def _check_cell(plan, cell, where):
     """What a cell may vary: not what it shares with others, nor a length that the plan has."""
     method = method_of(plan, cell)
     shared = {"preset", *(item.name for item in fields(GROUPS["data"]))} - set(OWN_DATA)
-    if method.needs_teacher:
-        if method.teacher.name != "teacher":
-            raise UserError(
-                f"{where}: method {method.name} starts from a {method.teacher.name} of its own, not"
-                " from the shared teacher; train and evaluate it by itself"
-            )
+    if shares_teacher(method):
         shared |= {item.name for group in TEACHER_GROUPS for item in fields(GROUPS[group])}
     for key in cell.flags:
         if key in shared:
