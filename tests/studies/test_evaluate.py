@@ -243,6 +243,30 @@ def test_a_checkpoint_alone(folder):
     assert [row["images"] for row in content["rows"]] == ["real training images", "student, NFE 2"]
 
 
+def test_published_weights_are_scored_as_they_are_and_not_tuned(folder):
+    pack = "publish pack --ckpt_path run/export/best_model.pt --output_dir packed"
+    unpack = "publish unpack --input_dir packed --ckpt_path unpacked/best_model.pt"
+    for command in (pack, unpack):
+        code, output = run_fewstep(command.split(), folder)
+        assert code == 0, output
+    flags = "--data synthetic --synthetic_count 32 --num_samples 4 --device cpu --features random"
+    flags += " --cache_dir cache --nfe_list 2 --output_dir scored"
+    for place in ("packed", "unpacked/best_model.pt"):
+        words = ["--ckpt_path", place, "--seeds", "1", "--no_auc"]
+        code, output = run_fewstep(["evaluate", *flags.split(), *words], folder)
+        assert code == 0, output
+        content = read_json(folder / "scored" / "scores.json")
+        distances = {
+            row["scores"]["random-conv-v1"]["frechet"]["mean"] for row in content["rows"][1:]
+        }
+        if place == "packed":
+            published, levels = distances, content["few_step_sigmas"]
+            assert content["checkpoint"] == "packed/model.safetensors"
+    assert distances == published and content["few_step_sigmas"] == levels
+    code, output = run_fewstep(["tune", *flags.split(), "--ckpt_path", "packed"], folder)
+    assert code == 2 and "published weights stay as they are" in output
+
+
 def test_a_folder_may_have_the_sign_between_name_and_folder_in_its_own_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "samples" / "nfe=1").mkdir(parents=True)

@@ -149,7 +149,7 @@ def main(argv=None):
     content = {
         "name": subjects.name,
         "checkpoint": subjects.checkpoint and str(subjects.checkpoint),
-        **fingerprint(subjects.checkpoint),
+        **fingerprint(subjects.checkpoint, subjects.config),
         "reference": images.description,
         "reference_count": len(images.val),
         "training_count": len(images.train),

@@ -10,6 +10,7 @@ from custom_model import create_custom_model
 from fewstep.engine.checkpoints import check_identity
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import make_settings, settings_from_json
+from fewstep.runs.loading import load
 from fewstep.runs.parser import add_flag
 from fewstep.runs.run_folder import CONFIG_NAME, places_of, teacher_of
 from fewstep.runs.settings import Data, Settings, flat
@@ -29,6 +30,7 @@ from src.arguments import (
     whole_number,
 )
 from src.model_config import LEVEL_SAMPLERS
+from src.published import is_published, weights_file
 from src.utils import CommandParser, UserError, file_digest, load_model, pick_device, read_json
 
 CHECKPOINT = "./checkpoints/best_model.pt"
@@ -37,8 +39,8 @@ LEAST = 4  # of each kind: what the classifier needs to train on some and be tes
 
 class Subjects(NamedTuple):
     """Models (`student`: the one that is scored, None where folders are scored alone; `teacher`
-    None: not asked for), image sets, settings (with the data flags), and the record of the run ({}
-    for a bare checkpoint)."""
+    None: not asked for), image sets, settings (with the data flags), the record of the run ({} for
+    a bare checkpoint), and the student's `model_config.json` ({} where there is none)."""
 
     name: str
     checkpoint: Path | None
@@ -47,6 +49,7 @@ class Subjects(NamedTuple):
     images: Any
     settings: Settings
     record: dict
+    config: dict
 
 
 def subject_parser(command, description):
@@ -56,7 +59,8 @@ def subject_parser(command, description):
     add("--run_dir", help="folder of a run of train.py, whose model and images are taken")
     add(
         "--ckpt_path",
-        help=f"a checkpoint in place of a run, with flags for its images (default: {CHECKPOINT})",
+        help="a checkpoint, or a folder of published weights, in place of a run, with flags for its"
+        f" images (default: {CHECKPOINT})",
     )
     text = f"feature spaces, the first one ranks (default: all that are there). {HELP}"
     add("--features", nargs="+", choices=FEATURES, help=text)
@@ -85,6 +89,8 @@ def check_subject(args):
     anything. Raises `UserError`."""
     if args.run_dir and args.ckpt_path:
         raise UserError("--run_dir and --ckpt_path: give one of them")
+    if args.ckpt_path and is_published(args.ckpt_path):
+        args.ckpt_path = weights_file(args.ckpt_path)
     if args.run_dir:
         check_input_folder("--run_dir", args.run_dir, "name a folder that train.py wrote")
         check_input_file("--run_dir", Path(args.run_dir) / CONFIG_NAME, "train.py writes it")
@@ -148,7 +154,7 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
     teacher = _teacher_file(teacher, run_dir, record)
     if checkpoint:
         check_input_file("--ckpt_path", checkpoint, "train first, or name another")
-    student = load_model(checkpoint, create_custom_model, device) if checkpoint else None
+    student = load(checkpoint, device) if checkpoint else None
     teacher_model = load_model(teacher, create_custom_model, device) if teacher else None
     images = _opened_images(settings)
     for identity in record.get("identities", {}).values():
@@ -156,7 +162,8 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
     if run_dir and not record.get("finished"):
         print(f"{run_dir}: the run is not finished; its newest networks are scored")
     name = Path(run_dir).name if run_dir else str(checkpoint or "folders of images")
-    return Subjects(name, checkpoint, student, teacher_model, images, settings, record)
+    model, config = (student.model, student.config) if student else (None, {})
+    return Subjects(name, checkpoint, model, teacher_model, images, settings, record, config)
 
 
 def recorded_places(run_dir, record, data, flags):
@@ -184,12 +191,13 @@ def has_levels(model):
     return getattr(model, "sampler", None) in LEVEL_SAMPLERS
 
 
-def fingerprint(checkpoint):
+def fingerprint(checkpoint, config=None):
     """Which model scores belong to: {"weights_sha256": ..., "few_step_sigmas": levels, or None of
-    a model that has none}; {} where there is no model."""
+    a model that has none}; {} where there is no model. config: its `model_config.json`, where that
+    does not lie beside it."""
     if checkpoint is None:
         return {}
-    config = read_json(Path(checkpoint).with_name("model_config.json"))
+    config = config or read_json(Path(checkpoint).with_name("model_config.json"))
     digest = file_digest(checkpoint).hex()
     return {"weights_sha256": digest, "few_step_sigmas": config.get("few_step_sigmas")}
 

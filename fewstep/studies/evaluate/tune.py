@@ -25,6 +25,7 @@ from fewstep.studies.evaluate.subjects import (
 )
 from src.arguments import DEFAULT, MOST_IMAGES, InRange, whole_number
 from src.feedback import Progress, say
+from src.published import is_published
 from src.utils import UserError, read_json, weights_digest, write_json
 
 SEED = 1_000_003  # apart from any that scores are given for
@@ -58,6 +59,11 @@ def tune(subjects, comparison, nfes, count, output):
     [(levels, distance), ...]}}. Raises `UserError` for a model that has no such levels.
     """
     model = subjects.student
+    if is_published(subjects.checkpoint):
+        raise UserError(
+            f"{subjects.checkpoint}: published weights stay as they are; tune what `publish unpack`"
+            " makes of them"
+        )
     if not has_levels(model):
         raise UserError(
             f"{subjects.checkpoint}: not a few-step student, so it has no noise levels to tune"
