@@ -37,6 +37,7 @@ class Phase:
     has_rehearsal = True  # whether its steps work on tensors without values, see `counting`
     remedies = {}  # name of a metric that counts dropped updates: what helps
     drawn_first = 0  # evaluations of a network on one image, before the first step
+    fixed_start = 0  # its first steps, of another kind, as many however long it is
 
     def __init__(self, learners, total, config):
         self.learners, self.total, self.config = learners, total, config

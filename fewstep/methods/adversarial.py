@@ -64,7 +64,7 @@ class StudentPhase(Phase):
         self.fake_score = distiller.fake_score if distiller else None
         critics = [one.learner for one in (self.fake_score, adversary) if one]
         self.consistency_steps, warm_steps = start_steps(student)
-        self.warm = self.consistency_steps + warm_steps
+        self.warm = self.fixed_start = self.consistency_steps + warm_steps
         self.alone = alone_steps(settings)
         self.disc_steps = settings.discriminator.disc_steps if critics else 1
         half_life = student.student_ema_images / settings.data.batch_size

@@ -21,7 +21,6 @@ from src.utils import UserError
 
 SIGMA_DATA = 0.5  # any: times and sizes do not depend on it
 PLACES, STEPS = 4, 4  # of a phase, and there one after another, are timed
-MORE_PLACES = 8  # where it is to be known well, since parts of a phase cost differently
 SECONDS_A_PLACE = 0.7  # after which no further step is timed
 MOST_IMAGES_ON_CPU = 8
 # Steps that would take longer than this are not timed but reckoned from their operations, at this
@@ -45,13 +44,20 @@ class Need(NamedTuple):
 
 
 class Time(NamedTuple):
-    """Seconds of each step, and before the first one."""
+    """Seconds that a phase takes: `first` in all for what comes before its step number `fixed`,
+    which does not depend on its length, and `each` for every step from there on."""
 
     each: float
     first: float = 0.0
+    fixed: int = 0
 
     def of(self, steps):
-        return self.first + steps * self.each
+        """Seconds of so many steps."""
+        return self.first + max(0, steps - self.fixed) * self.each
+
+    def fitting(self, seconds):
+        """How many steps these seconds are enough for."""
+        return max(1, int(self.fixed + (seconds - self.first) / self.each))
 
 
 def describe(settings, device, processes=1):
@@ -150,11 +156,10 @@ def training_seconds(settings, device):
 
 
 def steps_that_fit(settings, seconds, device):
-    """How many steps of the method's own phase fit into so many seconds on the device, as dear as
-    they are on the whole in a phase as long as these settings say."""
+    """How many steps of the method's own phase fit into so many seconds on the device, whatever
+    length these settings say."""
     *_, phase = _uncompiled(settings, device)
-    needed = _time_of(settings, phase, device, 1, MORE_PLACES)
-    return max(1, int((seconds - needed.first) / needed.each))
+    return _time_of(settings, phase, device, 1).fitting(seconds)
 
 
 def _uncompiled(settings, device):
@@ -179,27 +184,35 @@ def random_phases(settings, device):
     return phases
 
 
-def _time_of(settings, phase, device, processes, places=PLACES):
-    """The `Time` of one of so many processes; of a step the mean over steps spread through the
-    phase: not all learn at all times."""
+def _time_of(settings, phase, device, processes):
+    """The `Time` of one of so many processes."""
     batch, micro = settings.data.batch_size, settings.speed.micro_batch
-    share = batch // processes
+    share, fixed = batch // processes, phase.fixed_start
     size = share // micro_batches_of(batch, micro, processes)
     timed = min(size, MOST_IMAGES_ON_CPU) if device.type == "cpu" else size
     images = torch.rand(timed, *IMAGE_SHAPE, device=device) * 2 - 1
     images = execution_of(settings, device).lay_out(images)
+    each = _step_seconds(phase, images, fixed, phase.total) * share / timed
+    first = _seconds_before(phase, images)
+    if fixed:
+        first += _step_seconds(phase, images, 0, fixed) * share / timed * fixed
+    return Time(each, first, fixed)
+
+
+def _step_seconds(phase, images, begin, end):
+    """Mean seconds of a step on these images, over some spread between the steps `begin` and `end`:
+    not all learn at all times."""
     times = []
-    for place in range(places):
-        first = int(phase.total * (place + 0.5) / places)
+    for place in range(PLACES):
+        first = begin + int((end - begin) * (place + 0.5) / PLACES)
         phase.step(split(images, [0]), first)  # each kind of step may have something to set up
         began, steps = time.perf_counter(), 0
         while steps < STEPS and (not steps or time.perf_counter() - began < SECONDS_A_PLACE):
             phase.step(split(images, [0]), first + steps)
-            wait_for(device)
+            wait_for(images.device)
             steps += 1
         times.append((time.perf_counter() - began) / steps)
-    each = sum(times) / len(times) * share / timed
-    return Time(each, _seconds_before(phase, images))
+    return sum(times) / len(times)
 
 
 def _seconds_before(phase, images):

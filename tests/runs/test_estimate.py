@@ -106,7 +106,7 @@ def test_long_steps_are_reckoned_not_timed(monkeypatch, operations, is_timed):
     monkeypatch.setattr(estimate, "_uncompiled", lambda settings, device: ["a phase"])
     need = Need("teacher", 10, {}, 0, 0, operations, 10**13)
     (needed,) = estimate._seconds_of(settings_of(batch_size=8), [need], CPU, 1)
-    assert needed == (Time(5.0) if is_timed else pytest.approx((1000, 100)))
+    assert needed == (Time(5.0) if is_timed else pytest.approx((1000, 100, 0)))
     assert needed.of(2) == pytest.approx(10 if is_timed else 2100)
 
 
@@ -129,11 +129,18 @@ def test_pairs_of_the_start_count_before_the_first_step(monkeypatch):
     assert estimate._seconds_before(random_phases(settings, CPU)[0], images) == 0
 
 
-def test_more_steps_are_no_dearer_for_what_is_drawn_first(monkeypatch):
-    monkeypatch.setattr(estimate, "_uncompiled", lambda settings, device: [None])
-    monkeypatch.setattr(estimate, "_time_of", lambda *arguments: Time(2.0, 30.0))
-    assert estimate.steps_that_fit(None, 100, CPU) == 35
-    assert estimate.steps_that_fit(None, 20, CPU) == 1
+def test_a_start_of_fixed_length_has_a_price_of_its_own(monkeypatch):
+    monkeypatch.setattr(estimate, "_seconds_before", lambda phase, images: 7.0)
+    prices = {0: 1.0, 3: 4.0}  # of an image, in the start and after it
+    monkeypatch.setattr(
+        estimate, "_step_seconds", lambda phase, images, begin, end: prices[begin] * len(images)
+    )
+    settings = settings_of(batch_size=16, warm_start=3, student_iterations=30)
+    time_needed = estimate._time_of(settings, random_phases(settings, CPU)[-1], CPU, 1)
+    assert time_needed == Time(each=64.0, first=7.0 + 3 * 16, fixed=3)
+    assert time_needed.of(5) == 55 + 2 * 64
+    assert [time_needed.fitting(seconds) for seconds in (55, 118, 119, 184)] == [3, 3, 4, 5]
+    assert time_needed.fitting(10) == 2 and Time(2.0, 30.0).fitting(1) == 1
 
 
 def test_a_dry_run_says_the_operations_of_an_image(monkeypatch):

@@ -47,9 +47,6 @@ from src.utils import (
 BATCH = 50  # of sampling
 SAMPLING_SEED = 0  # the same noise for every model
 ANY_STEPS = 10**9  # in checks before the steps are known
-# Of timing: what a step costs on the whole depends on how many there are, since a start of fixed
-# length is a larger part of fewer.
-ROUNDS, CLOSE = 3, 0.05
 
 
 class Laboratory:
@@ -84,11 +81,7 @@ class Laboratory:
             added = 0 if shares_teacher(method) else self.added_seconds()
             extra = 0 if method.needs_teacher else added  # else its own teacher takes them
             steps = ANY_STEPS if minutes else None
-            for _ in range(ROUNDS if minutes else 1):
-                before, settings = steps, self._settings(cell, steps)
-                steps = cell_steps(self.plan, settings, method, self.device, extra)
-                if minutes and abs(steps - before) <= CLOSE * before:
-                    break
+            steps = cell_steps(self.plan, self._settings(cell, steps), method, self.device, extra)
             settings = self._settings(cell, steps)  # refuses what so few steps cannot hold
             seconds = 60 * minutes + added if minutes else training_seconds(settings, self.device)
         gc.collect()  # the timed networks refer to each other in circles
