@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from fewstep.methods import METHODS
 from fewstep.runs.finding import PATHS
 from fewstep.runs.flag_values import DEFAULTS, is_plain, parsed_value
 from fewstep.runs.presets import DEFAULT_PRESET, DEFAULT_RECIPE, PRESETS, RECIPES
@@ -36,6 +37,11 @@ def with_config(path, given):
         return _repeated(path, _record_of(path, content), given)
     asked = _values(path, content, {*DEFAULTS, *NAMED}) | given
     preset, recipe = asked.get("preset", DEFAULT_PRESET), asked.get("recipe", DEFAULT_RECIPE)
+    method = METHODS[asked.get("method", DEFAULTS["method"])]
+    if recipe not in (DEFAULT_RECIPE, *method.recipes):
+        raise UserError(
+            f"--recipe {recipe}: --method {method.name} has no use for it; leave it out"
+        )
     asked = {key: value for key, value in asked.items() if key not in NAMED}
     name = preset if recipe == DEFAULT_RECIPE else f"{preset}+{recipe}"
     return {**PRESETS[preset], **RECIPES[recipe], **asked}, name, asked

@@ -127,6 +127,7 @@ def test_settings_survive_json():
         (["--disc_start", "teacher", "--use_additional_condition"], "--disc_start teacher"),
         (["--warm_start", "19900"], "--warm_start 19900"),
         (["--recipe", "best"], "--recipe"),
+        (["--method", "reflow", "--recipe", "dmd2"], "--recipe dmd2: --method reflow has no use"),
         (["--best_images", "1"], "--best_images 1"),
         (["--lr", "inf"], "finite"),
         (["--phase", "both"], "--phase"),

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from fewstep import methods
 from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.presets import PRESETS
 from fewstep.runs.yaml_files import read_yaml
@@ -36,6 +38,8 @@ from src import feedback
 from src.sheets import first_rows
 from src.utils import UserError, write_json
 from tests.studies.programs import train_in_process
+
+RACES = Path(__file__).parents[2] / "races"
 
 
 def test_a_grid_is_every_combination_with_every_seed():
@@ -65,6 +69,17 @@ def test_a_cell_may_have_seeds_of_its_own():
         ("unet", 5),
         ("none", 7),
     ]
+
+
+@pytest.mark.parametrize("path", sorted(RACES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_published_plans_can_be_run(path, tmp_path):
+    _, plan = parse([str(path), "--base", "data=synthetic", "--save_dir", str(tmp_path)])
+    lab = Laboratory(plan, tmp_path)
+    for cell in make_cells(plan):
+        lab.check(cell)
+    if path.stem == "small":
+        raced = {cell.flags["method"] for cell in make_cells(plan)}
+        assert raced == set(methods.METHODS), "every method takes part"
 
 
 def test_flags_become_arguments_by_their_kind():
@@ -415,6 +430,14 @@ def test_a_cell_whose_flags_ask_for_no_teacher_is_given_none(tmp_path):
     assert lab.is_mixed
     for cell in (tuned, scratch):
         lab.check(cell)
+
+
+def test_a_recipe_of_the_base_is_of_those_methods_that_have_it():
+    base = {"preset": "tiny", "recipe": "pairs", "data": "synthetic"}
+    plan = complete_plan(METHODS | {"base": base}, "")
+    distilled, flow = make_cells(plan)
+    assert training_flags(plan, distilled, "t.pt", 500)["recipe"] == "pairs"
+    assert "recipe" not in training_flags(plan, flow, "t.pt", 500)
 
 
 def test_a_method_with_a_teacher_of_another_kind_trains_it_itself(tmp_path, monkeypatch):

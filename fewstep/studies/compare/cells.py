@@ -110,6 +110,8 @@ def training_flags(plan, cell, teacher, steps=None):
     method = method_of(plan, cell)
     flags.pop("teacher_ckpt", None)
     unused = unused_settings(method)  # what the base says for other methods
+    if flags.get("recipe") not in method.recipes:
+        unused.add("recipe")
     flags = {key: value for key, value in flags.items() if key in cell.flags or key not in unused}
     if shares_teacher(method):
         flags |= {"phase": "add", "teacher_ckpt": teacher}
