@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from fewstep.engine.schedules import ema_decay, warmup_cosine
+
 GRADIENT_CLIP = 1.0
 
 # A GAN's habit (StyleGAN2, arXiv:1912.04958) for all that learns against a moving target.
@@ -142,3 +144,23 @@ class Called(nn.Module):
 
     def forward(self, *inputs):
         return getattr(self.module, self.call)(*inputs)
+
+
+def steady_learner(
+    name, module, call, execution, rate, total, warmup, ema_share, since=lambda step: step, **more
+):
+    """A `Learner` of a loss that nobody plays against: Adam with momentum, a rate that rises to
+    `rate` in `warmup` of `total` steps and falls to 0, and an average that grows with the run.
+
+    since(step): the step in a schedule that begins anew in each part of a phase, of `total` steps.
+    """
+    return Learner(
+        name,
+        module,
+        call,
+        execution,
+        lr=lambda step: rate * warmup_cosine(since(step), total, warmup),
+        betas=(0.9, 0.99),
+        decay=lambda updates: ema_decay(since(updates), ema_share),
+        **more,
+    )

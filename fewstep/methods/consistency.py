@@ -15,9 +15,8 @@ import torch
 from custom_model import create_custom_model
 from fewstep.engine.curves import Panel
 from fewstep.engine.fields import average_share, levels, log_sigma, setting, spread, steps, warm_up
-from fewstep.engine.learner import Learner
+from fewstep.engine.learner import steady_learner
 from fewstep.engine.phase import Phase, Turn
-from fewstep.engine.schedules import ema_decay, warmup_cosine
 from fewstep.methods.edm import copy_of, network_config, set_dropout
 from fewstep.methods.method import Method
 from fewstep.methods.student_inputs import check_falling, nfe_table
@@ -158,15 +157,8 @@ class ConsistencyPhase(Phase):
         tuning = settings.tuning
         total = tuning.ct_iterations
         set_dropout(model, tuning.ct_dropout)
-        learner = Learner(
-            self.name,
-            model.train(),
-            "denoise",
-            execution,
-            lr=lambda step: tuning.ct_lr * warmup_cosine(step, total, tuning.ct_warmup),
-            betas=(0.9, 0.99),
-            decay=lambda updates: ema_decay(updates, tuning.ct_ema_share),
-        )
+        schedule = tuning.ct_lr, total, tuning.ct_warmup, tuning.ct_ema_share
+        learner = steady_learner(self.name, model.train(), "denoise", execution, *schedule)
         super().__init__([learner], total, config)
         self.loss = ConsistencyLoss(settings.consistency, learner, teacher, execution)
 

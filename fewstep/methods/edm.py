@@ -11,9 +11,8 @@ from torch.nn import functional as F
 from custom_model import create_custom_model
 from fewstep.engine.curves import Panel
 from fewstep.engine.fields import average_share, log_sigma, setting, spread, steps, warm_up
-from fewstep.engine.learner import Learner
+from fewstep.engine.learner import steady_learner
 from fewstep.engine.phase import Phase, Turn
-from fewstep.engine.schedules import ema_decay, warmup_cosine
 from fewstep.methods.growing import Growth, begin_as_shortcut, halve
 from src.arguments import MOST_EVALUATIONS
 from src.model_config import MODEL_DEFAULTS, ODE_SAMPLERS
@@ -106,16 +105,9 @@ class ScratchPhase(Phase):
         if starts_small:
             begin_as_shortcut(model.network)
         model = execution.prepare(model).train()
-        learner = Learner(
-            name,
-            model,
-            self.call,
-            execution,
-            lr=lambda step: scratch.lr * warmup_cosine(step, total, scratch.warmup),
-            betas=(0.9, 0.99),
-            decay=lambda step: ema_decay(step, scratch.ema_share),
-            some_unused=starts_small,
-        )
+        schedule = scratch.lr, total, scratch.warmup, scratch.ema_share
+        more = dict(some_unused=starts_small)
+        learner = steady_learner(name, model, self.call, execution, *schedule, **more)
         super().__init__([learner], total, config)
         self.growth, self.ema_growth = Growth(model.network), Growth(self.ema.network)
         passes = ("inner", "whole") if starts_small else ("whole",)

@@ -19,9 +19,8 @@ from torch import nn
 
 from fewstep.engine.curves import Panel
 from fewstep.engine.fields import setting, steps
-from fewstep.engine.learner import Learner
+from fewstep.engine.learner import steady_learner
 from fewstep.engine.phase import Phase, Turn
-from fewstep.engine.schedules import ema_decay, warmup_cosine
 from fewstep.methods.edm import copy_of, ode_images
 from fewstep.methods.method import Method
 from fewstep.methods.student_inputs import per_image
@@ -106,15 +105,8 @@ class Ld3Phase(Phase):
         self.generator = model.eval().requires_grad_(False)
         self.denoise = partial(execution.run, model.denoise)
         levels = Levels(model.scheduler).to(execution.device)
-        learner = Learner(
-            self.name,
-            levels,
-            "forward",
-            execution,
-            lr=lambda step: self.settings.ld3_lr * warmup_cosine(step, total, 0),
-            betas=(0.9, 0.99),
-            decay=lambda updates: ema_decay(updates, EMA_SHARE),
-        )
+        schedule = self.settings.ld3_lr, total, 0, EMA_SHARE
+        learner = steady_learner(self.name, levels, "forward", execution, *schedule)
         self.is_behind = True  # the generator's levels are those of an earlier step
         super().__init__([learner], total, config)
         self.remedies = {learner.drop_metric: "lower --ld3_lr, or --precision fp32"}

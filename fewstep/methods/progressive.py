@@ -24,9 +24,8 @@ import torch
 from custom_model import CustomScheduler, create_custom_model
 from fewstep.engine.curves import Panel
 from fewstep.engine.fields import average_share, setting, steps
-from fewstep.engine.learner import Learner
+from fewstep.engine.learner import steady_learner
 from fewstep.engine.phase import Phase, Turn
-from fewstep.engine.schedules import ema_decay, warmup_cosine
 from fewstep.methods.method import Method, check_share
 from fewstep.methods.student_inputs import per_image
 from src.utils import UserError
@@ -85,17 +84,16 @@ class ProgressivePhase(Phase):
         levels = teacher.scheduler.ode_sigmas(2 * own.progressive_start)
         self.levels = torch.tensor(levels, device=self.device)
         self.before = deepcopy(model).eval().requires_grad_(False)  # what the last stage learnt
-        learner = Learner(
+        learner = steady_learner(
             self.name,
             model.eval(),  # dropout would blur what is one answer for one input
             "denoise",
             execution,
-            lr=lambda step: (
-                own.progressive_lr
-                * warmup_cosine(self.place(step)[1], self.stage_steps, own.progressive_warmup)
-            ),
-            betas=(0.9, 0.99),
-            decay=lambda updates: ema_decay(self.place(updates)[1], own.progressive_ema_share),
+            own.progressive_lr,
+            self.stage_steps,
+            own.progressive_warmup,
+            own.progressive_ema_share,
+            since=lambda step: self.place(step)[1],
         )
         super().__init__([learner], total, config)
         self.run = execution.run

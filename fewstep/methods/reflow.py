@@ -14,9 +14,8 @@ import torch
 
 from fewstep.engine.curves import Panel
 from fewstep.engine.fields import average_share, setting, steps, warm_up
-from fewstep.engine.learner import Learner
+from fewstep.engine.learner import steady_learner
 from fewstep.engine.phase import Phase, Turn
-from fewstep.engine.schedules import ema_decay, warmup_cosine
 from fewstep.methods.edm import copy_of
 from fewstep.methods.method import Method
 from fewstep.methods.rectified_flow import FlowPhase, measure_straightness
@@ -58,15 +57,8 @@ class ReflowPhase(Phase):
     def __init__(self, settings, model, config, first, execution):
         self.settings, reflow = settings.reflow, settings.reflow
         total = reflow.reflow_iterations
-        learner = Learner(
-            self.name,
-            model.train(),
-            "compute_loss",
-            execution,
-            lr=lambda step: reflow.reflow_lr * warmup_cosine(step, total, reflow.reflow_warmup),
-            betas=(0.9, 0.99),
-            decay=lambda updates: ema_decay(updates, reflow.reflow_ema_share),
-        )
+        schedule = reflow.reflow_lr, total, reflow.reflow_warmup, reflow.reflow_ema_share
+        learner = steady_learner(self.name, model.train(), "compute_loss", execution, *schedule)
         super().__init__([learner], total, config)
         self.noise_like = first.scheduler.noise_like
         self.velocity = partial(execution.run, first.predict)
