@@ -213,7 +213,10 @@ def create_custom_model(device="cpu", **config):
     """
     config = whole_config(config)
     condition = config["use_additional_condition"]
-    network = UNet(**NETWORKS[config["network"]], use_additional_condition=condition)
+    shape = dict(NETWORKS[config["network"]], use_additional_condition=condition)
+    if config["norm_groups"] != MODEL_DEFAULTS["norm_groups"]:
+        shape["norm_groups"] = config["norm_groups"]  # the challenge's own U-Net has no such choice
+    network = UNet(**shape)
     if config["model_type"] == "rectified_flow":
         scheduler = FlowScheduler(num_train_timesteps=config["num_train_timesteps"])
         flow = RectifiedFlow(network, scheduler, use_additional_condition=condition)

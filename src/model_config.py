@@ -22,6 +22,7 @@ MODEL_DEFAULTS = dict(
     scheduler_type="edm",  # follows from it; kept because the challenge saves it
     network="full",  # a key of NETWORKS
     use_additional_condition=False,  # tell the network the level its output will be re-noised to
+    norm_groups=32,  # groups of the network's normalisation; so many in files that do not say
     num_train_timesteps=1000,  # range of the network's time input, see `CustomScheduler.tau`
     sigma_data=0.5,  # standard deviation of the training images in [-1, 1]
     sigma_min=0.002,  # lowest level of the ODE sampler
@@ -40,6 +41,7 @@ FLOW_DEFAULTS = dict(
     scheduler_type="straight_lines",
     network="full",
     use_additional_condition=False,  # tell the network the length of the step
+    norm_groups=32,
     num_train_timesteps=1000,
 )
 
@@ -57,6 +59,13 @@ RANGES = dict(
     noise_offset=(0, 100),
 )
 HIGHEST_LEVEL, MOST_LEVELS = 1e4, 1000  # of few_step_sigmas
+NORM_GROUPS = [32, 16, 8, 4, 2, 1]  # all divide the widths of all networks
+LATER = dict(norm_groups=32)  # keys that saved models of earlier versions lack
+
+
+def with_later_keys(config):
+    """A saved model's `config` with the keys that it lacks if it is of an earlier version."""
+    return {**LATER, **config} if "model_type" in config else config
 
 
 def whole_config(config):
@@ -70,6 +79,7 @@ def whole_config(config):
             near = difflib.get_close_matches(str(key), defaults, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"unknown model setting {key!r}{hint}")
+    config = with_later_keys(config)
     missing = [key for key in defaults if key not in config]
     if missing and "model_type" in config:
         raise ValueError(f"model setting {missing[0]!r} is missing; a saved model has all of them")
@@ -78,6 +88,9 @@ def whole_config(config):
             _check_number(key, value, *RANGES[key], whole=isinstance(defaults[key], int))
     config = {**defaults, **config}
     _check_name("network", config["network"], NETWORKS)
+    if config["norm_groups"] not in NORM_GROUPS:
+        numbers = ", ".join(map(str, NORM_GROUPS))
+        raise ValueError(f"norm_groups {config['norm_groups']!r}: use one of {numbers}")
     _check_name("scheduler_type", config["scheduler_type"], [defaults["scheduler_type"]])
     if "sampler" in config:
         _check_name("sampler", config["sampler"], SAMPLERS)

@@ -83,9 +83,9 @@ class UpSample(nn.Module):
 class AttnBlock(nn.Module):
     """Single-head self-attention over all pixels with a residual connection."""
 
-    def __init__(self, in_ch):
+    def __init__(self, in_ch, norm_groups=GROUPS):
         super().__init__()
-        self.group_norm = nn.GroupNorm(GROUPS, in_ch)
+        self.group_norm = nn.GroupNorm(norm_groups, in_ch)
         self.proj_q = xavier_(nn.Conv2d(in_ch, in_ch, 1))
         self.proj_k = xavier_(nn.Conv2d(in_ch, in_ch, 1))
         self.proj_v = xavier_(nn.Conv2d(in_ch, in_ch, 1))
@@ -106,17 +106,19 @@ class AttnBlock(nn.Module):
 class ResBlock(nn.Module):
     """Residual block conditioned on an embedding, optionally followed by attention.
 
-    `in_ch` and `out_ch` are multiples of 32; `tdim` is the embedding's width.
+    `in_ch` and `out_ch` are multiples of `norm_groups`; `tdim` is the embedding's width.
     """
 
-    def __init__(self, in_ch, out_ch, tdim, dropout, attn=False):
+    def __init__(self, in_ch, out_ch, tdim, dropout, attn=False, norm_groups=GROUPS):
         super().__init__()
         self.block1 = nn.Sequential(
-            nn.GroupNorm(GROUPS, in_ch), Swish(), xavier_(nn.Conv2d(in_ch, out_ch, 3, padding=1))
+            nn.GroupNorm(norm_groups, in_ch),
+            Swish(),
+            xavier_(nn.Conv2d(in_ch, out_ch, 3, padding=1)),
         )
         self.temb_proj = nn.Sequential(Swish(), xavier_(nn.Linear(tdim, out_ch)))
         self.block2 = nn.Sequential(
-            nn.GroupNorm(GROUPS, out_ch),
+            nn.GroupNorm(norm_groups, out_ch),
             Swish(),
             nn.Dropout(dropout),
             xavier_(nn.Conv2d(out_ch, out_ch, 3, padding=1), gain=NEAR_ZERO_GAIN),
@@ -125,7 +127,7 @@ class ResBlock(nn.Module):
             self.shortcut = nn.Identity()
         else:
             self.shortcut = xavier_(nn.Conv2d(in_ch, out_ch, 1))
-        self.attn = AttnBlock(out_ch) if attn else nn.Identity()
+        self.attn = AttnBlock(out_ch, norm_groups) if attn else nn.Identity()
 
     def forward(self, x, temb):
         """`[B, in_ch, H, W]` and embedding `[B, tdim]` -> `[B, out_ch, H, W]`."""

@@ -19,10 +19,12 @@ from src.module import (
 class UNet(nn.Module):
     """RGB images and times to RGB predictions of the same size.
 
-    `ch` is the width of level 0 (a multiple of 32) and `ch_mult` the factor at each level; levels
-    halve the resolution. `attn` names the levels whose residual blocks attend, of which each level
-    has `num_res_blocks` on the way down and one more on the way up. With
-    `use_additional_condition` a second number per image is embedded beside the time.
+    `ch` is the width of level 0 and `ch_mult` the factor at each level; levels halve the
+    resolution. Channels are normalised in `norm_groups` groups, of which widths are multiples; a
+    block of as many channels loses what the embedding adds to each. `attn` names the levels whose
+    residual blocks attend, of which each level has `num_res_blocks` on the way down and one more on
+    the way up. With `use_additional_condition` a second number per image is embedded beside the
+    time.
     The default values have 58,753,283 parameters.
     """
 
@@ -34,11 +36,12 @@ class UNet(nn.Module):
         num_res_blocks=4,
         dropout=0.1,
         use_additional_condition=False,
+        norm_groups=GROUPS,
     ):
         super().__init__()
         if any(not 0 <= level < len(ch_mult) for level in attn):
             raise ValueError(f"attn={list(attn)}: levels are 0 to {len(ch_mult) - 1}")
-        tdim = 4 * ch
+        tdim, groups = 4 * ch, norm_groups
         last = len(ch_mult) - 1
         self.use_additional_condition = use_additional_condition
         self.smallest_side = 2**last  # sides are multiples of it
@@ -55,7 +58,9 @@ class UNet(nn.Module):
         now = ch
         for level, factor in enumerate(ch_mult):
             for _ in range(num_res_blocks):
-                self.downblocks.append(ResBlock(now, ch * factor, tdim, dropout, level in attn))
+                attends = level in attn
+                block = ResBlock(now, ch * factor, tdim, dropout, attends, groups)
+                self.downblocks.append(block)
                 now = ch * factor
                 skips.append(now)
             if level != last:
@@ -63,20 +68,22 @@ class UNet(nn.Module):
                 skips.append(now)
 
         self.middleblocks = nn.ModuleList(
-            [ResBlock(now, now, tdim, dropout, attn=True), ResBlock(now, now, tdim, dropout)]
+            [ResBlock(now, now, tdim, dropout, attends, groups) for attends in (True, False)]
         )
 
         self.upblocks = nn.ModuleList()
         for level, factor in reversed(list(enumerate(ch_mult))):
             for _ in range(num_res_blocks + 1):
                 in_ch = now + skips.pop()
-                self.upblocks.append(ResBlock(in_ch, ch * factor, tdim, dropout, level in attn))
+                attends = level in attn
+                block = ResBlock(in_ch, ch * factor, tdim, dropout, attends, groups)
+                self.upblocks.append(block)
                 now = ch * factor
             if level != 0:
                 self.upblocks.append(UpSample(now))
 
         self.tail = nn.Sequential(
-            nn.GroupNorm(GROUPS, now),
+            nn.GroupNorm(groups, now),
             Swish(),
             xavier_(nn.Conv2d(now, 3, 3, padding=1), gain=NEAR_ZERO_GAIN),
         )

@@ -12,6 +12,7 @@ import torch
 
 from src.errors import UserError, package_for, reason_of
 from src.files import file_digest, naming
+from src.model_config import with_later_keys
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 HASH = re.compile(r"^SHA-256 of model\.safetensors: `([0-9a-f]{64})`$", re.MULTILINE)
@@ -44,7 +45,7 @@ def read_published(path, create_model_fn, device="cpu"):
     """
     about, state = read_tensors(path, MODEL)
     with fitting(weights_file(path)):
-        config = about["model_config"]
+        config = with_later_keys(about["model_config"])
         model = create_model_fn(device=device, **config)
         model.load_state_dict(state)
     return model.eval().requires_grad_(False), config

@@ -28,6 +28,7 @@ from src.files import (  # noqa: F401
     write_json,
 )
 from src.foreign import fitting_state, state_dicts
+from src.model_config import with_later_keys
 from src.streams import close_streams, steady_streams
 
 OWN_CONFIG = "put the model_config.json beside the weights that was saved with them"
@@ -165,7 +166,7 @@ def read_model_config(path):
     config = read_json(path)
     if "settings" in config:
         raise UserError(f"{path}: holds the settings of a run, not of a model; {OWN_CONFIG}")
-    return config
+    return with_later_keys(config)
 
 
 def weights_digest(model):

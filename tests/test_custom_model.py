@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from custom_model import MODEL_DEFAULTS, create_custom_model
+from src.module import ResBlock
 from src.samplers import few_step_states, noise_source, ode_plan, ode_states
 
 SHAPE = (2, 3, 64, 64)
@@ -212,6 +213,28 @@ def test_a_saved_config_rebuilds_the_model_and_unknown_keys_are_named():
     ):
         with pytest.raises(ValueError):
             create_custom_model(**{"network": "tiny"} | wrong)
+
+
+def test_models_of_before_there_were_other_groups_have_32():
+    saved = MODEL_DEFAULTS | {"network": "tiny"}
+    older = {key: value for key, value in saved.items() if key != "norm_groups"}
+    for config, groups in ((older, 32), (saved, 32), (saved | {"norm_groups": 16}, 16)):
+        network = create_custom_model(**config).network
+        norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.GroupNorm)]
+        assert {norm.num_groups for norm in norms} == {groups} and len(norms) > 10
+    with pytest.raises(ValueError, match="norm_groups 5: use one of 32, 16"):
+        create_custom_model(**saved | {"norm_groups": 5})
+    with pytest.raises(ValueError, match="'rho' is missing"):
+        create_custom_model(**{key: value for key, value in saved.items() if key != "rho"})
+
+
+@pytest.mark.parametrize(("groups", "heard"), [(32, False), (16, True)])
+def test_a_block_of_as_many_channels_as_groups_does_not_hear_the_noise_level(groups, heard):
+    block = ResBlock(32, 32, 128, dropout=0.0, norm_groups=groups)
+    torch.nn.init.normal_(block.block2[-1].weight)  # nearly zero in a fresh one
+    x, embedding = torch.randn(1, 32, 8, 8), torch.randn(2, 1, 128)
+    low, high = (block(x, one) for one in embedding)
+    assert torch.allclose(low, high, atol=1e-3) != heard
 
 
 def test_bad_sampling_arguments_are_refused(tiny_model):

@@ -19,7 +19,7 @@ from src.utils import UserError, read_model_config
 
 ARCHITECTURE = ("disc", "disc_channels", "disc_depth", "disc_heads", "disc_stddev")
 ARCHITECTURE += ("disc_condition", "disc_spectral", "disc_start")
-CONFIG_KEYS = ("network", "sigma_data", "num_train_timesteps")  # of the student, that shape it
+CONFIG_KEYS = ("network", "norm_groups", "sigma_data", "num_train_timesteps")  # of the student
 IMAGES = 16  # that show what rounding changes
 
 

@@ -1,5 +1,6 @@
 """The adversary of phase 2: a discriminator that learns from random weights as the student does."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple
 
@@ -184,7 +185,7 @@ def build_adversary(settings, teacher, config, execution, lr):
     if settings.disc == "none":
         return None
     start = teacher if settings.disc_start == "teacher" else None
-    disc = _discriminator(settings, config["network"], config["sigma_data"], start)
+    disc = _discriminator(settings, config, start)
     if disc.replaced_norms:
         print(
             f"--disc {settings.disc}: {disc.replaced_norms} batch normalisations replaced by group"
@@ -209,9 +210,9 @@ def leave_unused(disc, device):
 
 def try_to_build(settings):
     """Raise `UserError` now for a discriminator that could not be built when its turn comes."""
-    disc, network = settings.discriminator, settings.network.network
+    disc, network = settings.discriminator, asdict(settings.network)
     if disc.disc != "none":
-        bare_discriminator(disc, MODEL_DEFAULTS | {"network": network})
+        bare_discriminator(disc, MODEL_DEFAULTS | network)
 
 
 def bare_discriminator(settings, config):
@@ -219,16 +220,16 @@ def bare_discriminator(settings, config):
     `config`, before it has learnt. Raises `UserError`."""
     start = None
     if settings.disc_start == "teacher":
-        keys = ("network", "sigma_data", "num_train_timesteps")
+        keys = ("network", "norm_groups", "sigma_data", "num_train_timesteps")
         start = create_custom_model(**{key: config[key] for key in keys})
-    return _discriminator(settings, config["network"], config["sigma_data"], start)
+    return _discriminator(settings, config, start)
 
 
-def _discriminator(settings, network, sigma_data, start):
+def _discriminator(settings, config, start):
     return build_discriminator(
         settings.disc,
-        network=NETWORKS[network],
-        sigma_data=sigma_data,
+        network=NETWORKS[config["network"]] | {"norm_groups": config["norm_groups"]},
+        sigma_data=config["sigma_data"],
         channels=settings.disc_channels,
         depth=settings.disc_depth,
         heads=head_resolutions(settings.disc_heads),

@@ -221,6 +221,7 @@ def network_config(settings):
     return dict(
         network=network.network,
         use_additional_condition=network.use_additional_condition,
+        norm_groups=network.norm_groups,
         num_train_timesteps=network.num_train_timesteps,
     )
 

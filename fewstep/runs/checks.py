@@ -12,6 +12,7 @@ from src.arguments import (
     check_output_folder,
     check_place,
 )
+from src.model_config import NORM_GROUPS
 from src.utils import UserError
 
 FEWEST_BEST = 4  # images whose spread a distance can be of
@@ -36,6 +37,8 @@ def check_together(settings):
         )
     if run.export == "best" and not (run.best_images or method_of(settings).phase.best_by):
         raise UserError("--export best: --best_images 0 tells none; give some, or --export last")
+    if (groups := settings.network.norm_groups) not in NORM_GROUPS:
+        raise UserError(f"--norm_groups {groups}: a power of two is needed, 1 to {NORM_GROUPS[0]}")
     method_of(settings).check(settings)
 
 

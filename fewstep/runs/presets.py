@@ -15,7 +15,12 @@ PRESET_TEXTS = {
 SHARED = {
     DEFAULT_PRESET: {},
     "small": dict(
-        network="small", batch_size=16, log_interval=100, save_interval=500, sample_interval=2000
+        network="small",
+        norm_groups=16,
+        batch_size=16,
+        log_interval=100,
+        save_interval=500,
+        sample_interval=2000,
     ),
     # Short phases, and everything scaled down with them.
     "tiny": dict(

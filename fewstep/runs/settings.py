@@ -13,7 +13,7 @@ from fewstep.methods.edm import Scratch, Teacher, TeacherPhase
 from fewstep.methods.method import with_settings
 from fewstep.scores.spaces import SELECTING
 from src.arguments import LARGEST_BATCH
-from src.model_config import NETWORKS
+from src.model_config import NETWORKS, NORM_GROUPS
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,13 @@ class Network:
     )
     use_additional_condition: bool = setting(
         False, "tell the network the noise level of the next step of sampling, too"
+    )
+    norm_groups: int = setting(
+        32,
+        "groups in which channels are normalised, a power of two; the fewer, the more a narrow"
+        " network knows of the noise level, which is told to each channel",
+        low=NORM_GROUPS[-1],
+        high=NORM_GROUPS[0],
     )
     num_train_timesteps: int = setting(
         1000, "noise levels reach the network as numbers from 0 to this", low=1, high=10**6

@@ -37,6 +37,7 @@ NO_WIDTH = dict(disc_channels=0)
 CHANGES = {
     "use_additional_condition": (True, {}),
     "num_train_timesteps": (500, {}),
+    "norm_groups": (16, {}),
     "num_iterations": (STEPS + 3, {}),
     "lr": (1e-3, {}),
     "warmup": (3, {}),
