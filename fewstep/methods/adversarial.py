@@ -235,6 +235,8 @@ class StudentPhase(Phase):
         metrics = measure(fakes[:count].detach(), micro_batch.images)
         if self.settings.discriminator.disc_lead and self.adversary:
             metrics["student_waits"] = torch.tensor(float(self.waits), device=fakes.device)
+        if self.settings.discriminator.disc_lead_most < 1 and self.adversary:
+            metrics["disc_pace"] = torch.tensor(self.adversary.pace, device=fakes.device)
         if self.settings.discriminator.ada_target and self.adversary:
             metrics["ada_p"] = self.adversary.disc.augment.p.clone()
         return metrics

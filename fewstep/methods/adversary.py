@@ -17,19 +17,32 @@ from src.samplers import IMAGE_SHAPE, draw_levels
 
 DISC = "disc"  # its name among the learners, in the log and in checkpoints
 LEAD_STEPS = 20  # over which the lead is averaged
+SLOWER, SLOWEST = 0.98, 0.01  # what a step too far ahead makes of the pace, and its least
 
 
 class Lead(torch.nn.Module):
-    """How far the discriminator is ahead, averaged over `LEAD_STEPS`: a buffer, so that a resumed
-    run goes on with it."""
+    """How far the discriminator is ahead, averaged over `LEAD_STEPS`; and its pace, the factor of
+    its learning rate, which falls while it is ahead by more than `most` (1: it always is 1).
+    Buffers, so that a resumed run goes on with them."""
 
-    def __init__(self, device):
+    def __init__(self, device, most=1.0):
         super().__init__()
+        self.most = most
         self.register_buffer("value", torch.zeros((), device=device))
+        if most < 1:
+            self.register_buffer("pace", torch.ones((), device=device))
+
+    @property
+    def factor(self):
+        """The pace, a number."""
+        return self.pace.item() if self.most < 1 else 1.0
 
     def follow(self, lead):
         """Take in the lead of a step, a scalar tensor; one that is not finite says nothing."""
         self.value.lerp_(lead.nan_to_num(), 1 / LEAD_STEPS)
+        if self.most < 1:
+            self.pace *= torch.where(self.value > self.most, SLOWER, 1 / SLOWER)
+            self.pace.clamp_(SLOWEST, 1.0)
 
 
 class Verdict(NamedTuple):
@@ -57,12 +70,21 @@ class Adversary:
 
     def __init__(self, settings, disc, execution, lr):
         self.settings, self.disc, self.execution = settings, disc.eval(), execution
-        self.learner = Learner(DISC, disc, "forward", execution, lr=lr)
+        watched = settings.disc_lead or settings.disc_lead_most < 1
+        self.lead = Lead(execution.device, settings.disc_lead_most) if watched else None
+        self.learner = Learner(
+            DISC, disc, "forward", execution, lr=lambda step: lr(step) * self.pace
+        )
         # While others learn from it, its weights want no gradients, which compiled code would
         # compute all the same.
         self.learner.let_learn(False)
         self.gan_loss = GAN_LOSSES[settings.gan_loss]
-        self.lead = Lead(execution.device) if settings.disc_lead else None
+
+    @property
+    def pace(self):
+        """The factor of its learning rate (`disc_lead_most`). One that is far ahead says little
+        more than which details are wrong, and the student gets torn."""
+        return self.lead.factor if self.lead else 1.0
 
     def stateful(self):
         """{name: whatever has a state that must outlive the process}, beside the learner's."""

@@ -60,6 +60,13 @@ class Discriminator:
         low=0,
         high=0.99,
     )
+    disc_lead_most: float = setting(
+        1.0,
+        "the discriminator's learning rate falls while its lead is above this, and rises again when"
+        " it is below; 1: never",
+        low=0.01,
+        high=1,
+    )
     disc_noise: bool = setting(True, "show it noised images; else clean ones")
     disc_mean: float = log_sigma(-1.5, "noise levels that it is shown: mean of ln sigma")
     disc_std: float = spread(1.0, "noise levels that it is shown: standard deviation of ln sigma")

@@ -97,6 +97,9 @@ PANELS = {
     "student: share of steps in which it waited": Panel(
         ["student_waits"], "some; near 1 it hardly learns"
     ),
+    "student: factor of the discriminator's learning rate (--disc_lead_most)": Panel(
+        ["disc_pace"], "1 at first, then what keeps its lead level; near 0.01 it is too strong"
+    ),
     "student: discriminator logits": Panel(
         ["logits_real", "logits_heldout", "logits_fake"],
         "real above fake, at an even distance; held-out near real",
@@ -233,7 +236,7 @@ SENTINELS = [
         _key("disc_loss"),
         0.02,
         5.0,  # one that knows nothing loses 2 (hinge, least squares) or 1.4
-        "low: the discriminator has won; lower --disc_lr or --first_sigma, higher"
+        "low: the discriminator has won; a --disc_lead_most, lower --disc_lr, higher"
         " --penalty_weight; high: it diverges; lower --disc_lr",
         ("disc_loss",),
     ),
@@ -242,9 +245,9 @@ SENTINELS = [
         _key("disc_lead"),
         0.0,
         0.95,  # right in 97.5 % of the pairs
-        "high: it nearly always knows, and teaches little; higher --penalty_weight, fewer"
-        " --disc_steps, lower --disc_lr; low: it is no better than guessing; a --disc_lead, longer"
-        " --disc_warmup",
+        "high: it nearly always knows, and teaches little; a --disc_lead_most, higher"
+        " --penalty_weight, fewer --disc_steps, lower --disc_lr; low: it is no better than"
+        " guessing; a --disc_lead, longer --disc_warmup",
         ("disc_lead",),
     ),
     Sentinel(

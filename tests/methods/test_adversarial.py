@@ -9,7 +9,7 @@ import torch
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import distance_to_noise
 from fewstep.methods.adversarial_settings import disc_rate, student_rate
-from fewstep.methods.adversary import LEAD_STEPS
+from fewstep.methods.adversary import LEAD_STEPS, SLOWER, SLOWEST
 from fewstep.methods.student_inputs import StudentInputs
 from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
 
@@ -241,6 +241,24 @@ def test_a_student_waits_until_its_discriminator_is_ahead():
     assert stage.adversary.lead.value.item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_discriminator_too_far_ahead_learns_more_slowly():
+    stage = make_student(disc_lead_most=0.5, disc_lr=0.01)
+    adversary, rate = stage.adversary, stage.adversary.learner.lr
+    assert not adversary.is_behind and rate(0) == 0.01, "nobody waits, and it begins at full pace"
+    adversary.lead.value.fill_(0.9)
+    before = snapshot(adversary.disc)
+    metrics = stage.step(in_one(batch()), 0)
+    assert adversary.pace == pytest.approx(SLOWER) == metrics["disc_pace"].item()
+    assert rate(0) == pytest.approx(0.01 * SLOWER) and moved(before, adversary.disc)
+    for _ in range(300):
+        adversary.lead.follow(torch.tensor(0.9))
+    assert adversary.pace == pytest.approx(SLOWEST)
+    for _ in range(300):
+        adversary.lead.follow(torch.tensor(float("nan")))
+    assert adversary.pace == 1, "with no lead, as a guess"
+    assert make_student(disc_lead=0.5).adversary.pace == 1 == make_student().adversary.pace
+
+
 def test_a_student_waits_for_nobody_while_its_steps_are_only_counted():
     stage = make_student(disc_lead=0.5)
     stage.rehearse()
@@ -348,7 +366,11 @@ def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weig
 
 @pytest.mark.parametrize(
     "start",
-    [{}, dict(student_start="consistency", consistency_steps=3), dict(disc_lead=0.001)],
+    [
+        {},
+        dict(student_start="consistency", consistency_steps=3),
+        dict(disc_lead=0.001, disc_lead_most=0.01),
+    ],
 )
 def test_going_on_from_a_state_is_the_same_as_not_stopping(start):
     """With everything that has a state: fake score, discriminator, ADA's probability, average."""
@@ -371,8 +393,10 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping(start):
     p = whole.adversary.disc.augment.p
     assert torch.equal(p, resumed.adversary.disc.augment.p) and p != 0.2
     for name, part in whole.adversary.stateful().items():
-        (lead,) = part.buffers()
-        assert torch.equal(lead, resumed.adversary.stateful()[name].value) and lead != 0
+        lead, pace = part.buffers()
+        other = resumed.adversary.stateful()[name]
+        assert torch.equal(lead, other.value) and torch.equal(pace, other.pace)
+        assert lead != 0 and pace < 1
 
 
 def test_a_gradient_that_is_not_finite_is_dropped():

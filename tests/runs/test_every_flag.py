@@ -88,6 +88,7 @@ CHANGES = {
     "disc_warmup": (2, {}),
     "disc_steps": (2, {}),
     "disc_lead": (0.9, {}),
+    "disc_lead_most": (0.01, {}),
     "disc_lr_final": (0.1, {}),
     "disc_noise": (False, {}),
     "disc_mean": (0.0, {}),
