@@ -206,7 +206,7 @@ def build_adversary(settings, teacher, config, execution, lr):
     `model_config.json`. lr: see there."""
     if settings.disc == "none":
         return None
-    start = teacher if settings.disc_start == "teacher" else None
+    start = teacher if settings.disc_start == "teacher" else _untrained(settings, config)
     disc = _discriminator(settings, config, start)
     if disc.replaced_norms:
         print(
@@ -240,11 +240,15 @@ def try_to_build(settings):
 def bare_discriminator(settings, config):
     """The discriminator of `Discriminator` settings beside a student of the `model_config.json`
     `config`, before it has learnt. Raises `UserError`."""
-    start = None
-    if settings.disc_start == "teacher":
-        keys = ("network", "norm_groups", "sigma_data", "num_train_timesteps")
-        start = create_custom_model(**{key: config[key] for key in keys})
-    return _discriminator(settings, config, start)
+    return _discriminator(settings, config, _untrained(settings, config))
+
+
+def _untrained(settings, config):
+    """A denoiser as the teacher, with random weights, where the discriminator has its shape."""
+    if settings.disc_start == "random":
+        return None
+    keys = ("network", "norm_groups", "sigma_data", "num_train_timesteps")
+    return create_custom_model(**{key: config[key] for key in keys})
 
 
 def _discriminator(settings, config, start):

@@ -36,8 +36,8 @@ class Discriminator:
     disc_start: str = setting(
         "random",
         "its first weights: random, or with --disc unet those of the teacher's encoder (then it is"
-        " not from scratch)",
-        ["random", "teacher"],
+        " not from scratch); teacher_shape: random ones in the teacher's shape",
+        ["random", "teacher_shape", "teacher"],
     )
     disc_lr: float = setting(2e-4, "learning rate of the discriminator", low=0, high=1)
     disc_lr_final: float = setting(
@@ -126,14 +126,15 @@ def check_discriminator(settings, network):
     trunk, _ = check_name(settings.disc)
     if settings.ada_target and settings.gan_loss == "relativistic":
         raise UserError("--ada_target asks for the sign of logits, relativistic ones have no zero")
-    if settings.disc_start == "teacher":
+    if settings.disc_start != "random":
+        start = f"--disc_start {settings.disc_start}"
         if not hasattr(trunk, "start_from"):
-            raise UserError(f"--disc_start teacher: --disc {settings.disc} cannot; use --disc unet")
+            raise UserError(f"{start}: --disc {settings.disc} cannot; use --disc unet")
         if network.use_additional_condition:
-            raise UserError("--disc_start teacher: not with --use_additional_condition")
+            raise UserError(f"{start}: not with --use_additional_condition")
         for flag in ("disc_channels", "disc_depth"):
             if getattr(settings, flag):
-                raise UserError(f"--{flag} with --disc_start teacher: the teacher has its own size")
+                raise UserError(f"--{flag} with {start}: the teacher has its own size")
 
 
 def head_resolutions(text):

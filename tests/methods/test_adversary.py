@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from custom_model import create_custom_model
 from fewstep.engine.microbatch import split
-from fewstep.methods.adversary import LEAD_STEPS, Adversary, Lead, Verdict
+from fewstep.methods.adversary import LEAD_STEPS, Adversary, Lead, Verdict, build_adversary
+from src.model_config import MODEL_DEFAULTS
 from tests.methods.mixture import PointDiscriminator
 from tests.students import plain_execution, tiny_settings
 
@@ -121,3 +123,16 @@ def test_held_out_images_are_judged_beside_generated_ones():
     # Right in both logits of the first pair; of the second one they are 1.5 > -0.5 and 2.5 < 4.5.
     assert found == {"logits_heldout": pytest.approx(2.0), "lead_heldout": 0.5}
     assert all(parameter.grad is None for parameter in disc.parameters())
+
+
+def test_the_teachers_shape_may_have_weights_of_its_own():
+    """The shapes differ: the tiny network's has no blocks on the way down, one from scratch has."""
+    config = MODEL_DEFAULTS | {"network": "tiny"}
+    teacher, shapes, same = create_custom_model(**config), {}, {}
+    for start in ("random", "teacher_shape", "teacher"):
+        settings = tiny_settings(dict(disc="unet", disc_start=start)).discriminator
+        disc = build_adversary(settings, teacher, config, fp32(), rate).disc
+        shapes[start] = {key: value.shape for key, value in disc.state_dict().items()}
+        same[start] = torch.equal(disc.trunk.head.weight, teacher.network.head.weight)
+    assert shapes["teacher"] == shapes["teacher_shape"] != shapes["random"]
+    assert same == {"random": False, "teacher_shape": False, "teacher": True}

@@ -140,6 +140,7 @@ def test_settings_survive_json():
         (["--student_warmup", "20000"], "--student_warmup 20000"),
         (["--disc", "resnet:"], "write --disc resnet"),
         ("--disc patch --disc_start teacher".split(), "--disc patch cannot"),
+        ("--disc patch --disc_start teacher_shape".split(), "teacher_shape: --disc patch cannot"),
         (["--augment", "color+color"], "color is there twice"),
         (["--num_iterations", "1_000"], "a whole number"),
         (["--num_iterations", "１２"], "a whole number"),
