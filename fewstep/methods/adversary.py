@@ -17,7 +17,9 @@ from src.samplers import IMAGE_SHAPE, draw_levels
 
 DISC = "disc"  # its name among the learners, in the log and in checkpoints
 LEAD_STEPS = 20  # over which the lead is averaged
-SLOWER, SLOWEST = 0.98, 0.01  # what a step too far ahead makes of the pace, and its least
+# What a step too far ahead makes of the pace, and its least: a discriminator that all but stands
+# still is soon fooled, by images that are all alike.
+SLOWER, SLOWEST = 0.995, 0.1
 
 
 class Lead(torch.nn.Module):

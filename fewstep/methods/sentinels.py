@@ -98,7 +98,8 @@ PANELS = {
         ["student_waits"], "some; near 1 it hardly learns"
     ),
     "student: factor of the discriminator's learning rate (--disc_lead_most)": Panel(
-        ["disc_pace"], "1 at first, then what keeps its lead level; near 0.01 it is too strong"
+        ["disc_pace"],
+        "1 at first, then what keeps its lead level; if it stays at 0.1, D is too strong",
     ),
     "student: discriminator logits": Panel(
         ["logits_real", "logits_heldout", "logits_fake"],

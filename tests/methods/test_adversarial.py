@@ -250,10 +250,10 @@ def test_a_discriminator_too_far_ahead_learns_more_slowly():
     metrics = stage.step(in_one(batch()), 0)
     assert adversary.pace == pytest.approx(SLOWER) == metrics["disc_pace"].item()
     assert rate(0) == pytest.approx(0.01 * SLOWER) and moved(before, adversary.disc)
-    for _ in range(300):
+    for _ in range(600):
         adversary.lead.follow(torch.tensor(0.9))
     assert adversary.pace == pytest.approx(SLOWEST)
-    for _ in range(300):
+    for _ in range(600):
         adversary.lead.follow(torch.tensor(float("nan")))
     assert adversary.pace == 1, "with no lead, as a guess"
     assert make_student(disc_lead=0.5).adversary.pace == 1 == make_student().adversary.pace
