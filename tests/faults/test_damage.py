@@ -23,7 +23,7 @@ from fewstep.images.cache import cached_images
 from fewstep.runs.weights import same_weights
 from fewstep.scores.feature_cache import cached_features
 from fewstep.scores.random_features import random_feature_space
-from src.model_config import MODEL_DEFAULTS
+from src.model_config import LATER, MODEL_DEFAULTS
 from src.utils import UserError, load_model, read_json, torch_load, torch_save, write_json
 from tests.faults.comparing import assert_same_results
 from tests.faults.jobs import finish
@@ -236,7 +236,9 @@ def test_the_forgeries_would_work(tmp_path):
         ({"few_step_sigmas": {"-1": [80.0]}}, "few_step_sigmas"),
         ({"few_step_sigmas": {"one": [80.0]}}, "few_step_sigmas"),
         ({"few_step_sigmas": {"1000000000": [80.0]}}, "few_step_sigmas"),
-        *(({key: ...}, repr(key)) for key in MODEL_DEFAULTS if key != "model_type"),
+        ({"norm_groups": 12}, "norm_groups 12"),
+        ({"norm_groups": []}, "norm_groups"),
+        *(({key: ...}, repr(key)) for key in MODEL_DEFAULTS if key not in ("model_type", *LATER)),
     ],
 )
 def test_a_model_config_that_cannot_be_is_one_error_that_names_the_key(tmp_path, change, named):
