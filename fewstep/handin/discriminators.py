@@ -11,7 +11,7 @@ from fewstep.engine.checkpoints import checkpoint_path, list_checkpoints, read_c
 from fewstep.handin.published import origin
 from fewstep.handin.rounding import weight_error
 from fewstep.methods.adversarial import StudentPhase
-from fewstep.methods.adversary import DISC, bare_discriminator
+from fewstep.methods.adversary import CONFIG_KEYS, DISC, bare_discriminator
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.runs.flag_values import as_arguments
 from src.published import decode
@@ -19,7 +19,6 @@ from src.utils import UserError, read_model_config
 
 ARCHITECTURE = ("disc", "disc_channels", "disc_depth", "disc_heads", "disc_stddev")
 ARCHITECTURE += ("disc_condition", "disc_spectral", "disc_start")
-CONFIG_KEYS = ("network", "norm_groups", "sigma_data", "num_train_timesteps")  # of the student
 IMAGES = 16  # that show what rounding changes
 
 

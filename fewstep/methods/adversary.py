@@ -12,10 +12,12 @@ from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Turn
 from fewstep.methods.adversary_settings import head_resolutions, policy_names
 from fewstep.methods.gan_losses import GAN_LOSSES, approximate_r1, centring, gradient_penalty
-from src.model_config import MODEL_DEFAULTS, NETWORKS
+from src.model_config import LATER, MODEL_DEFAULTS, NETWORKS
 from src.samplers import IMAGE_SHAPE, draw_levels
 
 DISC = "disc"  # its name among the learners, in the log and in checkpoints
+# Keys of the student's `model_config.json` that shape it.
+CONFIG_KEYS = ("network", "norm_groups", "sigma_data", "num_train_timesteps")
 LEAD_STEPS = 20  # over which the lead is averaged
 # What a step too far ahead makes of the pace, and its least: a discriminator that all but stands
 # still is soon fooled, by images that are all alike.
@@ -242,6 +244,7 @@ def try_to_build(settings):
 def bare_discriminator(settings, config):
     """The discriminator of `Discriminator` settings beside a student of the `model_config.json`
     `config`, before it has learnt. Raises `UserError`."""
+    config = LATER | config  # published ones may be of an earlier version
     return _discriminator(settings, config, _untrained(settings, config))
 
 
@@ -249,8 +252,7 @@ def _untrained(settings, config):
     """A denoiser as the teacher, with random weights, where the discriminator has its shape."""
     if settings.disc_start == "random":
         return None
-    keys = ("network", "norm_groups", "sigma_data", "num_train_timesteps")
-    return create_custom_model(**{key: config[key] for key in keys})
+    return create_custom_model(**{key: config[key] for key in CONFIG_KEYS})
 
 
 def _discriminator(settings, config, start):

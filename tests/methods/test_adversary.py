@@ -8,7 +8,14 @@ from torch import nn
 
 from custom_model import create_custom_model
 from fewstep.engine.microbatch import split
-from fewstep.methods.adversary import LEAD_STEPS, Adversary, Lead, Verdict, build_adversary
+from fewstep.methods.adversary import (
+    LEAD_STEPS,
+    Adversary,
+    Lead,
+    Verdict,
+    bare_discriminator,
+    build_adversary,
+)
 from src.model_config import MODEL_DEFAULTS
 from tests.methods.mixture import PointDiscriminator
 from tests.students import plain_execution, tiny_settings
@@ -136,3 +143,11 @@ def test_the_teachers_shape_may_have_weights_of_its_own():
         same[start] = torch.equal(disc.trunk.head.weight, teacher.network.head.weight)
     assert shapes["teacher"] == shapes["teacher_shape"] != shapes["random"]
     assert same == {"random": False, "teacher_shape": False, "teacher": True}
+    earlier = {key: value for key, value in config.items() if key != "norm_groups"}
+    settings = tiny_settings(dict(disc="unet", disc_start="teacher")).discriminator
+    norms = [
+        one
+        for one in bare_discriminator(settings, earlier).modules()
+        if isinstance(one, nn.GroupNorm)
+    ]
+    assert {norm.num_groups for norm in norms} == {32}, "as of published ones that do not say"
