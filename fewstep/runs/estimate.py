@@ -118,7 +118,7 @@ def needs_of(settings, device, processes=1):
 
 def busy_step(phase):
     """The first step of a phase in which all its learners learn."""
-    return getattr(phase, "warm", 0) + getattr(phase, "alone", 0)
+    return phase.fixed_start + getattr(phase, "alone", 0)
 
 
 def _seconds_of(settings, needs, device, processes):
