@@ -55,7 +55,7 @@ class Learner:
         self.name, self.module, self.execution, self.lr = name, module, execution, lr
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         kernels = execution.speed.updates
-        self.optimizer = Adam(self.parameters, lr(0), betas, kernels)
+        self.optimizer = Adam(self.parameters, 0.0, betas, kernels)  # the rate: at each update
         self.joined = execution.processes.shared(
             Called(module, call), execution.device, some_unused
         )

@@ -13,6 +13,7 @@ from fewstep.methods import METHODS
 from fewstep.runs import estimate
 from fewstep.runs.command_line import make_settings
 from fewstep.runs.estimate import Need, Time, busy_step, needs_of, random_phases
+from fewstep.runs.presets import PRESETS
 from fewstep.runs.settings import PHASES
 
 CPU = torch.device("cpu")
@@ -54,6 +55,13 @@ def test_a_step_of_each_method_can_be_rehearsed(method):
         # At least one multiplication and one addition a weight and image, forth and twice back.
         assert need.operations > 6 * 8 * max(need.parameters.values())
         assert need.disk > 4 * learnt
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_each_preset_can_be_rehearsed(preset, method):
+    settings = make_settings(PRESETS[preset] | {"method": method, "compile": "off"})
+    assert all(need.steps for need in needs_of(settings, CPU))
 
 
 def test_pairs_that_a_run_keeps_are_not_drawn_for_an_estimate(tmp_path):
