@@ -4,8 +4,10 @@ import errno
 import json
 import os
 import socket
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 
+from src.feedback import Progress
 from src.utils import UserError
 
 try:
@@ -14,14 +16,25 @@ except ImportError:  # Windows has none, and no lock that a dead process lets go
     fcntl = None
 
 NAME = ".lock"
+LOOKS = 1.0  # seconds between two looks at a lock that others have
+
+
+class InUse(UserError):
+    """A folder is held by another process: `who`."""
+
+    def __init__(self, folder, who):
+        super().__init__(
+            f"{folder}: {who} is training there; wait for it, stop it, or give another --save_dir"
+        )
+        self.who = who
 
 
 @contextmanager
 def sole_use(folder):
     """Hold the run folder (made where it is not there) against other trainings.
 
-    The system lets go of the lock when the process ends, however it ends. Raises `UserError`,
-    naming who holds it, where another process does.
+    The system lets go of the lock when the process ends, however it ends. Raises `InUse`, a
+    `UserError`, where another process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
@@ -39,6 +52,20 @@ def sole_use(folder):
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def use_after_others(folder):
+    """`sole_use` as soon as no other process has it."""
+    with ExitStack() as held:
+        with Progress(f"waiting for {folder}"):
+            while True:
+                try:
+                    held.enter_context(sole_use(folder))
+                    break
+                except InUse:
+                    time.sleep(LOOKS)
+        yield
+
+
 def _locked(path, folder):
     """The file at `path`, open and locked."""
     while True:
@@ -52,10 +79,7 @@ def _locked(path, folder):
                 return file
             who = _holder(file)
             file.close()
-            raise UserError(
-                f"{folder}: {who} is training there; wait for it, stop it, or give another"
-                " --save_dir"
-            ) from error
+            raise InUse(folder, who) from error
         if _is_still(path, file):
             return file
         file.close()  # whoever held it has just finished and deleted it

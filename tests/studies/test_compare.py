@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from fewstep import methods
+from fewstep.engine.lock import InUse
 from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.presets import PRESETS
 from fewstep.runs.yaml_files import read_yaml
@@ -29,7 +30,7 @@ from fewstep.studies.compare.cells import (
     training_flags,
 )
 from fewstep.studies.compare.laboratory import Laboratory, check_lengths
-from fewstep.studies.compare.main import attempt, main, parse
+from fewstep.studies.compare.main import attempt, main, parse, run_all
 from fewstep.studies.compare.plan import complete_plan, parse_pairs
 from fewstep.studies.compare.reading import flag_value
 from fewstep.studies.compare.report import markdown, summarise, summary
@@ -404,6 +405,43 @@ def test_two_methods_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert (out / "compare.md").read_text() != table
     assert scores != {p: p.stat().st_mtime_ns for p in scores}, "scored anew"
     assert cells == {p: p.stat().st_mtime_ns for p in cells}, "but not trained anew"
+
+
+class SharedLaboratory:
+    """Another process has the cells of `taken` until they are waited for."""
+
+    def __init__(self, taken):
+        self.taken, self.calls = set(taken), []
+
+    def run(self, cell):
+        if cell.seed in self.taken:
+            raise InUse(cell.folder, "process 7 on ours")
+        self.calls.append(cell.seed)
+        if cell.seed == 3:
+            raise UserError("no good")
+        return {"steps": cell.seed}
+
+    def wait_for(self, cell):
+        self.calls.append(f"wait {cell.seed}")
+        self.taken.clear()
+
+
+def test_cells_that_another_process_has_come_last(capsys):
+    cells = make_cells(complete_plan({"cells": [{"disc": "patch"}], "seeds": [1, 2, 3, 4, 5]}, ""))
+    refusals = {cell.folder: "cannot be" if cell.seed == 5 else None for cell in cells}
+    laboratory = SharedLaboratory(taken=[1, 4])
+    seen = [[cell.seed for cell, *_ in part] for part in run_all(laboratory, cells, refusals)]
+    assert laboratory.calls == [2, 3, "wait 1", 1, 4]
+    assert seen == [[2], [2, 3], [2, 3, 5], [1, 2, 3, 5], [1, 2, 3, 4, 5]]
+    *_, last = run_all(SharedLaboratory([2]), cells, refusals)
+    assert [outcome for _, *outcome in last] == [
+        [{"steps": 1}, None],
+        [{"steps": 2}, None],
+        [None, "no good"],
+        [{"steps": 4}, None],
+        [None, "cannot be"],
+    ]
+    assert capsys.readouterr().out.count("process 7 on ours is at it") == 3
 
 
 METHODS = {"grid": {"method": ["adversarial", "rectified_flow"]}, "seeds": 3, "minutes": 2}

@@ -10,6 +10,7 @@ import torch
 from custom_model import create_custom_model
 from fewstep.engine.batches import to_float
 from fewstep.engine.checkpoints import check_identity, has_checkpoints
+from fewstep.engine.lock import sole_use, use_after_others
 from fewstep.methods.sentinels import MOST_IMAGES, measure
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import parse_settings
@@ -111,7 +112,11 @@ class Laboratory:
 
     def prepare(self):
         """Open the images, train the shared teacher unless it is finished or not needed, and
-        score the baseline."""
+        score the baseline. Of several processes in a folder one does, and the others wait."""
+        with use_after_others(self.folder):
+            self._prepare()
+
+    def _prepare(self):
         images = open_images(self.settings)
         say_if_few(len(images.val), "images are held out")
         say_if_few(self.plan["num_samples"], "images of each cell are scored")
@@ -134,8 +139,17 @@ class Laboratory:
 
         The score: training steps and minutes, and a row of the table for each NFE; samples.png in
         the folder shows some images of the first NFE. Raises `UserError` when training fails; what
-        it printed is in output.txt.
+        it printed is in output.txt. Raises `InUse` where another process is at it.
         """
+        with sole_use(self.place(cell)):
+            return self._run(cell)
+
+    def wait_for(self, cell):
+        """Return when no other process is at the cell any more."""
+        with use_after_others(self.place(cell)):
+            pass
+
+    def _run(self, cell):
         folder, steps = self.place(cell), self._steps(cell)
         identity = _identity(self._settings(cell, steps)) | self.digests | {"seed": cell.seed}
         identity |= {key: self.plan[key] for key in ("nfe_list", "num_samples")}
@@ -164,8 +178,9 @@ class Laboratory:
         if not self.plan["minutes"]:
             settings = self._settings(cell, self.plan["steps"])
             return cell_steps(self.plan, settings, method_of(self.plan, cell), self.device)
-        if _stored(path, identity) is None:
-            write_json(path, {"identity": identity, "steps": self.estimate(cell)[0]})
+        with use_after_others(path.parent):
+            if _stored(path, identity) is None:
+                write_json(path, {"identity": identity, "steps": self.estimate(cell)[0]})
         return read_json(path)["steps"]
 
     def _train(self, flags, output):

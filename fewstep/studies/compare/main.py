@@ -5,15 +5,16 @@
         --base preset=tiny data_root=DIR
 
 Cells run one after another in SAVE_DIR/cells/; rerunning a command goes on where it stopped, and a
-finished cell is not run again. Cells that need a teacher share one. docs/compare.md lists the keys
-of a plan in YAML; flags on the command line replace them. Without --save_dir, PLAN.yaml is written
-to results/compare/PLAN, and a grid without a plan to a folder named after the grid, the base and
-the length.
+finished cell is not run again. Started several times, it trains as many cells at once. Cells that
+need a teacher share one. docs/compare.md lists the keys of a plan in YAML; flags on the command
+line replace them. Without --save_dir, PLAN.yaml is written to results/compare/PLAN, and a grid
+without a plan to a folder named after the grid, the base and the length.
 """
 
 import signal
 from functools import partial
 
+from fewstep.engine.lock import InUse
 from fewstep.engine.precision import prepare_backends
 from fewstep.engine.stopping import catch_stops
 from fewstep.runs.yaml_files import read_yaml
@@ -54,21 +55,36 @@ def main(arguments=None):
         list_cells(laboratory, cells, refusals)
         return 0
     laboratory.prepare()
-    results = []
-    for number, cell in enumerate(cells, 1):
-        print(f"cell {number} of {len(cells)}: {cell.title} seed={cell.seed}", flush=True)
-        score, failure = None, refusals[cell.folder]
-        if not failure:
-            score, failure = attempt(laboratory.run, cell)
-        if failure:
-            print(f"  failed: {failure}", flush=True)
-        results.append((cell, score, failure))
+    for results in run_all(laboratory, cells, refusals):
         families = write_report(laboratory, results)
     text = summary(families, laboratory.spaces, laboratory.baseline, terminal_width())
     print(
         f"\n{text}\n\nall of it is in {laboratory.folder}: compare.md, .csv, .png and samples.png"
     )
     return int(any(failure and not refusals[cell.folder] for cell, _, failure in results))
+
+
+def run_all(laboratory, cells, refusals):
+    """Train and score all cells; yields the results so far, (cell, its score or None, why it failed
+    or None) each, whenever there is one more. Cells that other processes have come last."""
+    outcomes, left, others = {}, list(enumerate(cells)), []
+    while left:
+        for number, cell in left:
+            print(f"cell {number + 1} of {len(cells)}: {cell.title} seed={cell.seed}", flush=True)
+            outcome = None, refusals[cell.folder]
+            try:
+                outcome = outcome if outcome[1] else attempt(laboratory.run, cell)
+            except InUse as error:
+                print(f"  {error.who} is at it", flush=True)
+                others.append((number, cell))
+                continue
+            if outcome[1]:
+                print(f"  failed: {outcome[1]}", flush=True)
+            outcomes[number] = (cell, *outcome)
+            yield [outcomes[key] for key in sorted(outcomes)]
+        left, others = others, []
+        if left:
+            laboratory.wait_for(left[0][1])
 
 
 def check_all(laboratory, cells):
@@ -83,9 +99,11 @@ def check_all(laboratory, cells):
 
 def attempt(work, cell):
     """(what `work(cell)` returns, None) or (None, why it failed): one cell's failure ends no
-    other's."""
+    other's. Raises `InUse` where another process is at it."""
     try:
         return work(cell), None
+    except InUse:
+        raise
     except UserError as error:
         return None, str(error)
     except Exception as error:  # e.g. a device out of memory
