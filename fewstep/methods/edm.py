@@ -34,7 +34,7 @@ class Scratch:
     start_share: float = setting(
         0.0,
         "share of the steps, at the beginning, on images of half the side and without the U-Net's"
-        " outermost level: such a step takes about a quarter of the time",
+        " outermost level: such a step takes a quarter to a half of the time",
         low=0,
         high=1,
     )
