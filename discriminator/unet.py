@@ -10,24 +10,24 @@ from torch import nn
 
 from custom_model import CustomScheduler
 from discriminator.registry import IMAGE_SIZE, Plain, register
+from src.module import GROUPS
 from src.network import UNet
 from src.utils import UserError
-
-GROUPS = 32  # of the U-Net's group normalisation
 
 
 @register("unet")
 class UNetTrunk(Plain, nn.Module):
     """Maps at 64, 32, 16, 8 (the end of each level) and 8 (after the middle blocks).
 
-    channels: width (a multiple of 32); 0: the U-Net's. depth: residual blocks a level; 0: the
+    channels: width (a multiple of the U-Net's `norm_groups`); 0: the U-Net's. depth: residual blocks a level; 0: the
     U-Net's, but at least one, without which the way down would be linear.
     """
 
     def __init__(self, network, sigma_data, channels, depth):
         super().__init__()
-        if channels % GROUPS:
-            raise UserError(f"--disc_channels {channels}: --disc unet needs a multiple of {GROUPS}")
+        groups = network.get("norm_groups", GROUPS)
+        if channels % groups:
+            raise UserError(f"--disc_channels {channels}: --disc unet needs a multiple of {groups}")
         # Dropout would make the verdict on an image vary from call to call.
         chosen = dict(network, dropout=0.0, ch=channels or network["ch"])
         chosen["num_res_blocks"] = depth or max(1, network["num_res_blocks"])

@@ -250,7 +250,7 @@ class StudentPhase(Phase):
         # As in training, but of another size, for which nothing should be compiled again.
         with torch.compiler.set_stance("force_eager"):
             fakes = self._denoise(*self.inputs.draw(images, HELDOUT_SEED))
-        return self.adversary.judge(images, fakes)
+            return self.adversary.judge(images, fakes)
 
 
 def distance_to_noise(image, x, sigma, sigma_data):

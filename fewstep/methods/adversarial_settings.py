@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fewstep.engine.fields import HIGHEST_SIGMA, levels, setting, steps, warm_up, weight
 from fewstep.engine.schedules import cosine_fall, warmup_cosine
 from fewstep.methods.adversary_settings import check_discriminator
-from fewstep.methods.method import Recipe
+from fewstep.methods.method import Recipe, loses
 from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE
 from fewstep.methods.student_inputs import check_falling, nfe_table
 from src.arguments import MOST_EVALUATIONS
@@ -174,12 +174,12 @@ def check(settings):
 def check_size(settings, size):
     """Raise `UserError` where micro-batches of `size` images would lose a kind of the student's
     inputs to rounding: shares are of each of them."""
+    if settings.run.phase == "teacher":
+        return
     student = settings.student
     share = student.level_shares[0] / sum(student.level_shares)
-    first = round(size * share)
-    own = round((size - first) * student.self_input_share)
-    lost = (share and not first) or (student.self_input_share and first < size and not own)
-    if lost and settings.run.phase != "teacher":
+    lower = size - round(size * share)
+    if loses(share, size) or (lower and loses(student.self_input_share, lower)):
         raise UserError(
             f"--batch_size, --micro_batch: {size} images at once are too few for the student's"
             " --level_shares and --self_input_share; give more"

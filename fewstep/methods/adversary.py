@@ -43,7 +43,7 @@ class Lead(torch.nn.Module):
 
     def follow(self, lead):
         """Take in the lead of a step, a scalar tensor; one that is not finite says nothing."""
-        self.value.lerp_(lead.nan_to_num(), 1 / LEAD_STEPS)
+        self.value.lerp_(torch.where(lead.isfinite(), lead, self.value), 1 / LEAD_STEPS)
         if self.most < 1:
             self.pace *= torch.where(self.value > self.most, SLOWER, 1 / SLOWER)
             self.pace.clamp_(SLOWEST, 1.0)
@@ -98,7 +98,8 @@ class Adversary:
     def is_behind(self):
         """Whether the student is to wait for it (`disc_lead`). A student that learns faster than
         its discriminator follows what that says at random: both logits fall together to 0."""
-        return self.lead is not None and self.lead.value.item() < self.settings.disc_lead
+        least = self.settings.disc_lead
+        return bool(self.lead and least and self.lead.value.item() < least)
 
     def view(self, x):
         """What the discriminator sees of clean images: (x + sigma n, sigma, draws)."""

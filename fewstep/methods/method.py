@@ -55,11 +55,15 @@ class Method(NamedTuple):
         return (self.teacher.name, own) if self.needs_teacher else (own,)
 
 
-def check_share(flag, share, size):
-    """Raise `UserError`, naming the flag, where rounding to whole images would lose a share of
-    `size` images, or all the rest."""
+def loses(share, size):
+    """Whether rounding to whole images would lose a share of `size` images, or all the rest."""
     count = round(size * share)
-    if (share > 0 and not count) or (share < 1 and count == size):
+    return (share > 0 and not count) or (share < 1 and count == size)
+
+
+def check_share(flag, share, size):
+    """Raise `UserError`, naming the flag, where so few images `lose` a share."""
+    if loses(share, size):
         raise UserError(
             f"--batch_size, --micro_batch: {size} images at once are too few for --{flag} {share};"
             " give more"

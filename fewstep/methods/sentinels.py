@@ -87,7 +87,9 @@ PANELS = {
         ["fake_score_loss"], "keeps a level: it follows the student"
     ),
     "student: discriminator's loss": Panel(
-        ["disc_loss"], "keeps a level; near 0 it has won, at 2 (1.4 where it is a log) it guesses"
+        ["disc_loss"],
+        "keeps a level; near 0 it has won; if it guesses: 2 (hinge), 1.4 (nonsaturating), 1 (least"
+        " squares), 0.7 (relativistic)",
     ),
     "student: discriminator's lead (0: it guesses, 1: it always knows)": Panel(
         ["disc_lead", "lead_heldout"],
@@ -236,7 +238,7 @@ SENTINELS = [
         "discriminator's loss",
         _key("disc_loss"),
         0.02,
-        5.0,  # one that knows nothing loses 2 (hinge, least squares) or 1.4
+        5.0,  # one that knows nothing loses at most 2 (hinge)
         "low: the discriminator has won; a --disc_lead_most, lower --disc_lr, higher"
         " --penalty_weight; high: it diverges; lower --disc_lr",
         ("disc_loss",),

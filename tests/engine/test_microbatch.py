@@ -211,3 +211,7 @@ def test_parts_too_small_for_their_shares_are_refused():
             check_size(settings, size)
     check_size(make_settings({"phase": "teacher"}), 1)
     check_size(make_settings({"self_input_share": 0.0}), 2)
+    with pytest.raises(UserError, match="2 images at once"):  # no lower level would be trained
+        check_size(make_settings({"level_shares": [0.8, 0.1, 0.1, 0.0]}), 2)
+    with pytest.raises(UserError, match="4 images at once"):  # nor any real noised image
+        check_size(make_settings({"self_input_share": 0.8}), 4)

@@ -116,8 +116,8 @@ def test_the_lead_is_the_share_of_right_comparisons_over_that_of_wrong_ones():
     assert Verdict.of(real, real - 1).lead == 1
     lead = Lead("cpu")
     lead.follow(torch.tensor(1.0))
-    lead.follow(torch.tensor(float("nan")))  # counts as a guess
-    assert lead.value.item() == pytest.approx((1 - 1 / LEAD_STEPS) / LEAD_STEPS)
+    lead.follow(torch.tensor(float("nan")))  # says nothing
+    assert lead.value.item() == pytest.approx(1 / LEAD_STEPS)
 
 
 def test_held_out_images_are_judged_beside_generated_ones():
