@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,22 @@ def test_cells_of_their_own_stand_beside_the_grid():
     assert [cell.flags for cell in cells] == listed
     both = make_cells(complete_plan({"grid": {"disc": ["patch"]}, "cells": listed}, ""))
     assert [cell.flags for cell in both] == [{"disc": "patch"}, *listed]
+
+
+def test_a_cell_may_have_steps_of_its_own():
+    listed = [{"disc": "patch", "steps": 7}, {"disc": "unet"}]
+    plan = complete_plan({"cells": listed, "seeds": [1, 2], "minutes": 5}, "")
+    assert [(cell.flags, cell.steps) for cell in make_cells(plan)] == [
+        ({"disc": "patch"}, 7),
+        ({"disc": "patch"}, 7),
+        ({"disc": "unet"}, 0),
+        ({"disc": "unet"}, 0),
+    ]
+    lab = Laboratory(plan | {"base": {"preset": "tiny"}}, "nowhere")
+    assert lab._steps(make_cells(plan)[0]) == 7 and not Path("nowhere").exists()
+    for wrong in (-1, 10**12, [1, 2]):
+        with pytest.raises(UserError, match="plan: steps"):
+            complete_plan({"cells": [{"steps": wrong}]}, "plan")
 
 
 def test_a_cell_may_have_seeds_of_its_own():
@@ -408,40 +425,57 @@ def test_two_methods_from_end_to_end(tmp_path, monkeypatch, capsys):
 
 
 class SharedLaboratory:
-    """Another process has the cells of `taken` until they are waited for."""
+    """Another process has the cells of `taken` until it is waited for, and then has scored some."""
 
-    def __init__(self, taken):
-        self.taken, self.calls = set(taken), []
+    def __init__(self, monkeypatch, taken, scored=()):
+        self.taken, self.scored, self.calls = set(taken), {}, []
 
-    def run(self, cell):
+        def sleep(_):
+            self.calls.append("waits")
+            self.taken.clear()
+            self.scored |= {seed: {"by": "another"} for seed in scored}
+
+        monkeypatch.setattr("fewstep.studies.compare.main.time.sleep", sleep)
+
+    def sole_use(self, cell):
         if cell.seed in self.taken:
             raise InUse(cell.folder, "process 7 on ours")
+        return nullcontext()
+
+    def score_of(self, cell):
+        return self.scored.get(cell.seed)
+
+    def run(self, cell):
+        if cell.seed in self.scored:
+            return self.scored[cell.seed]
         self.calls.append(cell.seed)
         if cell.seed == 3:
             raise UserError("no good")
-        return {"steps": cell.seed}
-
-    def wait_for(self, cell):
-        self.calls.append(f"wait {cell.seed}")
-        self.taken.clear()
+        return {"by": "us"}
 
 
-def test_cells_that_another_process_has_come_last(capsys):
+def test_cells_that_another_process_has_come_last(monkeypatch, capsys):
     cells = make_cells(complete_plan({"cells": [{"disc": "patch"}], "seeds": [1, 2, 3, 4, 5]}, ""))
     refusals = {cell.folder: "cannot be" if cell.seed == 5 else None for cell in cells}
-    laboratory = SharedLaboratory(taken=[1, 4])
-    seen = [[cell.seed for cell, *_ in part] for part in run_all(laboratory, cells, refusals)]
-    assert laboratory.calls == [2, 3, "wait 1", 1, 4]
-    assert seen == [[2], [2, 3], [2, 3, 5], [1, 2, 3, 5], [1, 2, 3, 4, 5]]
-    *_, last = run_all(SharedLaboratory([2]), cells, refusals)
-    assert [outcome for _, *outcome in last] == [
-        [{"steps": 1}, None],
-        [{"steps": 2}, None],
-        [None, "no good"],
-        [{"steps": 4}, None],
-        [None, "cannot be"],
+    shared = SharedLaboratory(monkeypatch, taken=[1, 4], scored=[3, 4])
+    parts = list(run_all(shared, cells, refusals))
+    assert [[cell.seed for cell, *_ in part] for part in parts] == [
+        [2],
+        [2, 3],
+        [2, 3, 5],
+        [1, 2, 3, 4, 5],  # with what the other has scored meanwhile
+        [1, 2, 3, 4, 5],
     ]
-    assert capsys.readouterr().out.count("process 7 on ours is at it") == 3
+    assert shared.calls == [2, 3, "waits", 1]
+    ours, theirs = ({"by": "us"}, None), ({"by": "another"}, None)
+    assert [tuple(outcome) for _, *outcome in parts[2]] == [
+        ours,
+        (None, "no good"),
+        (None, "cannot be"),
+    ]
+    last = [tuple(outcome) for _, *outcome in parts[-1]]
+    assert last == [ours, ours, theirs, theirs, (None, "cannot be")]
+    assert capsys.readouterr().out.count("process 7 on ours is at it") == 2
 
 
 METHODS = {"grid": {"method": ["adversarial", "rectified_flow"]}, "seeds": 3, "minutes": 2}

@@ -23,10 +23,12 @@ DEFAULT_METHOD = DEFAULTS["method"]
 
 
 class Cell(NamedTuple):
-    """One training: the flags that set it apart, and a seed."""
+    """One training: the flags that set it apart, a seed, and steps of its own, 0 where the plan
+    says how long it is."""
 
     flags: dict
     seed: int
+    steps: int = 0
 
     @property
     def title(self):
@@ -75,11 +77,11 @@ def make_cells(plan):
     flag_sets = [dict(zip(keys, v)) for v in itertools.product(*plan["grid"].values())]
     if plan["cells"] and not keys:
         flag_sets = []  # the empty product would be one cell of its own
-    seeds = [None] * len(flag_sets) + plan["own_seeds"]
+    none = [{}] * len(flag_sets)
     return [
-        Cell(flags, seed)
-        for flags, own in zip(flag_sets + plan["cells"], seeds, strict=True)
-        for seed in own or plan["seeds"]
+        Cell(flags, seed, own.get("steps", 0))
+        for flags, own in zip(flag_sets + plan["cells"], none + plan["own"], strict=True)
+        for seed in own.get("seeds", plan["seeds"])
     ]
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ from src.utils import (
 
 BATCH = 50  # of sampling
 SAMPLING_SEED = 0  # the same noise for every model
+SCORE = "score.json"  # of a cell, in its folder
 ANY_STEPS = 10**9  # in checks before the steps are known
 
 
@@ -68,7 +70,12 @@ class Laboratory:
 
     def check(self, cell):
         """Raise `UserError` if the flags of a cell cannot be."""
-        self._settings(cell, ANY_STEPS if self.plan["minutes"] else self.plan["steps"])
+        given = cell.steps or self.plan["steps"]
+        self._settings(cell, ANY_STEPS if self._is_timed(cell) else given)
+
+    def _is_timed(self, cell):
+        """Whether minutes say how long the cell trains."""
+        return bool(self.plan["minutes"] and not cell.steps)
 
     def place(self, cell):
         """The folder of a cell."""
@@ -77,14 +84,17 @@ class Laboratory:
     def estimate(self, cell):
         """(steps, seconds) of a cell's training, from steps timed here. Raises `UserError` for
         flags that cannot be."""
-        method, minutes = method_of(self.plan, cell), self.plan["minutes"]
+        method, is_timed = method_of(self.plan, cell), self._is_timed(cell)
         with Progress(f"timing steps of {cell.title}"):
             added = 0 if shares_teacher(method) else self.added_seconds()
             extra = 0 if method.needs_teacher else added  # else its own teacher takes them
-            steps = ANY_STEPS if minutes else None
-            steps = cell_steps(self.plan, self._settings(cell, steps), method, self.device, extra)
+            settings = self._settings(cell, ANY_STEPS if is_timed else cell.steps)
+            steps = cell.steps or cell_steps(self.plan, settings, method, self.device, extra)
             settings = self._settings(cell, steps)  # refuses what so few steps cannot hold
-            seconds = 60 * minutes + added if minutes else training_seconds(settings, self.device)
+            if is_timed:
+                seconds = 60 * self.plan["minutes"] + added
+            else:
+                seconds = training_seconds(settings, self.device)
         gc.collect()  # the timed networks refer to each other in circles
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -133,38 +143,45 @@ class Laboratory:
             teacher = load_model(self.teacher, create_custom_model, self.device)
             self.digests["teacher"] = weights_digest(teacher)
         self.baseline = self._baseline(teacher, images)
+        for cell in make_cells(self.plan):  # before other processes train beside this one
+            with suppress(UserError):  # which is said in the cell's turn
+                self._steps(cell)
+
+    def sole_use(self, cell):
+        """A context that has the cell's folder alone; raises `InUse` where another process does."""
+        return sole_use(self.place(cell))
 
     def run(self, cell):
         """Train and score a cell; returns its score, from its folder where that is there already.
 
         The score: training steps and minutes, and a row of the table for each NFE; samples.png in
         the folder shows some images of the first NFE. Raises `UserError` when training fails; what
-        it printed is in output.txt. Raises `InUse` where another process is at it.
+        it printed is in output.txt.
         """
-        with sole_use(self.place(cell)):
-            return self._run(cell)
-
-    def wait_for(self, cell):
-        """Return when no other process is at the cell any more."""
-        with use_after_others(self.place(cell)):
-            pass
-
-    def _run(self, cell):
-        folder, steps = self.place(cell), self._steps(cell)
-        identity = _identity(self._settings(cell, steps)) | self.digests | {"seed": cell.seed}
-        identity |= {key: self.plan[key] for key in ("nfe_list", "num_samples")}
-        path = folder / "score.json"
-        if (score := _stored(path, identity)) is not None:
+        if score := self.score_of(cell):
             return score
+        folder, steps = self.place(cell), self._steps(cell)
         run = folder / "run"
         places = {"save_dir": run, "export_dir": run / "export"}
         self._train(self._flags(cell, steps) | places, folder / "output.txt")
         minutes = read_json(run / CONFIG_NAME)["training_seconds"] / 60
         model = load_model(run / "final_model.pt", create_custom_model, self.device)
         rows = self._rows(model, cell.title, self.plan["nfe_list"], folder / STRIP)
-        score = {"identity": identity, "steps": steps, "minutes": minutes, "rows": rows}
-        write_json(path, score)
+        score = {"identity": self._score_identity(cell, steps), "steps": steps}
+        score |= {"minutes": minutes, "rows": rows}
+        write_json(folder / SCORE, score)
         return score
+
+    def score_of(self, cell):
+        """The score in the cell's folder, None where none is there or it is of another plan."""
+        path = self.place(cell) / SCORE
+        if not path.exists():
+            return None
+        return _stored(path, self._score_identity(cell, self._steps(cell)))
+
+    def _score_identity(self, cell, steps):
+        identity = _identity(self._settings(cell, steps)) | self.digests | {"seed": cell.seed}
+        return identity | {key: self.plan[key] for key in ("nfe_list", "num_samples")}
 
     def _flags(self, cell, steps):
         return training_flags(self.plan, cell, self.teacher, steps)
@@ -175,6 +192,8 @@ class Laboratory:
     def _steps(self, cell):
         """The steps of a cell; timed once for all its seeds, and never again on a rerun."""
         path, identity = self.place(cell).parent / "steps.json", {"minutes": self.plan["minutes"]}
+        if cell.steps:
+            return cell.steps
         if not self.plan["minutes"]:
             settings = self._settings(cell, self.plan["steps"])
             return cell_steps(self.plan, settings, method_of(self.plan, cell), self.device)
@@ -185,6 +204,8 @@ class Laboratory:
 
     def _train(self, flags, output):
         check_lengths(flags)
+        with use_after_others(Path(flags["save_dir"])):
+            pass  # a training that outlived the process that had started it
         began = time.perf_counter()
         code, ending = run_training(as_arguments(flags), output)
         if code:

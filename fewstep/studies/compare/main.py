@@ -12,9 +12,12 @@ without a plan to a folder named after the grid, the base and the length.
 """
 
 import signal
+import time
 from functools import partial
 
-from fewstep.engine.lock import InUse
+import torch
+
+from fewstep.engine.lock import LOOKS, InUse
 from fewstep.engine.precision import prepare_backends
 from fewstep.engine.stopping import catch_stops
 from fewstep.runs.yaml_files import read_yaml
@@ -45,6 +48,8 @@ def main(arguments=None):
     catch_stops(signal.default_int_handler)  # all as Ctrl-C
     laboratory = Laboratory(plan, args.save_dir)
     prepare_backends(laboratory.device, laboratory.settings.speed.tf32)
+    if laboratory.settings.speed.threads:  # steps are timed here as they are trained
+        torch.set_num_threads(laboratory.settings.speed.threads)
     if laboratory.needs_teacher and not laboratory.trains_teacher:
         check_input_file("base teacher_ckpt", laboratory.teacher)
     cells = make_cells(plan)
@@ -67,24 +72,39 @@ def main(arguments=None):
 def run_all(laboratory, cells, refusals):
     """Train and score all cells; yields the results so far, (cell, its score or None, why it failed
     or None) each, whenever there is one more. Cells that other processes have come last."""
-    outcomes, left, others = {}, list(enumerate(cells)), []
+    outcomes, left, busy = {}, list(enumerate(cells, 1)), set()
     while left:
+        others = []
         for number, cell in left:
-            print(f"cell {number + 1} of {len(cells)}: {cell.title} seed={cell.seed}", flush=True)
-            outcome = None, refusals[cell.folder]
+            title = f"cell {number} of {len(cells)}: {cell.title} seed={cell.seed}"
             try:
-                outcome = outcome if outcome[1] else attempt(laboratory.run, cell)
+                with laboratory.sole_use(cell):
+                    print(title, flush=True)
+                    failure = refusals[cell.folder]
+                    outcome = (None, failure) if failure else attempt(laboratory.run, cell)
             except InUse as error:
-                print(f"  {error.who} is at it", flush=True)
+                if number not in busy:
+                    print(f"{title}: {error.who} is at it", flush=True)
+                busy.add(number)
                 others.append((number, cell))
                 continue
             if outcome[1]:
                 print(f"  failed: {outcome[1]}", flush=True)
-            outcomes[number] = (cell, *outcome)
-            yield [outcomes[key] for key in sorted(outcomes)]
-        left, others = others, []
-        if left:
-            laboratory.wait_for(left[0][1])
+            outcomes[number] = outcome
+            yield list(results_so_far(laboratory, cells, outcomes))
+        if len(others) == len(left):
+            with Progress("waiting for the cells of other processes"):
+                time.sleep(LOOKS)
+        left = others
+
+
+def results_so_far(laboratory, cells, outcomes):
+    """Those of this process, and scores that others have left meanwhile."""
+    for number, cell in enumerate(cells, 1):
+        score, failure = outcomes.get(number, (None, None))
+        score = score or laboratory.score_of(cell)
+        if score or failure:
+            yield cell, score, None if score else failure
 
 
 def check_all(laboratory, cells):
@@ -99,11 +119,9 @@ def check_all(laboratory, cells):
 
 def attempt(work, cell):
     """(what `work(cell)` returns, None) or (None, why it failed): one cell's failure ends no
-    other's. Raises `InUse` where another process is at it."""
+    other's."""
     try:
         return work(cell), None
-    except InUse:
-        raise
     except UserError as error:
         return None, str(error)
     except Exception as error:  # e.g. a device out of memory

@@ -24,7 +24,7 @@ from src.utils import UserError, did_you_mean
 PLAN_DEFAULTS = {
     "base": {},  # flags of every cell and of the teacher
     "grid": {},  # flag -> values; every combination is a cell
-    "cells": [],  # further flag sets, each perhaps with "seeds" of its own
+    "cells": [],  # further flag sets, each perhaps with "seeds" and "steps" of its own
     "seeds": [42],
     "steps": 0,  # length of each cell's training, at most one of these three;
     "images": 0,  # none: as many steps as the flags say
@@ -52,6 +52,7 @@ NUMBERS = {
     "num_samples": (2, MOST_IMAGES, "generated images of each score (default: 1000)"),
 }
 MOST_CELLS = 10_000
+OWN = ("seeds", "steps")  # keys that a cell may have beside its flags
 KINDS = {dict: "mapping of flags", list: "list"}
 SET_BY_GRID = ("phase", "save_dir", "export_dir", "seed", "teacher_ckpt")
 TEACHER_GROUPS = ("data", "network", "scratch", "teacher")  # of the shared teacher
@@ -72,8 +73,8 @@ def complete_plan(content, where):
     _check_numbers(plan, where)
     if not all(isinstance(cell, dict) for cell in plan["cells"]):
         raise UserError(f"{where}: cells should be a list of flag sets")
-    plan["own_seeds"] = [_own_seeds(cell, where) for cell in plan["cells"]]
-    plan["cells"] = [{key: cell[key] for key in cell if key != "seeds"} for cell in plan["cells"]]
+    plan["own"] = [_own_numbers(cell, where) for cell in plan["cells"]]
+    plan["cells"] = [{key: cell[key] for key in cell if key not in OWN} for cell in plan["cells"]]
     for key, values in plan["grid"].items():
         if not isinstance(values, list) or not values:
             raise UserError(f"{where}: grid {key} needs a list of values")
@@ -86,7 +87,7 @@ def complete_plan(content, where):
     }
     combinations = math.prod(len(values) for values in plan["grid"].values())
     count = combinations * len(plan["seeds"])
-    count += sum(len(seeds or plan["seeds"]) for seeds in plan["own_seeds"])
+    count += sum(len(own.get("seeds", plan["seeds"])) for own in plan["own"])
     if count > MOST_CELLS:
         raise UserError(f"{where}: {quoted(count)} cells; at most {MOST_CELLS:,} are allowed")
     folders = set()
@@ -130,14 +131,13 @@ def _numbers(key, value, where):
     return numbers if is_list else numbers[0]
 
 
-def _own_seeds(cell, where):
-    """The seeds of one of the plan's cells, None where it has those of all."""
-    if "seeds" not in cell:
-        return None
-    seeds = _numbers("seeds", cell["seeds"], where)
-    for seed in seeds:
-        check_range(f"{where}: seeds", seed, *NUMBERS["seeds"][:2])
-    return seeds
+def _own_numbers(cell, where):
+    """What one of the plan's cells says of `OWN`."""
+    own = {key: _numbers(key, cell[key], where) for key in OWN if key in cell}
+    for key, value in own.items():
+        for one in value if isinstance(value, list) else [value]:
+            check_range(f"{where}: {key}", one, *NUMBERS[key][:2])
+    return own
 
 
 def _settled(flags, where):
