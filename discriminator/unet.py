@@ -19,8 +19,8 @@ from src.utils import UserError
 class UNetTrunk(Plain, nn.Module):
     """Maps at 64, 32, 16, 8 (the end of each level) and 8 (after the middle blocks).
 
-    channels: width (a multiple of the U-Net's `norm_groups`); 0: the U-Net's. depth: residual blocks a level; 0: the
-    U-Net's, but at least one, without which the way down would be linear.
+    channels: width (a multiple of the U-Net's `norm_groups`); 0: the U-Net's. depth: residual
+    blocks a level; 0: the U-Net's, but at least one, without which the way down would be linear.
     """
 
     def __init__(self, network, sigma_data, channels, depth):

@@ -74,9 +74,13 @@ class CompiledForward:
             return output
 
     def _try(self, inputs):
-        """Compile the backward pass too, here, where its failure can be caught."""
+        """Compile the backward pass too, here, where its failure can be caught. Buffers are then as
+        before, so that spectral normalisation has gone no step further than in a run that was not
+        interrupted."""
         self.has_tried = True
-        wanted = [p for p in self.plain.__self__.parameters() if p.requires_grad]
+        module = self.plain.__self__
+        buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+        wanted = [p for p in module.parameters() if p.requires_grad]
         wanted += [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad]
         with torch.random.fork_rng():
             output = self.compiled(*inputs)
@@ -84,6 +88,8 @@ class CompiledForward:
             if wanted:
                 total = sum(h.float().sum() for h in maps)
                 torch.autograd.grad(total, wanted[:1], allow_unused=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
     def __deepcopy__(self, memo):
         raise TypeError(f"{self.name} is compiled; copy it before")

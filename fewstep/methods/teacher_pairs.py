@@ -85,7 +85,7 @@ class TeacherPairs:
         self.scheduler, self.device = one, teacher.device
         self.sigma, self.evaluations = sigma, student.warm_nfe
         self.count, self.mirror = student.warm_pairs, settings.data.x_flip
-        which = sigma, self.evaluations, self.count, shape
+        which = sigma, self.evaluations, self.count, shape, execution.choices.precision
         ode = one.sigma_data, one.sigma_min, one.rho, one.noise_offset
         facts = f"teacher's pairs {weights_digest(teacher)} {ode} {which} from {SEED}"
         digest = hashlib.sha256(facts.encode()).hexdigest()

@@ -270,6 +270,26 @@ def test_an_error_of_the_network_itself_is_no_failure_of_compiling(capsys):
         copy.deepcopy(module)
 
 
+def test_the_trial_of_a_compilation_leaves_buffers_as_they_were(monkeypatch):
+    class Iterated(Small):
+        """Its buffer goes a step further in each pass, as that of spectral normalisation."""
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("passes", torch.zeros(()))
+
+        def forward(self, x):
+            self.passes += 1
+            return super().forward(x) * self.passes
+
+    monkeypatch.setattr(torch, "compile", lambda f, **more: f)
+    module = Iterated()
+    compile_in_place(module, "default", "the network")
+    for passes in (1, 2):
+        module(torch.randn(2, 4)).sum().backward()
+        assert module.passes == passes
+
+
 # Products alone leave nothing to the C++ compiler, which would take most of the time.
 COMPILED_RUN = """
 import sys, torch
