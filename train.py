@@ -90,7 +90,7 @@ class Run(NamedTuple):
 
 
 def run(processes, stop):
-    settings, preset, dry_run = parse_settings(sys.argv[1:])
+    settings, preset, dry_run = parse_settings(sys.argv[1:], tell=print)
     method, batch = method_of(settings), settings.data.batch_size
     device = processes.device_of(pick_device(settings.run.device))
     prepare_backends(device, settings.speed.tf32)

@@ -1,13 +1,14 @@
 """Settings of adversarial diffusion distillation: the student's, presets, recipes, and which of
 them cannot be together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fewstep.engine.fields import HIGHEST_SIGMA, levels, setting, steps, warm_up, weight
 from fewstep.engine.schedules import cosine_fall, warmup_cosine
-from fewstep.methods.adversary_settings import check_discriminator
+from fewstep.methods.adversary_settings import Discriminator, check_discriminator
+from fewstep.methods.consistency import Consistency
 from fewstep.methods.method import Recipe, loses
-from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE
+from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE, Distillation
 from fewstep.methods.student_inputs import check_falling, nfe_table
 from src.arguments import MOST_EVALUATIONS
 from src.utils import UserError
@@ -169,6 +170,37 @@ def check(settings):
         flag = "--disc none" if disc.disc == "none" else "--adv_weight 0"
         raise UserError(f"--distill none and {flag}: the student has nothing to learn from")
     check_discriminator(disc, settings.network)
+
+
+def idle(settings):
+    """{setting that changes nothing as the others are: the flag that would let it}."""
+    student, loss, disc = settings.student, settings.distillation, settings.discriminator
+    has_fake_score, has_disc = loss.distill in NEEDS_FAKE_SCORE, disc.disc != "none"
+    has_penalty = disc.penalty != "none"
+    is_tuned = student.student_start == "consistency"
+    of_critics = {"disc_warmup", "disc_steps"} if has_fake_score else set()
+    of_disc = _names(Discriminator) - {"disc"} - of_critics
+    of_adversary = {"adv_weight", "adv_ramp"}
+    of_loss = _names(Distillation) - {"distill"} - of_adversary
+    rules = [
+        (not disc.ada_target, "--ada_target", {"ada_images"}),
+        (not disc.augment, "--augment", {"augment_p"}),
+        (not disc.disc_noise, "--disc_noise", {"disc_mean", "disc_std"}),
+        (not disc.penalty_weight, "--penalty_weight", {"penalty_sigma", "penalty_interval"}),
+        (not has_penalty, "--penalty", {"penalty_weight", "penalty_sigma", "penalty_interval"}),
+        (loss.distill != "sid", "--distill sid", {"sid_alpha"}),
+        (not has_fake_score, "--distill dmd or sid", {"fake_lr", "fake_steps"}),
+        (not student.warm_start, "--warm_start", {"warm_nfe", "warm_pairs"}),
+        (not sum(start_steps(student)), "--warm_start", {"start_lr"}),
+        (not is_tuned, "--student_start consistency", {"consistency_steps", *_names(Consistency)}),
+        (loss.distill == "none", "--distill", of_loss),
+        (not has_disc, "--disc", of_disc | of_adversary | {"balance"}),
+    ]
+    return {name: flag for is_idle, flag, names in rules if is_idle for name in names}
+
+
+def _names(group):
+    return {item.name for item in fields(group)}
 
 
 def check_size(settings, size):

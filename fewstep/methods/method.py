@@ -26,7 +26,8 @@ class Method(NamedTuple):
     its length. teacher: the phase that makes what it distils, used where `needs_teacher`.
     config(teacher's `model_config.json`, settings): that of its generator.
     check(settings), check_size(settings, images of a micro-batch): raise `UserError` for what
-    contradicts itself; try_to_build(settings): for what could not be built when its turn comes, at
+    contradicts itself; idle(settings): {setting that changes nothing as the others are: the flag
+    that would let it}; try_to_build(settings): for what could not be built when its turn comes, at
     some cost. no_teacher: the setting and its value with which it needs none after all, and its
     phase is built as of a method without one. warmups: pairs of settings, a warm-up and the
     steps of its phase. presets: {name: {setting: value}}; recipes: {name: `Recipe`}.
@@ -43,6 +44,7 @@ class Method(NamedTuple):
     config: Callable = None
     check: Callable = lambda settings: None
     check_size: Callable = lambda settings, size: None
+    idle: Callable = lambda settings: {}
     try_to_build: Callable = lambda settings: None
     warmups: tuple = ()
     presets: dict = {}

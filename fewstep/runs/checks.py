@@ -60,6 +60,16 @@ def check_given(settings, given):
             )
 
 
+def idle_note(settings, given):
+    """One line about the flags among `given` that change nothing as the others are; "" if all
+    do. They are no mistake: a grid has some, and so has a line of all flags of a run."""
+    if settings.run.phase == "teacher":
+        return ""
+    idle = method_of(settings).idle(settings)
+    parts = [f"--{flag} (without {idle[flag]})" for flag in given if flag in idle]
+    return f"no effect here: {', '.join(parts)}" if parts else ""
+
+
 def check_places(settings):
     """Raise `UserError` for files and folders that cannot be what they are named for, and for a
     feature space or a logger that is not installed. Touches nothing; a teacher that is not there

@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 
 from fewstep.images import is_own_folder
-from fewstep.runs.checks import check_given, check_places, check_together
+from fewstep.runs.checks import check_given, check_places, check_together, idle_note
 from fewstep.runs.config_file import with_config
 from fewstep.runs.help_page import GOING_ON, About, default_of
 from fewstep.runs.parser import build_parser
@@ -18,10 +18,11 @@ RESUMING = ("--resume", "--continue")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
-def parse_settings(arguments, prog="train.py"):
+def parse_settings(arguments, prog="train.py", tell=lambda text: None):
     """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run). A flag that is given twice
     has its last value; those of `--config` stand before all others. With --help the program ends.
-    Raises `UserError`, naming the flag."""
+    `tell` is called with one line if some change nothing beside the others. Raises `UserError`,
+    naming the flag."""
     parser = build_parser(prog)
     given, unknown = parser.parse_known_args(arguments)
     if "help" in given:
@@ -42,6 +43,8 @@ def parse_settings(arguments, prog="train.py"):
     settings = make_settings(values)
     check_given(settings, given)
     check_places(settings)
+    if note := idle_note(settings, given):
+        tell(note)
     return settings, name, dry_run
 
 

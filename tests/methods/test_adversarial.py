@@ -1,5 +1,6 @@
 """One step of each phase: who learns, who stays frozen, and what the student gets."""
 
+from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,9 +9,13 @@ import torch
 
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import distance_to_noise
-from fewstep.methods.adversarial_settings import disc_rate, student_rate
+from fewstep.methods.adversarial_settings import Student, disc_rate, idle, student_rate
 from fewstep.methods.adversary import LEAD_STEPS, SLOWER, SLOWEST
+from fewstep.methods.adversary_settings import Discriminator
+from fewstep.methods.consistency import Consistency
+from fewstep.methods.score_distillation import Distillation
 from fewstep.methods.student_inputs import StudentInputs
+from fewstep.runs.settings import flat
 from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
 
 LEVELS = {1: [5.0], 2: [5.0, 1.0], 4: [5.0, 2.0, 1.0, 0.5]}
@@ -411,3 +416,49 @@ def test_a_gradient_that_is_not_finite_is_dropped():
     assert not any(moved(values, part) for values, part in zip(before, parts))
     assert stage.step(in_one(batch()), 2)["student_skipped"] == 0
     assert all(moved(values, part) for values, part in zip(before, parts))
+
+
+def other_than(field, value):
+    """Another possible value of a setting."""
+    if isinstance(value, bool):
+        return not value
+    if choices := field.metadata.get("choices"):
+        return next(choice for choice in choices if choice != value)
+    if isinstance(value, int):
+        return value + 1 if value < field.metadata["high"] else value - 1
+    if isinstance(value, float):
+        return 0.7 * value + 0.1
+    return value
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        dict(distill="none", penalty="none", disc_noise=False),
+        dict(disc="none"),
+        dict(disc="none", distill="dmd"),
+        dict(distill="dmd", warm_start=1, warm_nfe=2, penalty_weight=0.0),
+    ],
+    ids=lambda flags: "-".join(map(str, flags.values())),
+)
+def test_idle_settings_change_nothing(flags):
+    """All of them at once, over the steps in which each part learns."""
+    chosen = dict(disc_warmup=1, adv_ramp=1, student_iterations=6) | flags
+    settings = tiny_settings(AT_ONCE, chosen)
+    found, others = idle(settings), {}
+    for group in (Student, Distillation, Discriminator, Consistency):
+        for field in fields(group):
+            value = flat(settings.as_dict())[field.name]
+            if field.name in found and field.name not in ("disc_start", "ada_target"):
+                others[field.name] = other_than(field, value)
+    assert len(others) >= 8
+    weights = []
+    for values in ({}, others):
+        torch.manual_seed(0)
+        stage = student_of(tiny_settings(AT_ONCE, chosen, values))
+        for step in range(4):
+            torch.manual_seed(step)
+            stage.step(in_one(batch(4, 64)), step)
+        weights.append(stage.model.state_dict())
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

@@ -60,6 +60,20 @@ def test_every_field_is_a_flag_with_a_meaning_and_names_are_unique():
         assert flat(settings)[name] == expected
 
 
+def test_flags_that_change_nothing_are_said():
+    def said(*arguments):
+        lines = []
+        parse_settings(["--preset=tiny", "--data=synthetic", *arguments], tell=lines.append)
+        return lines
+
+    assert said("--ada_images=500", "--warm_nfe=3", "--lr=0.1") == [
+        "no effect here: --ada_images (without --ada_target), --warm_nfe (without --warm_start)"
+    ]
+    assert said("--ada_images=500", "--augment=color", "--ada_target=0.6") == []
+    assert said("--phase=teacher", "--ada_images=500") == [], "all of the student's wait there"
+    assert said() == [], "what a preset fills in is not asked for"
+
+
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_presets_fill_in_and_flags_win(preset):
     settings, name, _ = parse_settings(["--preset", preset, "--lr", "0.125", "--data", "synthetic"])
