@@ -214,6 +214,10 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
     options, processes, stop = job.options, job.processes, job.stop
     training = Training(phase, job, identity, **publishing)
     processes.first_then_all(training.resume)
+    with stop:  # ends it at once, and not after a step: nothing is half done
+        began = time.perf_counter()
+        phase.draw_first(training.step)
+        training.seconds += time.perf_counter() - began
     total, window = phase.total, training.window
     first = processes.rank * job.micro_batches
     own = range(first, first + job.micro_batches)

@@ -216,6 +216,10 @@ class StudentPhase(Phase):
     def drawn_first(self):
         return self.ode_loss.evaluations
 
+    def draw_first(self, step):
+        if step < self.warm:
+            self.ode_loss.draw_first()
+
     def evaluate_first(self, images):
         with torch.no_grad():
             self.execution.run(self.teacher.denoise, images, self.ode_loss.first_level)

@@ -54,16 +54,21 @@ class OdeLoss:
         student = self.settings.student
         return student.warm_pairs * student.warm_nfe if student.warm_start else 0
 
+    def draw_first(self):
+        """Make the pairs that are kept, if any, or find them."""
+        if self.settings.student.warm_pairs and not self.pairs:
+            self.pairs = self._pairs_of(IMAGE_SHAPE)
+
+    def _pairs_of(self, shape):
+        return TeacherPairs(self.settings, self.teacher, self.first_level, shape, self.execution)
+
     def rehearse(self):
         """Draw zeros in place of pairs: steps will only be counted or timed."""
         self.pairs = StandIn(self.teacher.device)
 
     def _drawn(self, count, micro_batch):
-        if not self.pairs:  # made when they are first asked for
-            shape = tuple(micro_batch.images.shape[1:])
-            self.pairs = TeacherPairs(
-                self.settings, self.teacher, self.first_level, shape, self.execution
-            )
+        if not self.pairs:
+            self.pairs = self._pairs_of(tuple(micro_batch.images.shape[1:]))
         return self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))
 
     def _images(self, x):

@@ -1,6 +1,7 @@
 """The loop with a phase of one number: what is logged, saved, refused and gone on with."""
 
 import re
+import signal
 
 import pytest
 import torch
@@ -30,6 +31,9 @@ class CountingPhase(Phase):
             self.sum = self.sum + torch.rand(1) + sum(one.images.sum() for one in micro_batches)
         loss = float("nan") if broken else step
         return {"loss": torch.tensor(loss), "skipped": torch.tensor(float(broken))}
+
+    def draw_first(self, step):
+        self.drawn_at = step
 
     def pictures(self, count, side):
         return torch.zeros(len(self.nfe_rows) * count, 3, 4, 4)
@@ -95,6 +99,24 @@ def stop_at(last):
         return torch.full((2, 3, 4, 4), float(step))
 
     return batch_of
+
+
+def test_a_signal_ends_what_is_drawn_first_at_once(tmp_path):
+    class Drawing(CountingPhase):
+        def draw_first(self, step):
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("it went on")
+
+    phase = CountingPhase(5)
+    run(tmp_path, phase)
+    assert phase.drawn_at == 0
+    longer = CountingPhase(8)
+    run(tmp_path, longer)
+    assert longer.drawn_at == 5
+    with pytest.raises(Interrupted) as stopped:
+        run(tmp_path / "drawing", Drawing(5))
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert not list((tmp_path / "drawing").rglob("*.pt"))
 
 
 def test_a_concern_is_said_and_logged_once_a_run(tmp_path, capsys):
