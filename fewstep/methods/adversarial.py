@@ -176,8 +176,8 @@ class StudentPhase(Phase):
         return self.execution.run(self.model.denoise, x, sigma, next_sigma)
 
     def _student_loss(self, micro_batch, weights):
-        """A scalar with the gradient of both losses, weighed against each other at the image, and
-        of the distance to the noise. weights: of these three."""
+        """A scalar with the gradient of both losses, weighed against each other at the image, of
+        the distance to the noise and of denoising. weights: of the first three."""
         inputs = micro_batch.once("inputs", partial(self._inputs, micro_batch))
         output = micro_batch.once("output", partial(self._output, micro_batch, inputs))
         micro_batch.begin("student")
@@ -202,6 +202,11 @@ class StudentPhase(Phase):
             (identity_grad,) = torch.autograd.grad(loss, image)
             grad = grad + identity_weight * identity_grad
             metrics["identity_loss"] = loss.detach()
+        if denoise_weight := self.settings.student.denoise_weight:
+            loss = self._denoising_loss(image, micro_batch.images)
+            (denoise_grad,) = torch.autograd.grad(loss, image)
+            grad = grad + denoise_weight * denoise_grad
+            metrics["denoising_loss"] = loss.detach()
         return (output * grad).sum(), metrics
 
     def _identity_loss(self, image, inputs):
@@ -210,6 +215,14 @@ class StudentPhase(Phase):
         x, sigma, _ = inputs
         count, sigma_data = self.inputs.count_first(len(image)), self.model.scheduler.sigma_data
         distances = distance_to_noise(image[:count], x[:count], sigma[:count], sigma_data)
+        return distances.sum() / len(image)
+
+    def _denoising_loss(self, image, x0):
+        """||G(x0 + sigma n) - x0||^2, mean over pixels, of the real images among the inputs, a
+        scalar: the mean over all images, of which the others count 0. It stands beside a GAN in
+        Consistency Trajectory Models (Kim et al. 2023, arXiv:2310.02279)."""
+        start = len(image) - self.inputs.count_real(len(image))
+        distances = (image[start:] - x0[start:]).square().mean(dim=(1, 2, 3))
         return distances.sum() / len(image)
 
     @property

@@ -73,6 +73,11 @@ class Student:
         "weight at the start of the distance between an image and the pure noise that it was made"
         " from; it falls during training; 0: off",
     )
+    denoise_weight: float = weight(
+        0.0,
+        "weight of the plain denoising loss of the real images among the inputs, which keeps what"
+        " later evaluations must not change, such as colours; 0: off",
+    )
     warm_start: int = steps(
         0, "first steps, in which the student copies images that the teacher makes", low=0
     )
@@ -157,6 +162,11 @@ def check(settings):
         raise UserError(
             f"--warm_start {student.warm_start}: the first of --level_shares is 0, so the student"
             " would learn nothing there"
+        )
+    if student.denoise_weight and student.self_input_share == 1:
+        raise UserError(
+            f"--denoise_weight {student.denoise_weight}: with --self_input_share 1 no real image is"
+            " among the inputs; give less of the latter"
         )
     total, alone = student.student_iterations, alone_steps(settings)
     consistency, warm = start_steps(student)

@@ -48,6 +48,14 @@ class StudentInputs:
         """How many of `batch` inputs are pure noise at the first level: a fixed number."""
         return round(batch * self.first_share)
 
+    def count_own(self, batch):
+        """How many of them are the student's own outputs re-noised; they follow."""
+        return round((batch - self.count_first(batch)) * self.self_input_share)
+
+    def count_real(self, batch):
+        """How many of them are real images noised; they come last."""
+        return batch - self.count_first(batch) - self.count_own(batch)
+
     @torch.no_grad()
     def draw(self, x0, seed, with_own=True):
         """(inputs, their levels, the levels that follow) for real images `[B, C, H, W]`.
@@ -59,7 +67,7 @@ class StudentInputs:
         """
         rng, batch = np.random.default_rng(seed), len(x0)
         first = self.count_first(batch)
-        own = round((batch - first) * self.self_input_share) if with_own else 0
+        own = self.count_own(batch) if with_own else 0
         own_visits = self.visits_beyond_first(own, rng)
         visits = self.first_visits(first, rng) + own_visits
         visits += self.visits_beyond_first(batch - first - own, rng)

@@ -105,6 +105,7 @@ TEXT_OF = {
     ("disc_noise", False): ("It sees clean images", ["is told that level"]),
     ("student_start", "consistency"): ("In its first 100 steps it becomes a consistency model", []),
     ("identity_weight", 0.2): ("falls from 0.2 to a fortieth of it", []),
+    ("denoise_weight", 0.5): ("denoising loss of its noised real images, weighted by 0.5", []),
     ("centring_weight", 0.01): ("(D(real) + D(x))² weighted by 0.01", []),
     ("warm_start", 40): ("ODE samples (40 steps)", []),
     ("augment", "color,cutout"): ("augmented before it (color,cutout)", ["adaptive"]),

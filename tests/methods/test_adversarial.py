@@ -16,6 +16,7 @@ from fewstep.methods.consistency import Consistency
 from fewstep.methods.score_distillation import Distillation
 from fewstep.methods.student_inputs import StudentInputs
 from fewstep.runs.settings import flat
+from src.utils import UserError
 from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
 
 LEVELS = {1: [5.0], 2: [5.0, 1.0], 4: [5.0, 2.0, 1.0, 0.5]}
@@ -367,6 +368,24 @@ def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weig
     falling = [stage._identity_weight(learnt) for learnt in (0, 50, 100)]
     assert falling == pytest.approx([0.2, (0.2 + 0.005) / 2, 0.005])
     assert make_student()._identity_weight(0) == 0
+
+
+def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
+    stage = make_student(denoise_weight=0.5, self_input_share=0.5, batch_size=16)
+    (micro_batch,) = split(batch(16, 16), [0])
+    scalar, metrics = stage._student_loss(micro_batch, weights=(0.0, 0.0, 0.0))
+    x, sigma, _ = micro_batch.results["inputs"]
+    output = micro_batch.results["output"].detach().requires_grad_()
+    real = stage.inputs.count_real(16)
+    assert [stage.inputs.count_first(16), stage.inputs.count_own(16), real] == [8, 4, 4]
+    noise = (x - micro_batch.images)[-real:] / sigma[-real:].reshape(-1, 1, 1, 1)
+    assert noise.std() == pytest.approx(1, abs=0.1), "these are the ones"
+    loss = (output - micro_batch.images)[-real:].square().mean(dim=(1, 2, 3)).sum() / 16
+    assert metrics["denoising_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
+    (gradient,) = torch.autograd.grad(loss, output)
+    assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=1e-3)
+    with pytest.raises(UserError, match="--self_input_share 1 no real image"):
+        make_student(denoise_weight=0.5, self_input_share=1.0)
 
 
 @pytest.mark.parametrize(

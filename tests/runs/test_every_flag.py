@@ -61,6 +61,7 @@ CHANGES = {
     "student_start": ("consistency", dict(consistency_steps=2)),
     "consistency_steps": (3, dict(student_start="consistency", consistency_steps=2)),
     "identity_weight": (0.2, {}),
+    "denoise_weight": (0.5, {}),
     "warm_start": (2, {}),
     "warm_nfe": (5, ODE),
     "warm_pairs": (4, ODE | dict(cache_dir=KEPT.name)),
