@@ -1,4 +1,4 @@
-"""The model of a submission: EDM preconditioning around the plain U-Net, and its samplers.
+"""The model of a submission: preconditioning around the plain U-Net, and its samplers.
 
 Throughout, the challenge's time `t` *is* the noise level sigma: x_t = x0 + t * noise.
 
@@ -48,11 +48,13 @@ class CustomScheduler(BaseScheduler):
         p_std=MODEL_DEFAULTS["p_std"],
         noise_offset=MODEL_DEFAULTS["noise_offset"],
         few_step_sigmas=None,
+        preconditioning=MODEL_DEFAULTS["preconditioning"],
     ):
         if not 0 < sigma_min < sigma_max:
             raise ValueError(f"sigma_min {sigma_min} must lie between 0 and sigma_max {sigma_max}")
         self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
         self.rho, self.p_mean, self.p_std, self.noise_offset = rho, p_mean, p_std, noise_offset
+        self.is_flow = preconditioning == "flow"
         given = MODEL_DEFAULTS["few_step_sigmas"] if few_step_sigmas is None else few_step_sigmas
         self.few_step_table = checked_levels(given)
 
@@ -95,15 +97,34 @@ class CustomScheduler(BaseScheduler):
         """What the denoiser should return for `forward_process(data, noise, t)`: the data."""
         return data
 
+    def scales(self, sigma):
+        """(c_in, c_skip, c_out) of D(x, sigma) = c_skip x + c_out U(c_in x, tau(sigma)) (EDM eq.
+        7), each as `sigma`, a tensor.
+
+        "edm": table 1, input and target have unit variance at each level. "flow": a rectified
+        flow's (Liu et al. 2022, arXiv:2209.03003). With t = sigma / (1 + sigma) the network sees
+        (1 - t) x0 + t n and predicts n - x0, the same mixture at each level; D = c_in x - t U.
+        """
+        if self.is_flow:
+            share = 1 / (1 + sigma)
+            return share, share, -sigma * share
+        data = self.sigma_data
+        spread = (sigma**2 + data**2).sqrt()
+        return 1 / spread, data**2 / spread**2, sigma * data / spread
+
     def loss_weight(self, sigma):
-        """EDM's lambda(sigma) = (sigma^2 + sigma_data^2) / (sigma * sigma_data)^2 (table 1)."""
-        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+        """lambda(sigma) = 1 / c_out^2: (sigma^2 + sigma_data^2) / (sigma * sigma_data)^2 for EDM
+        (table 1), ((1 + sigma) / sigma)^2 for a flow, whose loss is that of the velocity."""
+        return 1 / self.scales(sigma)[-1] ** 2
 
     def tau(self, sigma):
         """Level -> time input of the network, in [0, num_train_timesteps).
 
-        The U-Net's sinusoids resolve numbers up to about 1000, so sigma is squashed by an arctan.
+        The U-Net's sinusoids resolve numbers up to about 1000, so sigma is squashed: by an arctan,
+        or to a flow's t.
         """
+        if self.is_flow:
+            return self.num_train_timesteps * sigma / (1 + sigma)
         return self.num_train_timesteps * (2 / math.pi) * torch.atan(sigma / self.sigma_data)
 
     def ode_sigmas(self, num_steps, sigma_max=None):
@@ -133,22 +154,20 @@ class CustomGenerativeModel(BaseGenerativeModel):
         self.sampler, self.use_additional_condition = sampler, use_additional_condition
 
     def denoise(self, x, sigma, next_sigma=0.0):
-        """D(x, sigma) = c_skip x + c_out U(c_in x, tau(sigma)) (EDM eq. 7, table 1).
+        """D(x, sigma) = c_skip x + c_out U(c_in x, tau(sigma)) (EDM eq. 7), see
+        `CustomScheduler.scales`.
 
         `x` `[B, 3, H, W]`; `sigma` and `next_sigma` numbers or `(B,)`. A network built with the
         additional condition is told `next_sigma`, the level its output will be re-noised to
         (0: it is final). Preconditioning stays in fp32 whatever precision the network runs in.
         """
         sigma = _per_batch(sigma, x)
-        data = self.scheduler.sigma_data
-        spread = (sigma**2 + data**2).sqrt()
+        c_in, c_skip, c_out = (_per_image(scale, x) for scale in self.scheduler.scales(sigma))
         condition = None
         if self.use_additional_condition:
             condition = self.scheduler.tau(_per_batch(next_sigma, x))
-        scaled = x * _per_image(1 / spread, x)
-        output = self.network(scaled, self.scheduler.tau(sigma), condition)
-        c_skip, c_out = data**2 / spread**2, sigma * data / spread
-        return _per_image(c_skip, x) * x + _per_image(c_out, x) * output.float()
+        output = self.network(x * c_in, self.scheduler.tau(sigma), condition)
+        return c_skip * x + c_out * output.float()
 
     def predict(self, xt, t, **kwargs):
         """The denoised image; see `denoise`."""
@@ -222,7 +241,7 @@ def create_custom_model(device="cpu", **config):
         flow = RectifiedFlow(network, scheduler, use_additional_condition=condition)
         return flow.to(device)
     levels = ("sigma_data", "sigma_min", "sigma_max", "rho", "p_mean", "p_std")
-    levels += ("noise_offset", "few_step_sigmas", "num_train_timesteps")
+    levels += ("noise_offset", "few_step_sigmas", "num_train_timesteps", "preconditioning")
     scheduler = CustomScheduler(**{key: config[key] for key in levels})
     model = CustomGenerativeModel(
         network, scheduler, sampler=config["sampler"], use_additional_condition=condition

@@ -16,6 +16,9 @@ LEVEL_SAMPLERS = ("few_step", "ddim")  # of students: along the levels of few_st
 ODE_SAMPLERS = ("heun", "euler")  # of teachers: many steps along the ODE
 SAMPLERS = (*ODE_SAMPLERS, *LEVEL_SAMPLERS)
 
+# What the network of a denoiser sees and predicts at a level, see `CustomScheduler.scales`.
+PRECONDITIONINGS = ("edm", "flow")
+
 # All that rebuilds a model: the keys of `model_config.json`, here with an untrained one's values.
 MODEL_DEFAULTS = dict(
     model_type="edm_denoiser",  # what the network predicts: a key of DEFAULTS
@@ -24,6 +27,7 @@ MODEL_DEFAULTS = dict(
     use_additional_condition=False,  # tell the network the level its output will be re-noised to
     norm_groups=32,  # groups of the network's normalisation; so many in files that do not say
     num_train_timesteps=1000,  # range of the network's time input, see `CustomScheduler.tau`
+    preconditioning="edm",  # what the network sees and predicts: a key of `PRECONDITIONINGS`
     sigma_data=0.5,  # standard deviation of the training images in [-1, 1]
     sigma_min=0.002,  # lowest level of the ODE sampler
     sigma_max=80.0,  # highest level of the ODE sampler
@@ -60,12 +64,15 @@ RANGES = dict(
 )
 HIGHEST_LEVEL, MOST_LEVELS = 1e4, 1000  # of few_step_sigmas
 NORM_GROUPS = [32, 16, 8, 4, 2, 1]  # all divide the widths of all networks
-LATER = dict(norm_groups=32)  # keys that saved models of earlier versions lack
+LATER = dict(norm_groups=32, preconditioning="edm")  # that saved models of earlier versions lack
 
 
 def with_later_keys(config):
     """A saved model's `config` with the keys that it lacks if it is of an earlier version."""
-    return {**LATER, **config} if "model_type" in config else config
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str) or kind not in DEFAULTS:
+        return config
+    return {key: value for key, value in LATER.items() if key in DEFAULTS[kind]} | config
 
 
 def whole_config(config):
@@ -92,8 +99,9 @@ def whole_config(config):
         numbers = ", ".join(map(str, NORM_GROUPS))
         raise ValueError(f"norm_groups {config['norm_groups']!r}: use one of {numbers}")
     _check_name("scheduler_type", config["scheduler_type"], [defaults["scheduler_type"]])
-    if "sampler" in config:
-        _check_name("sampler", config["sampler"], SAMPLERS)
+    for key, known in (("sampler", SAMPLERS), ("preconditioning", PRECONDITIONINGS)):
+        if key in config:
+            _check_name(key, config[key], known)
     if not isinstance(config["use_additional_condition"], bool):
         raise ValueError(f"use_additional_condition {config['use_additional_condition']!r}: a bool")
     return config

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from custom_model import MODEL_DEFAULTS, create_custom_model
+from src.model_config import FLOW_DEFAULTS, with_later_keys
 from src.module import ResBlock
 from src.samplers import few_step_states, noise_source, ode_plan, ode_states
 
@@ -226,6 +227,36 @@ def test_models_of_before_there_were_other_groups_have_32():
         create_custom_model(**saved | {"norm_groups": 5})
     with pytest.raises(ValueError, match="'rho' is missing"):
         create_custom_model(**{key: value for key, value in saved.items() if key != "rho"})
+
+
+def test_a_flows_preconditioning_is_a_flow_seen_as_a_denoiser():
+    """The same network as a rectified flow: x / (1 + sigma) is its x_t at t = sigma / (1 + sigma),
+    the losses are equal, and so is where one Euler step leads."""
+    torch.manual_seed(0)
+    denoiser = create_custom_model(network="tiny", preconditioning="flow", sampler="euler")
+    flow = create_custom_model(**FLOW_DEFAULTS | {"network": "tiny"})
+    with torch.no_grad():
+        denoiser.network.tail[2].weight.normal_(std=0.05)
+    flow.network.load_state_dict(denoiser.network.state_dict())
+    data, noise = torch.rand(4, 3, 16, 16) * 2 - 1, torch.randn(4, 3, 16, 16)
+    sigma = torch.tensor([0.05, 0.5, 2.0, 60.0])
+    t = sigma / (1 + sigma)
+    expected = flow.compute_loss(data, noise, t)
+    assert torch.allclose(denoiser.compute_loss(data, noise, sigma), expected, rtol=1e-4)
+    x = data + sigma.reshape(-1, 1, 1, 1) * noise
+    x_t = flow.scheduler.forward_process(data, noise, t)
+    there = x_t - t.reshape(-1, 1, 1, 1) * flow.predict(x_t, t)
+    assert torch.allclose(denoiser.denoise(x, sigma), there, atol=1e-4)
+    assert torch.equal(denoiser.denoise(data, 0.0), data), "f(x, 0) = x, as a consistency model's"
+
+
+def test_a_published_denoiser_of_before_there_was_a_choice_has_edms_preconditioning():
+    saved = MODEL_DEFAULTS | {"network": "tiny"}
+    older = {key: value for key, value in saved.items() if key != "preconditioning"}
+    assert not create_custom_model(**older).scheduler.is_flow
+    assert "preconditioning" not in with_later_keys(dict(FLOW_DEFAULTS))
+    with pytest.raises(ValueError, match="preconditioning 'x': use one of edm, flow"):
+        create_custom_model(**saved | {"preconditioning": "x"})
 
 
 @pytest.mark.parametrize(("groups", "heard"), [(32, False), (16, True)])

@@ -17,7 +17,7 @@ from src.samplers import IMAGE_SHAPE, draw_levels
 
 DISC = "disc"  # its name among the learners, in the log and in checkpoints
 # Keys of the student's `model_config.json` that shape it.
-CONFIG_KEYS = ("network", "norm_groups", "sigma_data", "num_train_timesteps")
+CONFIG_KEYS = ("network", "norm_groups", "preconditioning", "sigma_data", "num_train_timesteps")
 LEAD_STEPS = 20  # over which the lead is averaged
 # What a step too far ahead makes of the pace, and its least: a discriminator that all but stands
 # still is soon fooled, by images that are all alike.

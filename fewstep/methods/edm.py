@@ -15,7 +15,7 @@ from fewstep.engine.learner import steady_learner
 from fewstep.engine.phase import Phase, Turn
 from fewstep.methods.growing import Growth, begin_as_shortcut, halve
 from src.arguments import MOST_EVALUATIONS
-from src.model_config import MODEL_DEFAULTS, ODE_SAMPLERS
+from src.model_config import MODEL_DEFAULTS, ODE_SAMPLERS, PRECONDITIONINGS
 from src.samplers import ode_plan, ode_states
 
 FALLS = "falls fast, then ever more slowly; held-out falls with it"  # a healthy loss
@@ -44,6 +44,12 @@ class Scratch:
 class Teacher:
     """Phase 1: the teacher, a denoiser (EDM)."""
 
+    preconditioning: str = setting(
+        MODEL_DEFAULTS["preconditioning"],
+        "what the network sees and predicts, teacher's and student's: EDM's mixtures, which turn"
+        " with the noise level, or a rectified flow's, which stays (flow)",
+        list(PRECONDITIONINGS),
+    )
     p_mean: float = log_sigma(
         MODEL_DEFAULTS["p_mean"], "noise levels that the teacher is trained at: mean of ln sigma"
     )
@@ -74,7 +80,7 @@ class Teacher:
 
 
 PRESETS = {
-    "small": dict(num_iterations=40000, lr=1e-3, p_mean=-0.8, p_std=1.4),
+    "small": dict(num_iterations=40000, lr=1e-3, preconditioning="flow", p_mean=0.0, p_std=1.6),
     "tiny": dict(
         num_iterations=1400,
         lr=2e-3,
@@ -232,6 +238,7 @@ def teacher_config(settings, sigma_data):
         MODEL_DEFAULTS
         | network_config(settings)
         | dict(
+            preconditioning=settings.teacher.preconditioning,
             sigma_data=sigma_data,
             p_mean=settings.teacher.p_mean,
             p_std=settings.teacher.p_std,

@@ -38,6 +38,7 @@ CHANGES = {
     "use_additional_condition": (True, {}),
     "num_train_timesteps": (500, {}),
     "norm_groups": (16, {}),
+    "preconditioning": ("flow", {}),
     "num_iterations": (STEPS + 3, {}),
     "lr": (1e-3, {}),
     "warmup": (3, {}),
