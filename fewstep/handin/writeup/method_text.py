@@ -46,7 +46,10 @@ def _derived(settings, config):
         weighting = OWN_WEIGHTING.get(distillation.distill)
     trained = nfe_table(student_sigmas(settings.student))
     sampled = config.get("few_step_sigmas", trained)
+    is_flow = config.get("preconditioning") == "flow"
     return {
+        "preconditioning": config.get("preconditioning"),
+        "loss_weight": "a flow's loss" if is_flow else "EDM's loss weight",
         "architecture": architecture,
         "argument": argument,
         "spectral": spectral,
