@@ -174,11 +174,11 @@ def _check_flags(plan, where):
 def _check_cell(plan, cell, where):
     """What a cell may vary: not what it shares with others, nor a length that the plan has."""
     method = method_of(plan, cell)
-    shared = {"preset", *(item.name for item in fields(GROUPS["data"]))} - set(OWN_DATA)
+    shared = {"preset", *(item.name for item in fields(GROUPS["data"]))}
     if shares_teacher(method):
         shared |= {item.name for group in TEACHER_GROUPS for item in fields(GROUPS[group])}
     for key in cell.flags:
-        if key in shared:
+        if key in shared - set(OWN_DATA):
             raise UserError(f"{where}: {key} is the same for all cells; set it in base")
     # Without a teacher of its own, a cell may find the teacher's length in the base.
     own = merged(plan["base"], cell.flags) if method.needs_teacher else cell.flags
