@@ -252,9 +252,9 @@ class StudentPhase(Phase):
         count = self.inputs.count_first(len(fakes))
         metrics = measure(fakes[:count].detach(), micro_batch.images)
         if self.settings.discriminator.disc_lead and self.adversary:
-            metrics["student_waits"] = torch.tensor(float(self.waits), device=fakes.device)
+            metrics["student_waits"] = torch.full((), float(self.waits), device=fakes.device)
         if self.settings.discriminator.disc_lead_most < 1 and self.adversary:
-            metrics["disc_pace"] = torch.tensor(self.adversary.pace, device=fakes.device)
+            metrics["disc_pace"] = torch.full((), self.adversary.pace, device=fakes.device)
         if self.settings.discriminator.ada_target and self.adversary:
             metrics["ada_p"] = self.adversary.disc.augment.p.clone()
         return metrics
