@@ -10,7 +10,7 @@ from torch import nn
 
 from custom_model import CustomScheduler
 from discriminator.registry import IMAGE_SIZE, Plain, register
-from src.module import GROUPS
+from src.model_config import MODEL_DEFAULTS
 from src.network import UNet
 from src.utils import UserError
 
@@ -25,7 +25,7 @@ class UNetTrunk(Plain, nn.Module):
 
     def __init__(self, network, sigma_data, channels, depth):
         super().__init__()
-        groups = network.get("norm_groups", GROUPS)
+        groups = network.get("norm_groups", MODEL_DEFAULTS["norm_groups"])
         if channels % groups:
             raise UserError(f"--disc_channels {channels}: --disc unet needs a multiple of {groups}")
         # Dropout would make the verdict on an image vary from call to call.
