@@ -144,7 +144,7 @@ class Laboratory:
             self.digests["teacher"] = weights_digest(teacher)
         self.baseline = self._baseline(teacher, images)
         for cell in make_cells(self.plan):  # before other processes train beside this one
-            with suppress(UserError):  # which is said in the cell's turn
+            with suppress(Exception):  # of whatever kind: it is said in the cell's turn
                 self._steps(cell)
 
     def sole_use(self, cell):
@@ -191,9 +191,9 @@ class Laboratory:
 
     def _steps(self, cell):
         """The steps of a cell; timed once for all its seeds, and never again on a rerun."""
-        path, identity = self.place(cell).parent / "steps.json", {"minutes": self.plan["minutes"]}
         if cell.steps:
             return cell.steps
+        path, identity = self.place(cell).parent / "steps.json", {"minutes": self.plan["minutes"]}
         if not self.plan["minutes"]:
             settings = self._settings(cell, self.plan["steps"])
             return cell_steps(self.plan, settings, method_of(self.plan, cell), self.device)

@@ -22,7 +22,7 @@ from fewstep.engine.precision import prepare_backends
 from fewstep.engine.stopping import catch_stops
 from fewstep.runs.yaml_files import read_yaml
 from fewstep.studies.compare.cells import default_folder, make_cells
-from fewstep.studies.compare.laboratory import Laboratory
+from fewstep.studies.compare.laboratory import SCORE, Laboratory
 from fewstep.studies.compare.plan import (
     NUMBERS,
     PLAN_DEFAULTS,
@@ -102,7 +102,7 @@ def results_so_far(laboratory, cells, outcomes):
     """Those of this process, and scores that others have left meanwhile."""
     for number, cell in enumerate(cells, 1):
         score, failure = outcomes.get(number, (None, None))
-        score = score or laboratory.score_of(cell)
+        score = score or attempt(laboratory.score_of, cell)[0]
         if score or failure:
             yield cell, score, None if score else failure
 
@@ -133,7 +133,7 @@ def list_cells(laboratory, cells, refusals):
     total = 0.0
     for number, cell in enumerate(cells, 1):
         outcome = refusals[cell.folder]
-        if not outcome and (laboratory.place(cell) / "score.json").exists():
+        if not outcome and (laboratory.place(cell) / SCORE).exists():
             outcome = "has a score"  # perhaps under other settings
         if not outcome:
             estimate, outcome = attempt(laboratory.estimate, cell)
