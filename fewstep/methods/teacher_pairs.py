@@ -57,16 +57,18 @@ class OdeLoss:
     def draw_first(self):
         """Make the pairs that are kept, if any, or find them."""
         if self.settings.student.warm_pairs and not self.pairs:
-            self.pairs = TeacherPairs(
-                self.settings, self.teacher, self.first_level, IMAGE_SHAPE, self.execution
-            )
+            self.pairs = self._pairs_of(IMAGE_SHAPE)
+
+    def _pairs_of(self, shape):
+        return TeacherPairs(self.settings, self.teacher, self.first_level, shape, self.execution)
 
     def rehearse(self):
         """Draw zeros in place of pairs: steps will only be counted or timed."""
         self.pairs = StandIn(self.teacher.device)
 
     def _drawn(self, count, micro_batch):
-        self.draw_first()
+        if not self.pairs:
+            self.pairs = self._pairs_of(tuple(micro_batch.images.shape[1:]))
         return self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))
 
     def _images(self, x):
