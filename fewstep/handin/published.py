@@ -65,6 +65,7 @@ def model_card(config, parameters, record, rounding, scores=None):
     if is_teacher(config):
         title, nfe = "A diffusion teacher of 64×64 images", 35
         use = f"\n`{distil_command(config, 'FILE')}` distils that."
+    lines = origin(record, is_teacher(config), scores)
     if scores:
         scores = markdown(scores | {"reference": without_folders(scores["reference"])})
     return f"""# {title}
@@ -73,7 +74,7 @@ def model_card(config, parameters, record, rounding, scores=None):
 `python -m fewstep publish unpack --input_dir DIR` expands it to an ordinary checkpoint.
 `import fewstep; fewstep.load(DIR).sample(16, nfe={nfe})` gives pictures as they are.{use}
 
-{origin(record, is_teacher(config))}
+{lines}
 
 ## Rounding
 
@@ -90,15 +91,22 @@ in them, and is for research, not for decisions about people.
 """
 
 
-def origin(record, of_teacher=False):
+def origin(record, of_teacher=False, scores=None):
     """Lines on the data, the recipe and the time of a run, from its training_config.json.
-    of_teacher: of its teacher alone."""
+    of_teacher: of its teacher alone. scores: the content of a scores.json, which counts the images.
+    """
     phases = {key: value for key, value in record.items() if key.endswith("_seconds")}
     phases.pop("training_seconds", None)  # their sum
     seconds = sum(phases.values())
     groups = record.get("settings", {})
     words = f"`{recipe(record, of_teacher)}`" if groups else "not recorded"
+    exported = record.get("exported", {})
+    if exported.get("kind") == "best" and not of_teacher:
+        words += f"; it exported its step {exported['step']:,}, the best by {exported['by']}"
+    data = groups.get("data", {}).get("data", "not recorded")
+    if scores and data == "folder":
+        data += f" of {scores['training_count']:,} images"
     machine = record.get("device", "a machine that is not recorded")
-    return f"""- Data: {groups.get("data", {}).get("data", "not recorded")}
+    return f"""- Data: {data}
 - Recipe: {words}
 - Training: {seconds / 3600:.2f} hours on {machine}"""

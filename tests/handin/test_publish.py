@@ -73,6 +73,11 @@ def test_the_card_has_data_recipe_and_hours():
     assert "1.50 hours on Some GPU" in card and "nothing changed" in card
     assert "/home" not in card
     assert "not recorded" in model_card(TINY, 1, {}, [])
+    record["exported"] = {"kind": "best", "step": 3500, "by": "heldout_loss"}
+    scores = scores_of([SPACE])
+    card = model_card(TINY, 1, record, [], scores)
+    assert "; it exported its step 3,500, the best by heldout_loss" in card
+    assert f"Data: folder of {scores['training_count']:,} images\n" in card
 
 
 def test_unpack_never_replaces_other_weights_unasked(packed, tmp_path, capsys):
