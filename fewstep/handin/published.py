@@ -65,16 +65,16 @@ def model_card(config, parameters, record, rounding, scores=None):
     if is_teacher(config):
         title, nfe = "A diffusion teacher of 64×64 images", 35
         use = f"\n`{distil_command(config, 'FILE')}` distils that."
-    lines = origin(record, is_teacher(config), scores)
+    table = "Not recorded."
     if scores:
-        scores = markdown(scores | {"reference": without_folders(scores["reference"])})
+        table = markdown(scores | {"reference": without_folders(scores["reference"])})
     return f"""# {title}
 
 {parameters:,} parameters, network `{config.get("network", "full")}`, trained from random weights.
 `python -m fewstep publish unpack --input_dir DIR` expands it to an ordinary checkpoint.
 `import fewstep; fewstep.load(DIR).sample(16, nfe={nfe})` gives pictures as they are.{use}
 
-{lines}
+{origin(record, is_teacher(config), scores)}{exported_step(record, is_teacher(config))}
 
 ## Rounding
 
@@ -82,7 +82,7 @@ def model_card(config, parameters, record, rounding, scores=None):
 
 ## Scores before rounding
 
-{scores or "Not recorded."}
+{table}
 
 ## Limits
 
@@ -100,9 +100,6 @@ def origin(record, of_teacher=False, scores=None):
     seconds = sum(phases.values())
     groups = record.get("settings", {})
     words = f"`{recipe(record, of_teacher)}`" if groups else "not recorded"
-    exported = record.get("exported", {})
-    if exported.get("kind") == "best" and not of_teacher:
-        words += f"; it exported its step {exported['step']:,}, the best by {exported['by']}"
     data = groups.get("data", {}).get("data", "not recorded")
     if scores and data == "folder":
         data += f" of {scores['training_count']:,} images"
@@ -110,3 +107,12 @@ def origin(record, of_teacher=False, scores=None):
     return f"""- Data: {data}
 - Recipe: {words}
 - Training: {seconds / 3600:.2f} hours on {machine}"""
+
+
+def exported_step(record, of_teacher):
+    """Which step a run exported, if not its last: the end of a line. "" for a teacher: in a run of
+    both phases it is the student's that is recorded."""
+    exported = record.get("exported", {})
+    if of_teacher or exported.get("kind") != "best":
+        return ""
+    return f"; it exported its step {exported['step']:,}, the best by {exported['by']}"

@@ -10,7 +10,7 @@ import torch
 
 import sampling
 from custom_model import create_custom_model
-from fewstep.handin.published import model_card
+from fewstep.handin.published import model_card, origin
 from fewstep.handin.rounding import rounded, weight_error
 from fewstep.runs.building import load_teacher
 from fewstep.runs.command_line import parse_settings
@@ -78,6 +78,7 @@ def test_the_card_has_data_recipe_and_hours():
     card = model_card(TINY, 1, record, [], scores)
     assert "; it exported its step 3,500, the best by heldout_loss" in card
     assert f"Data: folder of {scores['training_count']:,} images\n" in card
+    assert "exported" not in origin(record), "which a discriminator's card has, too"
 
 
 def test_unpack_never_replaces_other_weights_unasked(packed, tmp_path, capsys):
