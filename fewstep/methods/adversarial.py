@@ -161,7 +161,18 @@ class StudentPhase(Phase):
 
     def _inputs(self, micro_batch):
         micro_batch.begin("inputs")
-        return self.inputs.draw(micro_batch.images, hashed_seed(micro_batch.seed, "levels"))
+        images, seed = micro_batch.images, hashed_seed(micro_batch.seed, "levels")
+        x, sigma, next_sigma = self.inputs.draw(images, seed)
+        if self.settings.student.pair_weight:
+            noise, _ = self._pairs(micro_batch)
+            x[: len(noise)] = noise
+        return x, sigma, next_sigma
+
+    def _pairs(self, micro_batch):
+        """(noise, the teacher's image of it) of the first half of the inputs that are pure noise;
+        the others' noise is new, so that that of the pairs is not learnt by heart."""
+        count = (self.inputs.count_first(len(micro_batch.images)) + 1) // 2
+        return micro_batch.once("pairs", partial(self.ode_loss.draw_pairs, count, micro_batch))
 
     def _output(self, micro_batch, inputs):
         micro_batch.begin("output")  # dropout, if any, draws the same each time
@@ -176,8 +187,8 @@ class StudentPhase(Phase):
         return self.execution.run(self.model.denoise, x, sigma, next_sigma)
 
     def _student_loss(self, micro_batch, weights):
-        """A scalar with the gradient of both losses, weighed against each other at the image, of
-        the distance to the noise and of denoising. weights: of the first three."""
+        """A scalar with the gradient of both losses, weighed against each other at the image, and
+        of `_ties` as they are. weights: of the first two, and of the distance to the noise."""
         inputs = micro_batch.once("inputs", partial(self._inputs, micro_batch))
         output = micro_batch.once("output", partial(self._output, micro_batch, inputs))
         micro_batch.begin("student")
@@ -197,40 +208,42 @@ class StudentPhase(Phase):
         grad, ratio = combined_gradient(distill_grad, adv_grad, *balanced, balance)
         if ratio is not None:
             metrics["grad_ratio"] = ratio
-        if identity_weight:
-            loss = self._identity_loss(image, inputs)
-            (identity_grad,) = torch.autograd.grad(loss, image)
-            grad = grad + identity_weight * identity_grad
-            metrics["identity_loss"] = loss.detach()
-        if denoise_weight := self.settings.student.denoise_weight:
-            loss = self._denoising_loss(image, micro_batch.images)
-            (denoise_grad,) = torch.autograd.grad(loss, image)
-            grad = grad + denoise_weight * denoise_grad
-            metrics["denoising_loss"] = loss.detach()
+        for name, weight, distances in self._ties(image, inputs, micro_batch, identity_weight):
+            loss = distances.sum() / len(image)  # images that are not tied count 0
+            (own_grad,) = torch.autograd.grad(loss, image)
+            grad = grad + weight * own_grad
+            metrics[name] = loss.detach()
         return (output * grad).sum(), metrics
 
-    def _identity_loss(self, image, inputs):
-        """`distance_to_noise` of what comes of pure noise, a scalar: the mean over all images, of
-        which the others count 0."""
-        x, sigma, _ = inputs
-        count, sigma_data = self.inputs.count_first(len(image)), self.model.scheduler.sigma_data
-        distances = distance_to_noise(image[:count], x[:count], sigma[:count], sigma_data)
-        return distances.sum() / len(image)
+    def _ties(self, image, inputs, micro_batch, identity_weight):
+        """What ties some of the images to something of their own, beside the losses that judge all
+        of them: (name of the loss, its weight, squared distances `(count,)`).
 
-    def _denoising_loss(self, image, x0):
-        """||G(x0 + sigma n) - x0||^2, mean over pixels, of the real images among the inputs, a
-        scalar: the mean over all images, of which the others count 0. It stands beside a GAN in
-        Consistency Trajectory Models (Kim et al. 2023, arXiv:2310.02279)."""
-        start = len(image) - self.inputs.count_real(len(image))
-        distances = (image[start:] - x0[start:]).square().mean(dim=(1, 2, 3))
-        return distances.sum() / len(image)
+        Pure noise to itself (`distance_to_noise`); real images that were noised to themselves, a
+        denoising loss beside a GAN as in Consistency Trajectory Models (Kim et al. 2023,
+        arXiv:2310.02279); noise of the pairs to the teacher's image of it, DMD's regression loss
+        (arXiv:2311.18828, sec. 4.3, there of LPIPS), which keeps the modes that the teacher has.
+        """
+        student, (x, sigma, _), size = self.settings.student, inputs, len(image)
+        if identity_weight:
+            pure, data = slice(self.inputs.count_first(size)), self.model.scheduler.sigma_data
+            distances = distance_to_noise(image[pure], x[pure], sigma[pure], data)
+            yield "identity_loss", identity_weight, distances
+        if student.denoise_weight:
+            real = slice(size - self.inputs.count_real(size), size)
+            distances = squared_distance(image[real], micro_batch.images[real])
+            yield "denoising_loss", student.denoise_weight, distances
+        if student.pair_weight:
+            _, target = self._pairs(micro_batch)
+            distances = squared_distance(image[: len(target)], target)
+            yield "pair_loss", student.pair_weight, distances
 
     @property
     def drawn_first(self):
         return self.ode_loss.evaluations
 
     def draw_first(self, step):
-        if step < self.warm:
+        if step < self.warm or self.settings.student.pair_weight:
             self.ode_loss.draw_first()
 
     def evaluate_first(self, images):
@@ -279,8 +292,12 @@ def distance_to_noise(image, x, sigma, sigma_data):
 
     image: G's output; x: its input, pure noise at the levels sigma `(B,)`; `[B, C, H, W]`.
     """
-    noise = x / sigma.reshape(-1, 1, 1, 1)
-    return (image / sigma_data - noise).square().mean(dim=(1, 2, 3))
+    return squared_distance(image / sigma_data, x / sigma.reshape(-1, 1, 1, 1))
+
+
+def squared_distance(image, target):
+    """||image - target||^2, mean over pixels, `(B,)`, of `[B, C, H, W]`."""
+    return (image - target).square().mean(dim=(1, 2, 3))
 
 
 def freeze_convolutions(network):

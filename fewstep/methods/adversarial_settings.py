@@ -78,6 +78,12 @@ class Student:
         "weight of the plain denoising loss of the real images among the inputs, which keeps what"
         " later evaluations must not change, such as colours; 0: off",
     )
+    pair_weight: float = weight(
+        0.0,
+        "weight of the distance to the teacher's image of the same noise, for half of the pure"
+        " noise, which is then that of --warm_pairs; it keeps images as different as the teacher's;"
+        " 0: off",
+    )
     warm_start: int = steps(
         0, "first steps, in which the student copies images that the teacher makes", low=0
     )
@@ -158,15 +164,20 @@ def check(settings):
     check_falling("--sigmas, --first_sigma", student_sigmas(student))
     if sum(student.level_shares) <= 0:
         raise UserError("--level_shares: at least one share must be above 0")
-    if student.warm_start and not student.level_shares[0]:
+    if (student.warm_start or student.pair_weight) and not student.level_shares[0]:
+        flag = "warm_start" if student.warm_start else "pair_weight"
         raise UserError(
-            f"--warm_start {student.warm_start}: the first of --level_shares is 0, so the student"
+            f"--{flag} {getattr(student, flag)}: the first of --level_shares is 0, so the student"
             " would learn nothing there"
         )
     if student.denoise_weight and student.self_input_share == 1:
         raise UserError(
             f"--denoise_weight {student.denoise_weight}: with --self_input_share 1 no real image is"
             " among the inputs; give less of the latter"
+        )
+    if student.pair_weight and not student.warm_pairs:
+        raise UserError(
+            f"--pair_weight {student.pair_weight}: there are no pairs; give --warm_pairs, e.g. 2048"
         )
     total, alone = student.student_iterations, alone_steps(settings)
     consistency, warm = start_steps(student)
@@ -200,7 +211,11 @@ def idle(settings):
         (not has_penalty, "--penalty", {"penalty_weight", "penalty_sigma", "penalty_interval"}),
         (loss.distill != "sid", "--distill sid", {"sid_alpha"}),
         (not has_fake_score, "--distill dmd or sid", {"fake_lr", "fake_steps"}),
-        (not student.warm_start, "--warm_start", {"warm_nfe", "warm_pairs"}),
+        (
+            not (student.warm_start or student.pair_weight),
+            "--warm_start or --pair_weight",
+            {"warm_nfe", "warm_pairs"},
+        ),
         (not sum(start_steps(student)), "--warm_start", {"start_lr"}),
         (not is_tuned, "--student_start consistency", {"consistency_steps", *_names(Consistency)}),
         (loss.distill == "none", "--distill", of_loss),

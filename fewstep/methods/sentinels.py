@@ -83,6 +83,9 @@ PANELS = {
         ["distill_loss"], "keeps a level; at the end, where its weight falls, it may rise a little"
     ),
     "student: distance to the noise, loss": Panel(["identity_loss"], "keeps a level"),
+    "student: distance to the teacher's image of its noise": Panel(
+        ["pair_loss"], "jumps up where the GAN begins, then keeps a level"
+    ),
     "student: denoising loss of real images": Panel(["denoising_loss"], "keeps a level"),
     "student: fake score's denoising loss": Panel(
         ["fake_score_loss"], "keeps a level: it follows the student"

@@ -39,7 +39,7 @@ class OdeLoss:
         seed = hashed_seed(micro_batch.seed, "levels")
         x, sigma, next_sigma = self.inputs.draw(images, seed, with_own=False)
         if self.settings.student.warm_pairs:
-            first, target = self._drawn(count, micro_batch)
+            first, target = self.draw_pairs(count, micro_batch)
         else:
             first, target = x[:count], self._images(x[:count])
         x = torch.cat([first, x[count:]])
@@ -52,7 +52,8 @@ class OdeLoss:
     def evaluations(self):
         """How many of the teacher, of one image each, all pairs take; 0 where none are kept."""
         student = self.settings.student
-        return student.warm_pairs * student.warm_nfe if student.warm_start else 0
+        are_used = student.warm_start or student.pair_weight
+        return student.warm_pairs * student.warm_nfe if are_used else 0
 
     def draw_first(self):
         """Make the pairs that are kept, if any, or find them."""
@@ -66,7 +67,9 @@ class OdeLoss:
         """Draw zeros in place of pairs: steps will only be counted or timed."""
         self.pairs = StandIn(self.teacher.device)
 
-    def _drawn(self, count, micro_batch):
+    def draw_pairs(self, count, micro_batch):
+        """(noise at the first level, the teacher's images), `[count, 3, H, W]` each, of pairs that
+        are kept."""
         if not self.pairs:
             self.pairs = self._pairs_of(tuple(micro_batch.images.shape[1:]))
         return self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))

@@ -138,6 +138,10 @@ def test_the_text_follows_each_setting(flag):
 def test_a_warm_start_on_kept_pairs_says_how_many():
     text, _ = words_of(warm_start=40, warm_pairs=2048)
     assert "It first regresses on 2,048 of the teacher's ODE samples (40 steps)" in text
+    assert "teacher's own image" not in text
+    text, used = words_of(pair_weight=0.5, warm_pairs=2048, warm_nfe=9)
+    assert "teacher's own image of it, weighted by 0.5" in text and "dmd" in used
+    assert "2,048 pairs are drawn once, 9 evaluations an image" in text
 
 
 def test_ada_and_the_teachers_encoder():

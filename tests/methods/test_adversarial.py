@@ -13,6 +13,7 @@ from fewstep.methods.adversarial_settings import Student, disc_rate, idle, stude
 from fewstep.methods.adversary import LEAD_STEPS, SLOWER, SLOWEST
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency
+from fewstep.methods.edm import ode_images
 from fewstep.methods.score_distillation import Distillation
 from fewstep.methods.student_inputs import StudentInputs
 from fewstep.runs.settings import flat
@@ -386,6 +387,27 @@ def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
     assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=1e-3)
     with pytest.raises(UserError, match="--self_input_share 1 no real image"):
         make_student(denoise_weight=0.5, self_input_share=1.0)
+
+
+def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_of_it(tmp_path):
+    flags = dict(warm_pairs=12, warm_nfe=3, cache_dir=str(tmp_path), x_flip=False)
+    stage = make_student(pair_weight=0.5, **flags)
+    images = batch(8, 16)
+    (micro_batch,), (without,) = split(images, [0]), split(images, [0])
+    scalar, metrics = stage._student_loss(micro_batch, weights=(0.0, 0.0, 0.0))
+    x, sigma, _ = micro_batch.results["inputs"]
+    plain_x, plain_sigma, _ = make_student()._inputs(without)
+    assert stage.inputs.count_first(8) == 4 and torch.equal(sigma, plain_sigma)
+    assert torch.equal(x[2:], plain_x[2:]) and not torch.equal(x[:2], plain_x[:2])
+    target = ode_images(stage.teacher.denoise, stage.teacher.scheduler, x[:2], 5.0, 3)
+    output = micro_batch.results["output"].detach().requires_grad_()
+    loss = (output[:2] - target.clamp(-1, 1)).square().mean(dim=(1, 2, 3)).sum() / 8
+    assert metrics["pair_loss"].item() == pytest.approx(loss.item(), rel=0.02)  # kept as bytes
+    (gradient,) = torch.autograd.grad(loss, output)
+    assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=0.02)
+    assert stage.drawn_first == 12 * 3 and make_student(**flags).drawn_first == 0
+    with pytest.raises(UserError, match="--pair_weight 0.5: there are no pairs"):
+        make_student(pair_weight=0.5)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ CHANGES = {
     "consistency_steps": (3, dict(student_start="consistency", consistency_steps=2)),
     "identity_weight": (0.2, {}),
     "denoise_weight": (0.5, {}),
+    "pair_weight": (0.5, dict(warm_pairs=4, cache_dir=KEPT.name)),
     "warm_start": (2, {}),
     "warm_nfe": (5, ODE),
     "warm_pairs": (4, ODE | dict(cache_dir=KEPT.name)),
