@@ -134,7 +134,9 @@ def parse_arguments(argv=None):
     check_place("--ckpt_path", args.ckpt_path)
     if not (Path(args.ckpt_path).is_dir() and is_published(args.ckpt_path)):
         args.ckpt_path = str(checkpoint_in(args.ckpt_path, "--ckpt_path "))
-        check_input_file("--ckpt_path", args.ckpt_path, "train first, or name one")
+        check_input_file(
+            "--ckpt_path", args.ckpt_path, "train first, or name one, e.g. checkpoints/pretrained"
+        )
     if args.config_path and is_published(args.ckpt_path):
         raise UserError(f"--config_path: {args.ckpt_path} has its own; leave it out")
     if args.config_path:

@@ -121,9 +121,9 @@ def check_output_folder(flag, folder):
 
 def check_output_file(flag, path):
     """The same for a file, which may be there already."""
-    path = Path(path)
-    if path.is_dir():
+    if Path(path).is_dir() or str(path).endswith(("/", os.sep)):
         raise UserError(f"{flag} {path}: is a folder; name a file")
+    path = Path(path)
     check_output_folder(flag, path.parent)
     check_place(flag, path)
 

@@ -220,25 +220,24 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
         training.seconds += time.perf_counter() - began
     total, window = phase.total, training.window
     first = processes.rank * job.micro_batches
-    own = range(first, first + job.micro_batches)
+    micro_batches = range(first, first + job.micro_batches)  # of the whole batch, this process's
     share = ProcessorShare(job.device, torch.get_num_threads())
-    place = dict(initial=training.step, smoothing=0.05, bar_format=BAR)
-    bar = Progress(phase.name, total, "step", stays=True, shown=processes.is_first, **place)
+    look = dict(initial=training.step, smoothing=0.05, bar_format=BAR)
+    bar = Progress(phase.name, total, "step", stays=True, shown=processes.is_first, **look)
     with stop, stop.deferred(), bar:
         processes.first(training.prepare_files)
         for step in range(training.step, total):
             began = time.perf_counter()
             # Nothing random survives from one step to the next, so a resumed run draws the same.
             seed_everything(hashed_seed(options.seed, phase.name, step))
-            seeds = [hashed_seed(options.seed, phase.name, step, place) for place in own]
+            seeds = [hashed_seed(options.seed, phase.name, step, one) for one in micro_batches]
             images = batch_of(step)
-            metrics = phase.step(split(images, seeds), step)
+            metrics = phase.step(split(images, seeds), step)  # all turns of the step: it learns
             window.add(metrics, len(images) * processes.count, phase.drop_metrics)
             training.step = done = step + 1
             training.check_dropped()
             due = done % options.save_interval == 0 or done == total or training.is_save_due()
-            # One number, as each exchange waits for all processes.
-            stopping, due = divmod(processes.largest(2 * stop.exit_code + due), 2)
+            stopping, due = agreed(processes, stop.exit_code, due)
             drawing = is_picture_step(done, options.sample_interval) or done == total
             logging = done % options.log_interval == 0 or drawing
             saving = due or stopping
@@ -274,6 +273,12 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
         if stopping:
             raise Interrupted(stopping, f"stopped at step {total} of {total} ({phase.name})")
     return training
+
+
+def agreed(processes, exit_code, due):
+    """(exit code, 0 to go on; whether a checkpoint is due) of all processes, the same in each: as
+    one number, since every exchange waits for all of them."""
+    return divmod(processes.largest(2 * exit_code + due), 2)
 
 
 def state_text(row):

@@ -20,7 +20,13 @@ from fewstep.handin.writeup.records import read_scores
 from fewstep.runs.loading import load_discriminator
 from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.weights import same_weights
-from src.arguments import DEFAULT, check_output_file, check_output_folder, line
+from src.arguments import (
+    DEFAULT,
+    check_input_file,
+    check_output_file,
+    check_output_folder,
+    line,
+)
 from src.errors import package_for
 from src.feedback import Progress
 from src.formatting import size_text
@@ -94,6 +100,7 @@ def pack(args):
 
 def pack_model(args, folder):
     """Write a student or a teacher to `folder`. Returns (its parameters, lines on rounding)."""
+    check_input_file("--ckpt_path", args.ckpt_path, "name a final_model.pt or a teacher's model.pt")
     model, config = load_finite(args.ckpt_path)
     scores = read_scores(args.scores, args.ckpt_path) if args.scores else None
     with Progress("rounding the weights"):
@@ -145,7 +152,7 @@ def read_record(*folders):
 
 def unpack(args):
     target = Path(args.ckpt_path)
-    check_output_file("--ckpt_path", target)
+    check_output_file("--ckpt_path", args.ckpt_path)
     config_path = target.with_name("model_config.json")
     if target == config_path:
         raise UserError(f"--ckpt_path {target}: name a file for the weights, such as best_model.pt")

@@ -2,6 +2,7 @@
 the teacher, and a discriminator that learns from random weights as the student does."""
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -42,12 +43,24 @@ HELDOUT_SEED = 0  # of which levels the discriminator is shown beside held-out i
 IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at the last step
 
 
+class Weights(NamedTuple):
+    """A step's weights of distillation, of the adversarial loss, of `distance_to_noise`."""
+
+    distill: float
+    adversarial: float
+    identity: float
+
+
 class StudentPhase(Phase):
     """A few-step generator that starts as the teacher, learning by score distillation and a GAN.
 
-    It may first become a consistency model (`consistency_steps`), and regress on the teacher's ODE
-    (`warm_start`); in the next `disc_warmup` steps the discriminator and the fake score learn
-    alone; then the student joins at every `disc_steps`-th.
+    Its steps, where the first three parts may have none:
+
+        from 0                   it becomes a consistency model (`consistency_steps`)
+        from `consistency_steps` it regresses on the teacher's ODE (`warm_start`)
+        from `warm`              the discriminator and the fake score learn alone (`disc_warmup`)
+        from `warm` + `alone`    they learn at each step, the student at every `disc_steps`-th,
+                                 unless it waits for a discriminator that is behind (`disc_lead`)
 
     settings: the run's. model: the student; the levels in its scheduler are the paths of sampling.
     teacher: frozen denoiser. distiller: a `Distiller` or None; adversary: an `Adversary` or None.
@@ -142,8 +155,8 @@ class StudentPhase(Phase):
         if learns:
             loss = self.settings.distillation
             distill = late_decay(step, self.total, loss.distill_final, loss.distill_decay_from)
-            weights = distill, loss.adv_weight * ramp(learnt, 0, loss.adv_ramp)
-            weights += (self._identity_weight(learnt),)
+            adversarial = loss.adv_weight * ramp(learnt, 0, loss.adv_ramp)
+            weights = Weights(distill, adversarial, self._identity_weight(learnt))
             yield Turn(self.learners[0], partial(self._student_loss, weights=weights))
 
     def _identity_weight(self, learnt):
@@ -188,7 +201,8 @@ class StudentPhase(Phase):
 
     def _student_loss(self, micro_batch, weights):
         """A scalar with the gradient of both losses, weighed against each other at the image, and
-        of `_ties` as they are. weights: of the first two, and of the distance to the noise."""
+        of `_ties` as they are. Not the losses' sum: their gradients meet at the image, and go on
+        from there. weights: a step's `Weights`."""
         inputs = micro_batch.once("inputs", partial(self._inputs, micro_batch))
         output = micro_batch.once("output", partial(self._output, micro_batch, inputs))
         micro_batch.begin("student")
@@ -204,11 +218,11 @@ class StudentPhase(Phase):
             (adv_grad,) = torch.autograd.grad(loss, image)
             metrics["adv_loss"] = loss.detach()
         balance = self.settings.distillation.balance
-        *balanced, identity_weight = weights
-        grad, ratio = combined_gradient(distill_grad, adv_grad, *balanced, balance)
+        both = weights.distill, weights.adversarial
+        grad, ratio = combined_gradient(distill_grad, adv_grad, *both, balance)
         if ratio is not None:
             metrics["grad_ratio"] = ratio
-        for name, weight, distances in self._ties(image, inputs, micro_batch, identity_weight):
+        for name, weight, distances in self._ties(image, inputs, micro_batch, weights.identity):
             loss = distances.sum() / len(image)  # images that are not tied count 0
             (own_grad,) = torch.autograd.grad(loss, image)
             grad = grad + weight * own_grad

@@ -80,9 +80,9 @@ class Student:
     )
     pair_weight: float = weight(
         0.0,
-        "weight of the distance to the teacher's image of the same noise, for half of the pure"
-        " noise, which is then that of --warm_pairs; it keeps images as different as the teacher's;"
-        " 0: off",
+        "half of the pure noise comes from --warm_pairs, and this is the weight of the squared"
+        " error to the teacher's image of it, which keeps images as different as the teacher's; 0:"
+        " off",
     )
     warm_start: int = steps(
         0, "first steps, in which the student copies images that the teacher makes", low=0

@@ -20,6 +20,11 @@ class Visit(NamedTuple):
 class StudentInputs:
     """Noisy inputs at the levels of the sampling paths.
 
+    E.g. levels a > b > c > d and the shares 0.5, 0.125, 0.25, 0.125 of them: the paths are a (NFE
+    1), a c (NFE 2) and a b c d (NFE 4). Half of a batch is pure noise at a. Beyond it are d and c
+    of the longest path, c of the second one, and b, each with the weight 0.125: c stands on two
+    paths, which share its 0.25.
+
     levels: {nfe: falling sigmas}, the longest of which has every level. device: of the inputs.
     denoise(x, sigma, next_sigma): the student. noise_like(x): fresh noise. settings: the fields
     `level_shares` (how often each level of the longest path is trained) and `self_input_share` (of
@@ -106,7 +111,8 @@ class StudentInputs:
         """Follow each visit's path from pure noise up to its place. Returns noisy images there."""
         x = per_image(self.table[paths, 0]) * noise
         for hop in range(self.longest - 1):
-            count = sum(visit.place > hop for visit in visits)  # the others have arrived
+            # Farthest first: those that are still on their way come before all that have arrived.
+            count = sum(visit.place > hop for visit in visits)
             if not count:
                 break
             sigma, next_sigma = self.table[paths[:count], hop], self.table[paths[:count], hop + 1]

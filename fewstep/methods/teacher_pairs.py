@@ -1,5 +1,6 @@
-"""The student's start (`warm_start`): regression on what the teacher's ODE makes of noise, of which
-pairs may be drawn once and kept on disk."""
+"""What the teacher's ODE makes of noise: the student's start (`warm_start`) is regression on it.
+Pairs of noise and image may be drawn once and kept on disk, and serve beside the GAN too
+(`pair_weight`)."""
 
 import hashlib
 from functools import partial

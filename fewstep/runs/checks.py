@@ -3,7 +3,12 @@
 from pathlib import Path
 
 from fewstep.engine.loggers import NONE, package_of
-from fewstep.runs.settings import flat, method_of, unused_settings
+from fewstep.runs.settings import (
+    flat,
+    method_of,
+    settings_of_other_phases,
+    unused_settings,
+)
 from fewstep.scores.spaces import feature_space
 from src.arguments import (
     check_apart,
@@ -63,10 +68,11 @@ def check_given(settings, given):
 def idle_note(settings, given):
     """One line about the flags among `given` that change nothing as the others are; "" if all
     do. They are no mistake: a grid has some, and so has a line of all flags of a run."""
-    if settings.run.phase == "teacher":
-        return ""
-    idle = method_of(settings).idle(settings)
+    method, phase = method_of(settings), settings.run.phase
+    idle = {} if phase == "teacher" else method.idle(settings)
     parts = [f"--{flag} (without {idle[flag]})" for flag in given if flag in idle]
+    elsewhere = settings_of_other_phases(settings)
+    parts += [f"--{flag} (with --phase {phase})" for flag in given if flag in elsewhere]
     return f"no effect here: {', '.join(parts)}" if parts else ""
 
 
@@ -95,7 +101,10 @@ def check_places(settings):
     if run.teacher_ckpt:
         check_place("--teacher_ckpt", run.teacher_ckpt)
         if Path(run.teacher_ckpt).is_dir():
-            raise UserError(f"--teacher_ckpt {run.teacher_ckpt}: is a folder; name a model.pt")
+            raise UserError(
+                f"--teacher_ckpt {run.teacher_ckpt}: is a folder; name a model.pt (of a published"
+                " one: python -m fewstep publish unpack)"
+            )
     if run.student_ckpt:
         check_input_file("--student_ckpt", run.student_ckpt, "name a run's final_model.pt")
 

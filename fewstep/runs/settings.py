@@ -278,6 +278,14 @@ def distils(settings, name):
     return method.needs_teacher and name == method.phase.name
 
 
+def settings_of_other_phases(settings):
+    """Names of the settings of a method's phases that are not run, as `--phase` says."""
+    run = phases_of(settings)
+    used = {group for name in run for group in PHASES[name].identity}
+    others = {group for name in method_of(settings).phases for group in PHASES[name].identity}
+    return {item.name for group in others - used for item in fields(GROUPS[group])}
+
+
 def unused_settings(method):
     """Names of the settings that a `Method` has no use for."""
     groups = {name for other in METHODS.values() for name in other.groups} | {"scratch", "teacher"}

@@ -45,7 +45,7 @@ def check_weights(path):
     if not path.is_file():
         raise UserError(f"FID needs Inception's weights, and {path} is not there: {remedy}")
     if not _is_whole(path):
-        raise UserError(f"{path} is damaged: delete it, then {remedy}")
+        raise UserError(f"{path} is not a whole file of weights: move it away, then {remedy}")
 
 
 def download_weights(path, url=None):

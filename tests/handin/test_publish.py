@@ -81,6 +81,13 @@ def test_the_card_has_data_recipe_and_hours():
     assert "exported" not in origin(record), "which a discriminator's card has, too"
 
 
+def test_a_folder_is_no_checkpoint(packed, tmp_path):
+    for target in (tmp_path, f"{tmp_path / 'new'}/"):
+        refused("is a folder; name a file", unpack, packed, target)
+    text = "is a folder, not a file; name a final_model.pt"
+    refused(text, pack, tmp_path, tmp_path / "packed")
+
+
 def test_unpack_never_replaces_other_weights_unasked(packed, tmp_path, capsys):
     target = tmp_path / "best_model.pt"
     unpack(packed, target)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewstep.engine.microbatch import split
-from fewstep.methods.adversarial import distance_to_noise
+from fewstep.methods.adversarial import Weights, distance_to_noise
 from fewstep.methods.adversarial_settings import Student, disc_rate, idle, student_rate
 from fewstep.methods.adversary import LEAD_STEPS, SLOWER, SLOWEST
 from fewstep.methods.adversary_settings import Discriminator
@@ -356,7 +356,7 @@ def test_distance_to_noise_is_of_images_and_noise_on_one_scale():
 def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weight():
     stage = make_student(identity_weight=0.2, student_iterations=100)
     (micro_batch,) = split(batch(8, 16), [0])
-    scalar, metrics = stage._student_loss(micro_batch, weights=(0.0, 0.0, 0.5))
+    scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.5))
     x, sigma, _ = micro_batch.results["inputs"]
     output = micro_batch.results["output"].detach().requires_grad_()
     count, data = stage.inputs.count_first(8), stage.model.scheduler.sigma_data
@@ -374,7 +374,7 @@ def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weig
 def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
     stage = make_student(denoise_weight=0.5, self_input_share=0.5, batch_size=16)
     (micro_batch,) = split(batch(16, 16), [0])
-    scalar, metrics = stage._student_loss(micro_batch, weights=(0.0, 0.0, 0.0))
+    scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.0))
     x, sigma, _ = micro_batch.results["inputs"]
     output = micro_batch.results["output"].detach().requires_grad_()
     real = stage.inputs.count_real(16)
@@ -394,7 +394,7 @@ def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_o
     stage = make_student(pair_weight=0.5, **flags)
     images = batch(8, 16)
     (micro_batch,), (without,) = split(images, [0]), split(images, [0])
-    scalar, metrics = stage._student_loss(micro_batch, weights=(0.0, 0.0, 0.0))
+    scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.0))
     x, sigma, _ = micro_batch.results["inputs"]
     plain_x, plain_sigma, _ = make_student()._inputs(without)
     assert stage.inputs.count_first(8) == 4 and torch.equal(sigma, plain_sigma)

@@ -67,10 +67,16 @@ def test_flags_that_change_nothing_are_said():
         return lines
 
     assert said("--ada_images=500", "--warm_nfe=3", "--lr=0.1") == [
-        "no effect here: --ada_images (without --ada_target), --warm_nfe (without --warm_start)"
+        "no effect here: --ada_images (without --ada_target),"
+        " --warm_nfe (without --warm_start or --pair_weight)"
     ]
     assert said("--ada_images=500", "--augment=color", "--ada_target=0.6") == []
-    assert said("--phase=teacher", "--ada_images=500") == [], "all of the student's wait there"
+    assert said("--phase=teacher", "--ada_images=500", "--lr=0.1") == [
+        "no effect here: --ada_images (with --phase teacher)"
+    ]
+    assert said("--phase=add", "--preconditioning=edm", "--lr=0.1", "--student_lr=0.1") == [
+        "no effect here: --preconditioning (with --phase add), --lr (with --phase add)"
+    ]
     assert said() == [], "what a preset fills in is not asked for"
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -31,7 +32,7 @@ from fewstep.studies.compare.cells import (
     training_flags,
 )
 from fewstep.studies.compare.laboratory import Laboratory, check_lengths
-from fewstep.studies.compare.main import attempt, main, parse, run_all
+from fewstep.studies.compare.main import attempt, list_cells, main, parse, run_all
 from fewstep.studies.compare.plan import complete_plan, parse_pairs
 from fewstep.studies.compare.reading import flag_value
 from fewstep.studies.compare.report import markdown, summarise, summary
@@ -662,6 +663,21 @@ def test_the_budget_in_minutes_sets_the_steps(monkeypatch):
         lab.estimate(slow)
     steps, seconds = Laboratory(plan | {"minutes": 0}, "nowhere").estimate(usual)
     assert steps == PRESETS["tiny"]["student_iterations"] == 2 * seconds
+
+
+def test_a_dry_run_times_all_seeds_of_a_cell_at_once(capsys):
+    base = {"preset": "tiny", "data": "synthetic", "device": "cpu"}
+    plan = {"base": base, "grid": {"disc": ["patch", "unet"]}, "seeds": [0, 1], "minutes": 2}
+    cells, timed = make_cells(complete_plan(plan, "")), []
+    lab = SimpleNamespace(place=lambda cell: Path("nowhere"), folder="nowhere")
+    lab.estimate = lambda cell: timed.append(cell) or (len(timed), 60.0)
+    refusals = {cell.folder: None for cell in cells} | {cells[-1].folder: "no such seed"}
+    list_cells(lab, cells, refusals)
+    assert [cell.title for cell in timed] == ["disc=patch", "disc=unet"]
+    lines = capsys.readouterr().out.splitlines()
+    assert "seed=0: 1 steps" in lines[0] and "seed=1: 1 steps" in lines[1]
+    assert "seed=0: 2 steps" in lines[2] and "seed=1: no such seed" in lines[3]
+    assert lines[4].startswith("about 3 min of training in all")
 
 
 def test_a_cell_is_not_taken_further(tmp_path):

@@ -130,13 +130,15 @@ def attempt(work, cell):
 
 def list_cells(laboratory, cells, refusals):
     """What `--dry_run` prints; writes nothing."""
-    total = 0.0
+    total, estimates = 0.0, {}  # of seeds together
     for number, cell in enumerate(cells, 1):
         outcome = refusals[cell.folder]
         if not outcome and (laboratory.place(cell) / SCORE).exists():
             outcome = "has a score"  # perhaps under other settings
         if not outcome:
-            estimate, outcome = attempt(laboratory.estimate, cell)
+            if cell.family not in estimates:
+                estimates[cell.family] = attempt(laboratory.estimate, cell)
+            estimate, outcome = estimates[cell.family]
             if estimate:
                 total += estimate[1]
                 outcome = f"{estimate[0]:,} steps, about {estimate[1] / 60:.1f} min"
@@ -163,7 +165,11 @@ def build_parser():
         limits = dict(type=kind, action=InRange, low=low, high=high)
         count = "+" if isinstance(PLAN_DEFAULTS[key], list) else None
         parser.add_argument(f"--{key}", nargs=count, **limits, help=text)
-    parser.add_argument("--dry_run", action="store_true", help="list cells and times, run nothing")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="list cells, and times of steps that are tried here; write nothing",
+    )
     return parser
 
 
