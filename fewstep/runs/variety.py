@@ -10,6 +10,7 @@ from fewstep.engine.batches import pixel_std
 from src.utils import UserError
 
 MOST_COMPARED = 20000  # images of a set: a fraction of a second
+FEW_TO_LEARN = 100  # images, so few that a generator gives them back
 HIDDEN = 2  # of noise over what it hides, as standard deviations
 
 
@@ -21,6 +22,8 @@ def check_variety(images):
             f"{images.description}: all training images are of one colour, so there is nothing to"
             " learn; look at the files, or name others with --data_root DIR"
         )
+    if len(images.train) < FEW_TO_LEARN:
+        print(f"warning: only {len(images.train)} training images: they will be learnt by heart")
     for line in oddities(images.train, images.val):
         print(f"warning: {line}")
 

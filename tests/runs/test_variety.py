@@ -41,6 +41,13 @@ def test_images_of_one_colour_are_an_error(images_of, value):
         check_variety(ImageSets(images_of(value, value), images_of(5), "grey"))
 
 
+@pytest.mark.parametrize("count, said", [(99, True), (100, False)])
+def test_images_that_will_be_learnt_by_heart_are_said(images_of, capsys, count, said):
+    check_variety(ImageSets(images_of(*range(count)), images_of(200), "grey"))
+    line = f"warning: only {count} training images: they will be learnt by heart"
+    assert (line in capsys.readouterr().out) == said
+
+
 @pytest.mark.parametrize("first, offset, said", [(5, 0, True), (80, 0, False), (5, 0.3, False)])
 def test_a_first_level_that_leaves_the_mean_colour_visible_is_said(images_of, first, offset, said):
     """Greys 90 to 165 differ by 0.42 (standard deviation); noise of 64x64 pixels moves a mean by a
