@@ -36,7 +36,7 @@ from fewstep.methods.score_distillation import (
     combined_gradient,
 )
 from fewstep.methods.sentinels import HEALTHY, PANELS, REMEDIES, concerns, measure
-from fewstep.methods.student_inputs import StudentInputs, per_image
+from fewstep.methods.student_inputs import StudentInputs
 from fewstep.methods.teacher_pairs import OdeLoss
 
 HELDOUT_SEED = 0  # of which levels the discriminator is shown beside held-out images
@@ -218,7 +218,7 @@ class StudentPhase(Phase):
             (adv_grad,) = torch.autograd.grad(loss, image)
             metrics["adv_loss"] = loss.detach()
         balance = self.settings.distillation.balance
-        both = self._distill_weight(weights.distill, image), weights.adversarial
+        both = weights.distill, weights.adversarial
         grad, ratio = combined_gradient(distill_grad, adv_grad, *both, balance)
         if ratio is not None:
             metrics["grad_ratio"] = ratio
@@ -228,15 +228,6 @@ class StudentPhase(Phase):
             grad = grad + weight * own_grad
             metrics[name] = loss.detach()
         return (output * grad).sum(), metrics
-
-    def _distill_weight(self, weight, image):
-        """The weight of distillation, or of each image's, where those of pure noise keep 1: D tells
-        later evaluations how details look, and cracks the images of the first one."""
-        if self.settings.distillation.distill_falls == "all":
-            return weight
-        each = torch.full((len(image),), weight, device=image.device)
-        each[: self.inputs.count_first(len(image))] = 1.0
-        return per_image(each)
 
     def _ties(self, image, inputs, micro_batch, identity_weight):
         """What ties some of the images to something of their own, beside the losses that judge all

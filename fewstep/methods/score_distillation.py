@@ -86,12 +86,6 @@ class Distillation:
         low=0,
         high=0.999,
     )
-    distill_falls: str = setting(
-        "all",
-        "whose weight falls so: that of all images, or of those of later evaluations alone (later);"
-        " those of pure noise then keep theirs",
-        ["all", "later"],
-    )
     sid_alpha: float = setting(1.0, "alpha in the loss of --distill sid", low=0, high=2)
     fake_lr: float = setting(
         1e-4,
@@ -148,9 +142,8 @@ def combined_gradient(distill_grad, adv_grad, distill_weight, adv_weight, balanc
     balance: "ratio" scales the adversarial part to the norm of the other, so that `adv_weight`
     means the same whatever the scale of either loss (as VQGAN's adaptive weight, Esser et al. 2021,
     arXiv:2012.09841, eq. 7, but at the image); "constant" takes both as they are. Alone, a loss has
-    its weight only. `distill_weight` may be one of each image, `(B, 1, 1, 1)`. Returns the
-    gradient `[B, C, H, W]` and the ratio of norms, distillation over adversarial (None when there
-    is but one).
+    its weight only. Returns the gradient `[B, C, H, W]` and the ratio of norms, distillation over
+    adversarial (None when there is but one).
     """
     if adv_grad is None:
         return distill_weight * distill_grad, None

@@ -389,22 +389,6 @@ def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
         make_student(denoise_weight=0.5, self_input_share=1.0)
 
 
-def test_the_weight_of_distillation_may_fall_for_later_evaluations_alone():
-    gradients = {}
-    for falls, weight in (("all", 1.0), ("all", 0.25), ("later", 0.25)):
-        stage = make_student(distill_falls=falls, disc="none")
-        (micro_batch,) = split(batch(8, 16), [0])
-        scalar, _ = stage._student_loss(micro_batch, weights=Weights(weight, 0.0, 0.0))
-        output = micro_batch.results["output"]
-        (gradients[falls, weight],) = torch.autograd.grad(scalar, output)
-    count = stage.inputs.count_first(8)
-    whole, less, later = gradients.values()
-    torch.testing.assert_close(less, 0.25 * whole)
-    torch.testing.assert_close(later[:count], whole[:count])
-    torch.testing.assert_close(later[count:], less[count:])
-    assert whole[count:].abs().max() > 0
-
-
 def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_of_it(tmp_path):
     flags = dict(warm_pairs=12, warm_nfe=3, cache_dir=str(tmp_path), x_flip=False)
     stage = make_student(pair_weight=0.5, **flags)
