@@ -1,6 +1,7 @@
 """NaN and infinity in losses, gradients, weights and batches: skipped, counted, never saved."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import torch
@@ -253,7 +254,8 @@ def test_a_diverging_discriminator_is_noticed(tmp_path, capsys):
         return row_concerns[-1]
 
     stage.concerns = noted
-    run(tmp_path, stage, 6, max_skips=100)
+    with suppress(UserError):  # on some processors its gradients end the run, after it was said
+        run(tmp_path, stage, 6, max_skips=100)
     assert any("discriminator's loss" in found for found in row_concerns)
     logged = [row for row in read_rows(tmp_path / "log.jsonl") if "concern" in row]
     texts = [row["text"] for row in logged if row["concern"] == "discriminator's loss"]

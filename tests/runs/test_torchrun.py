@@ -232,7 +232,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path, flags, named,
     )
     err = job.stderr.splitlines()
     said = [line for line in err if line.startswith("error: ")]
-    assert job.returncode != 0 and not job.stdout and len(said) == 1 and named in said[0]
+    assert job.returncode != 0 and len(said) == 1 and named in said[0]
+    assert all(line.startswith("no effect here") for line in job.stdout.splitlines())
     assert not any('train.py", line' in line for line in err)
     assert not (tmp_path / "job").exists()
 

@@ -208,7 +208,7 @@ def test_absent_weights_name_the_ways_out_and_download_nothing(tmp_path, monkeyp
 def test_damaged_or_foreign_weights_are_refused(weights, tmp_path):
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="damaged: delete it"):
+    with pytest.raises(UserError, match="not a whole file of weights: move it away"):
         inception.InceptionSpace()
     torch.save({"weights": 1}, weights)
     with pytest.raises(UserError, match="not clean-fid's Inception"):
