@@ -184,7 +184,7 @@ class StudentPhase(Phase):
     def _pairs(self, micro_batch):
         """(noise, the teacher's image of it) of the first half of the inputs that are pure noise;
         the others' noise is new, so that that of the pairs is not learnt by heart."""
-        count = (self.inputs.count_first(len(micro_batch.images)) + 1) // 2
+        count = (self.inputs.parts(len(micro_batch.images)).pure.stop + 1) // 2
         return micro_batch.once("pairs", partial(self.ode_loss.draw_pairs, count, micro_batch))
 
     def _output(self, micro_batch, inputs):
@@ -238,13 +238,13 @@ class StudentPhase(Phase):
         arXiv:2310.02279); noise of the pairs to the teacher's image of it, DMD's regression loss
         (arXiv:2311.18828, sec. 4.3, there of LPIPS), which keeps the modes that the teacher has.
         """
-        student, (x, sigma, _), size = self.settings.student, inputs, len(image)
+        student, (x, sigma, _) = self.settings.student, inputs
+        pure, _, real = self.inputs.parts(len(image))
         if identity_weight:
-            pure, data = slice(self.inputs.count_first(size)), self.model.scheduler.sigma_data
+            data = self.model.scheduler.sigma_data
             distances = distance_to_noise(image[pure], x[pure], sigma[pure], data)
             yield "identity_loss", identity_weight, distances
         if student.denoise_weight:
-            real = slice(size - self.inputs.count_real(size), size)
             distances = squared_distance(image[real], micro_batch.images[real])
             yield "denoising_loss", student.denoise_weight, distances
         if student.pair_weight:
@@ -276,8 +276,8 @@ class StudentPhase(Phase):
         fakes = micro_batch.results.get("output", micro_batch.results.get("fakes"))
         if fakes is None:
             return {}  # a step of the start
-        count = self.inputs.count_first(len(fakes))
-        metrics = measure(fakes[:count].detach(), micro_batch.images)
+        pure = self.inputs.parts(len(fakes)).pure
+        metrics = measure(fakes[pure].detach(), micro_batch.images)
         if self.settings.discriminator.disc_lead and self.adversary:
             metrics["student_waits"] = torch.full((), float(self.waits), device=fakes.device)
         if self.settings.discriminator.disc_lead_most < 1 and self.adversary:

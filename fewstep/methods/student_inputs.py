@@ -17,6 +17,15 @@ class Visit(NamedTuple):
     place: int
 
 
+class Parts(NamedTuple):
+    """Which inputs of a batch are of each kind, as slices in this order: pure noise at the first
+    level, the student's own outputs re-noised, real images noised."""
+
+    pure: slice
+    own: slice
+    real: slice
+
+
 class StudentInputs:
     """Noisy inputs at the levels of the sampling paths.
 
@@ -49,41 +58,35 @@ class StudentInputs:
         wanted = [_share(paths, visit, every, shares) for visit in self.later]
         self.later_shares = [share / (sum(wanted) or 1.0) for share in wanted]
 
-    def count_first(self, batch):
-        """How many of `batch` inputs are pure noise at the first level: a fixed number."""
-        return round(batch * self.first_share)
-
-    def count_own(self, batch):
-        """How many of them are the student's own outputs re-noised; they follow."""
-        return round((batch - self.count_first(batch)) * self.self_input_share)
-
-    def count_real(self, batch):
-        """How many of them are real images noised; they come last."""
-        return batch - self.count_first(batch) - self.count_own(batch)
+    def parts(self, batch):
+        """The `Parts` of `batch` inputs: of each kind a fixed number."""
+        first = round(batch * self.first_share)
+        last_own = first + round((batch - first) * self.self_input_share)
+        return Parts(slice(first), slice(first, last_own), slice(last_own, batch))
 
     @torch.no_grad()
     def draw(self, x0, seed, with_own=True):
         """(inputs, their levels, the levels that follow) for real images `[B, C, H, W]`.
 
-        First come pure noise, then the student's own output re-noised along the very path that
-        sampling takes (backward simulation, DMD2, arXiv:2405.14867, sec. 4.5), then real images
-        noised (ADD, arXiv:2311.17042). seed: of which levels are visited; the rest is torch's.
-        with_own: else real images stand in for the student's own.
+        In the order of `Parts`. The student's own are re-noised along the very path that sampling
+        takes (backward simulation, DMD2, arXiv:2405.14867, sec. 4.5), real images as in ADD
+        (arXiv:2311.17042). seed: of which levels are visited; the rest is torch's. with_own: else
+        real images stand in for the student's own.
         """
         rng, batch = np.random.default_rng(seed), len(x0)
-        first = self.count_first(batch)
-        own = self.count_own(batch) if with_own else 0
-        own_visits = self.visits_beyond_first(own, rng)
-        visits = self.first_visits(first, rng) + own_visits
-        visits += self.visits_beyond_first(batch - first - own, rng)
+        pure, own, real = self.parts(batch)
+        if not with_own:
+            own, real = slice(own.start, own.start), slice(own.start, batch)
+        own_visits = self.visits_beyond_first(own.stop - own.start, rng)
+        visits = self.first_visits(pure.stop, rng) + own_visits
+        visits += self.visits_beyond_first(real.stop - real.start, rng)
         paths, places = self._on_device(visits)
         sigma, next_sigma = self.table[paths, places], self.table[paths, places + 1]
         noise = self.noise_like(x0)
         x = x0 + per_image(sigma) * noise
-        x[:first] = per_image(sigma[:first]) * noise[:first]
-        if own:
-            ours = slice(first, first + own)
-            x[ours] = self._simulate(own_visits, paths[ours], self.noise_like(x0[ours]))
+        x[pure] = per_image(sigma[pure]) * noise[pure]
+        if own_visits:
+            x[own] = self._simulate(own_visits, paths[own], self.noise_like(x0[own]))
         return x, sigma, next_sigma
 
     def first_visits(self, count, rng):

@@ -36,7 +36,8 @@ class OdeLoss:
 
     def __call__(self, micro_batch):
         micro_batch.begin("inputs")
-        images, count = micro_batch.images, self.inputs.count_first(len(micro_batch.images))
+        images = micro_batch.images
+        count = self.inputs.parts(len(images)).pure.stop
         seed = hashed_seed(micro_batch.seed, "levels")
         x, sigma, next_sigma = self.inputs.draw(images, seed, with_own=False)
         if self.settings.student.warm_pairs:

@@ -359,7 +359,7 @@ def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weig
     scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.5))
     x, sigma, _ = micro_batch.results["inputs"]
     output = micro_batch.results["output"].detach().requires_grad_()
-    count, data = stage.inputs.count_first(8), stage.model.scheduler.sigma_data
+    count, data = stage.inputs.parts(8).pure.stop, stage.model.scheduler.sigma_data
     assert count == 4 and (sigma[:count] == 5).all()
     wanted = data * x[:count] / 5
     loss = (output[:count] - wanted).square().mean(dim=(1, 2, 3)).sum() / 8 / data**2
@@ -377,11 +377,11 @@ def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
     scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.0))
     x, sigma, _ = micro_batch.results["inputs"]
     output = micro_batch.results["output"].detach().requires_grad_()
-    real = stage.inputs.count_real(16)
-    assert [stage.inputs.count_first(16), stage.inputs.count_own(16), real] == [8, 4, 4]
-    noise = (x - micro_batch.images)[-real:] / sigma[-real:].reshape(-1, 1, 1, 1)
+    real = slice(12, 16)
+    assert stage.inputs.parts(16) == (slice(8), slice(8, 12), real)
+    noise = (x - micro_batch.images)[real] / sigma[real].reshape(-1, 1, 1, 1)
     assert noise.std() == pytest.approx(1, abs=0.1), "these are the ones"
-    loss = (output - micro_batch.images)[-real:].square().mean(dim=(1, 2, 3)).sum() / 16
+    loss = (output - micro_batch.images)[real].square().mean(dim=(1, 2, 3)).sum() / 16
     assert metrics["denoising_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
     (gradient,) = torch.autograd.grad(loss, output)
     assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=1e-3)
@@ -397,7 +397,7 @@ def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_o
     scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.0))
     x, sigma, _ = micro_batch.results["inputs"]
     plain_x, plain_sigma, _ = make_student()._inputs(without)
-    assert stage.inputs.count_first(8) == 4 and torch.equal(sigma, plain_sigma)
+    assert stage.inputs.parts(8).pure == slice(4) and torch.equal(sigma, plain_sigma)
     assert torch.equal(x[2:], plain_x[2:]) and not torch.equal(x[:2], plain_x[:2])
     target = ode_images(stage.teacher.denoise, stage.teacher.scheduler, x[:2], 5.0, 3)
     output = micro_batch.results["output"].detach().requires_grad_()
