@@ -1,7 +1,9 @@
 """What a run runs on: its name, what the processor can do, and whether others take it away."""
 
+import ctypes
 import os
 import platform
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,11 @@ from torch.nn import functional as F
 MATRIX_UNIT = "amx_bf16"
 BF16_UNITS = (MATRIX_UNIT, "avx512_bf16")
 GAIN_WORTH_IT = 1.1  # over fp32, below which bf16's rounding buys nothing
+
+# Options of glibc's mallopt, as malloc.h numbers them. Up to which size blocks are kept: older
+# releases refuse a threshold above 32 MiB.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BLOCKS = 1 << 30, 32 << 20
 
 STARVED = 0.6  # share of the processor's time below which a run is starved
 SECONDS_TO_JUDGE = 60
@@ -79,6 +86,19 @@ def _cpuinfo(key):
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def keep_freed_memory():
+    """Have this process keep the memory of tensors that are gone for those that come, where the C
+    library is glibc; elsewhere nothing happens. By default a large block goes back to the system,
+    which clears every page of the next one: a tenth of a training step (docs/performance.md)."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    mallopt = getattr(library, "mallopt", None)
+    if mallopt:
+        mallopt(M_TRIM_THRESHOLD, KEPT_BLOCKS[0])
+        for size in KEPT_BLOCKS:
+            if mallopt(M_MMAP_THRESHOLD, size):
+                break
 
 
 class ProcessorShare:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from fewstep.engine.hardware import MATRIX_UNIT, bf16_pays, bf16_units
+from fewstep.engine.hardware import MATRIX_UNIT, bf16_pays, bf16_units, keep_freed_memory
 
 # Networks that are compiled on a CPU with matrix units: there one of this size (levels 1-2-4-4,
 # 4.4 M parameters) gained 1.35 times in bf16, one of 14 M lost (0.93). In fp32 compiling gains
@@ -64,7 +64,9 @@ def autocast_for(device, precision):
 
 def prepare_backends(device, tf32):
     """For a CUDA device: convolutions tuned to their (fixed) shapes, and with `tf32` what is left
-    in fp32 in TF32."""
+    in fp32 in TF32. For a CPU: freed memory is kept."""
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32

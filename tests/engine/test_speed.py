@@ -3,6 +3,7 @@ weights."""
 
 import copy
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -354,3 +355,29 @@ def test_steps_in_bf16_and_fp32_agree_to_its_rounding(phase):
     for name, (exact, rough) in gradients.items():
         error = (rough - exact).norm() / exact.norm()
         assert 0 < error < 0.05, f"{name}: {error}"  # bf16 has 8 bits: 0.4 % an operation
+
+
+FAULTS = """
+import resource, torch
+from fewstep.engine.precision import prepare_backends
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.ones(12 << 20)  # 48 MiB: more than glibc keeps by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+plain = faults()
+prepare_backends(torch.device("cpu"), tf32=False)
+faults()
+print(plain, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be asked")
+def test_on_a_cpu_freed_memory_is_kept_so_that_the_system_clears_its_pages_once():
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    plain, kept = map(int, done.stdout.split())
+    assert kept < plain / 4  # of eight blocks one is cleared
