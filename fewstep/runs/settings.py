@@ -46,7 +46,8 @@ class Run:
     export: str = setting(
         "last",
         "which generator is put there and is the run's final_model.pt: the last one, or the best"
-        " one, by --best_images (of a method without a teacher: by its loss on held-out images)",
+        " one, by --best_images (of rectified_flow by its loss on held-out images, of ld3 by its"
+        " distance to the teacher)",
         ["last", "best"],
     )
     device: str = setting("cuda", "cuda, cuda:N or cpu; without that GPU it is the CPU")

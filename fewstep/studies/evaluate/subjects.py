@@ -52,8 +52,9 @@ class Subjects(NamedTuple):
     config: dict
 
 
-def subject_parser(command, description):
-    """A parser with the flags that say what is scored and in which feature spaces."""
+def subject_parser(command, description, features=None):
+    """A parser with the flags that say what is scored and in which feature spaces. features: those
+    where none are named; None: all that are there."""
     parser = CommandParser(prog=f"-m fewstep {command}", description=description)
     add = partial(parser.add_argument, type=line)
     add("--run_dir", help="folder of a run of train.py, whose model and images are taken")
@@ -62,8 +63,9 @@ def subject_parser(command, description):
         help="a checkpoint, or a folder of published weights, in place of a run, with flags for its"
         f" images (default: {CHECKPOINT})",
     )
-    text = f"feature spaces, the first one ranks (default: all that are there). {HELP}"
-    add("--features", nargs="+", choices=FEATURES, help=text)
+    default = " ".join(features) if features else "all that are there"
+    text = f"feature spaces, the first one ranks (default: {default}). {HELP}"
+    add("--features", nargs="+", choices=FEATURES, default=features, help=text)
     add("--fid_weights", help="file of Inception's weights, as in measure_fid.py")
     text = "download Inception's weights once if they are not there"
     parser.add_argument("--download_weights", action="store_true", help=text)

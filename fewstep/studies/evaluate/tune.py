@@ -3,9 +3,10 @@
     python -m fewstep tune --run_dir results/NAME
     python -m fewstep tune --ckpt_path checkpoints/best_model.pt --data_root DIR
 
-For each NFE the levels are searched whose samples come nearest to the training images; the held-out
-ones are not looked at. Better levels go into the student's model_config.json; the distances before
-and after are printed, and tuning.json keeps all that was tried. A search that is stopped goes on.
+For each NFE the levels are searched whose samples come nearest to the training images, in random
+features unless others are named; the held-out images are not looked at. Better levels go into the
+student's model_config.json; the distances before and after are printed, and tuning.json keeps all
+that was tried. A search that is stopped goes on.
 """
 
 import json
@@ -35,7 +36,7 @@ COARSE, FINE = (0.5, 2**-0.5, 2**0.5, 2.0), (2**-0.25, 2**0.25)  # factors of a 
 
 
 def build_parser():
-    parser = subject_parser("tune", __doc__)
+    parser = subject_parser("tune", __doc__, features=["random"])  # FID's own should only judge
     limits = dict(type=whole_number, action=InRange, low=LEAST, high=MOST_IMAGES)
     text = f"images of each trial ({DEFAULT})"
     parser.add_argument("--num_samples", default=TUNE_SAMPLES, **limits, help=text)
