@@ -51,7 +51,7 @@ class Discriminator(nn.Module):
         """draws: of `self.augment.draw`, where two calls must be augmented alike. sets: how many
         equally large batches follow one another in x, whose spreads are not mixed."""
         x = self.augment(x, draws)
-        x = x * (sigma**2 + self.sigma_data**2).rsqrt()[:, None, None, None]
+        x = x * self._input_scale(sigma)[:, None, None, None]
         condition = sigma if self.condition else torch.zeros_like(sigma)
         maps = self.trunk(x, condition)
         maps = [maps[index] for index in self.used]
@@ -60,3 +60,10 @@ class Discriminator(nn.Module):
         embedding = self.embedding(condition)
         logits = [head(h, embedding).flatten(1) for head, h in zip(self.heads, maps)]
         return torch.cat(logits, dim=1).float()
+
+    def _input_scale(self, sigma):
+        """`(B,)`: to unit variance, or a denoiser's own c_in where the trunk is its encoder."""
+        scheduler = getattr(self.trunk, "scheduler", None)
+        if scheduler is not None:
+            return scheduler.scales(sigma)[0]
+        return (sigma**2 + self.sigma_data**2).rsqrt()

@@ -169,6 +169,17 @@ def test_the_teachers_encoder_is_taken_only_when_asked():
     assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize("preconditioning", ["edm", "flow"])
+def test_the_teachers_encoder_sees_images_scaled_as_the_teacher_does(preconditioning):
+    flags = dict(network="tiny", sigma_data=0.5, preconditioning=preconditioning)
+    disc, seen = build("unet", teacher=create_custom_model(**flags)), []
+    disc.trunk.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x, sigma = torch.randn(2, 3, 64, 64), torch.tensor([0.0, 0.8])
+    disc(x, sigma)
+    scale = 1 / (1 + sigma) if preconditioning == "flow" else (sigma**2 + 0.25).rsqrt()
+    torch.testing.assert_close(seen[0], x * scale.reshape(2, 1, 1, 1))
+
+
 def test_batch_norm_is_replaced_and_the_verdict_then_ignores_the_neighbours():
     disc = build("timm:resnet10t", stddev=False)
     assert disc.replaced_norms > 5
