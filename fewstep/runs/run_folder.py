@@ -5,10 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fewstep.engine.checkpoints import check_identity, has_checkpoints, load_newest
-from fewstep.runs.settings import GROWING_FLAGS, NOT_IDENTITY, PHASES, STEPS_FLAGS
+from fewstep.methods import METHODS
+from fewstep.runs.settings import GROWING_FLAGS, NOT_IDENTITY, PHASES, STEPS_FLAGS, method_of
 from src.utils import UserError, read_json, write_json
 
 CONFIG_NAME = "training_config.json"
+
+# {phase that distils: the phase of its teacher}.
+TEACHERS = {one.phase.name: one.teacher.name for one in METHODS.values() if one.needs_teacher}
 
 # What it holds beside the settings: what is written down of a run, and sets nothing.
 FACTS = {"identities", "started_in", "finished", "teacher_file", "preset", "exported"}
@@ -56,14 +60,20 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
     recorded, now = before.get("identities", {}), settings.as_dict()
     for phase, identity in identities.items():
         if has_checkpoints(folder / phase) and phase in recorded:
-            longer = _check_phase(folder, phase, recorded[phase], identity, teacher_path)
-            if longer and phase == "teacher":
-                _check_students(folder, identities, teacher_path)
+            elsewhere = _elsewhere(folder, method_of(settings), teacher_path)
+            if _check_phase(folder, phase, recorded[phase], identity, elsewhere):
+                _check_students(folder, phase, identities, teacher_path)
     key, size = "micro_batch_images", facts.get("micro_batch_images")
     if before.get(key) not in (None, size):
         print(
             f"micro-batches of {size} images now, {before[key]} before: from here on other random"
             " numbers are drawn (see --micro_batch)"
+        )
+    key, computes = "computes_in", facts.get("computes_in")
+    if before.get(key) not in (None, computes):
+        print(
+            f"computes in {computes} now, in {before[key]} before: from here on rounding differs"
+            " (see --precision)"
         )
     used = {group for phase in identities for group in PHASES[phase].identity}
     used |= {"run", "speed"}
@@ -91,9 +101,9 @@ def _read_if_there(folder):
     return read_json(path) if path.exists() else {}
 
 
-def _check_phase(folder, phase, recorded, identity, teacher_path):
+def _check_phase(folder, phase, recorded, identity, elsewhere):
     """Raise `UserError` where a phase that has checkpoints cannot go on with that identity.
-    Returns whether it goes on to more steps than it had."""
+    Returns whether it goes on to more steps than it had. elsewhere: what to do instead."""
     flag = STEPS_FLAGS[phase]
     if identity.get(flag) != recorded.get(flag):
         # The record may say what was asked for and never trained.
@@ -101,17 +111,18 @@ def _check_phase(folder, phase, recorded, identity, teacher_path):
     try:
         check_identity(folder, recorded, identity, GROWING_FLAGS.get(phase))
     except UserError as error:
-        if phase == "teacher":
+        if phase in TEACHERS.values():
             raise
-        raise UserError(f"{error} ({_elsewhere(folder, teacher_path)})") from error
+        raise UserError(f"{error} ({elsewhere})") from error
     return identity.get(flag) != recorded.get(flag)
 
 
-def _check_students(folder, running, teacher_path):
-    """What comes of the students of a folder whose teacher is about to be trained further. Raises
-    `UserError` where one of them is to be gone on with."""
-    names = [name for name in PHASES if name != "teacher" and has_checkpoints(folder / name)]
-    for name in names:
+def _check_students(folder, teacher, running, teacher_path):
+    """What comes of the students of a folder if its phase `teacher` is about to be trained further.
+    Raises `UserError` where one of them is to be gone on with."""
+    for name in [own for own, theirs in TEACHERS.items() if theirs == teacher]:
+        if not has_checkpoints(folder / name):
+            continue
         text = f"{folder}: its {name} comes from the teacher as it was and cannot be taken further"
         again = "--save_dir NEW --phase add --teacher_ckpt"
         if name in running:
@@ -122,9 +133,11 @@ def _check_students(folder, running, teacher_path):
         print(f"{text} from here on; to distil anew: {again} {teacher_path}")
 
 
-def _elsewhere(folder, teacher_path):
-    """How a student of other settings is trained."""
-    return (
-        f"other settings: --save_dir NEW --phase add --teacher_ckpt {teacher_path}, and"
-        f" --student_ckpt {folder / 'final_model.pt'} to start from this student"
-    )
+def _elsewhere(folder, method, teacher_path):
+    """How a generator of other settings is trained."""
+    text = "other settings: --save_dir NEW"
+    if method.needs_teacher:
+        text += f" --phase add --teacher_ckpt {teacher_path}"
+    if method.phase.learns_levels:  # of a network that stays as it is
+        return text
+    return f"{text}, and --student_ckpt {folder / 'final_model.pt'} to start from this generator"

@@ -205,6 +205,44 @@ def test_a_teacher_is_taken_further_alone_where_it_has_a_student(tmp_path, capsy
     assert "cannot be taken further from here on" in capsys.readouterr().out
 
 
+def test_the_flow_of_reflow_is_its_teacher(tmp_path, capsys):
+    settings = settings_for("--method", "reflow")
+    first, longer = {"num_iterations": 1}, {"num_iterations": 2}
+    begin_run(tmp_path, settings, {"flow": first, "reflow": {}}, own_teacher(tmp_path))
+    for stage, identity in (("flow", first), ("reflow", {})):
+        content = {"version": 2, "step": 1, "identity": identity, "seconds": 1.0}
+        torch_save(content | {"window": {}, "phase": {}}, checkpoint_path(tmp_path / stage, 1))
+    with pytest.raises(UserError, match="its reflow comes from the teacher as it was.*NEW"):
+        begin_run(tmp_path, settings, {"flow": longer, "reflow": {}}, own_teacher(tmp_path))
+    begin_run(tmp_path, settings, {"flow": longer}, own_teacher(tmp_path))
+    assert "its reflow comes from" in capsys.readouterr().out
+
+
+def test_other_settings_are_for_another_folder_and_a_teacher_is_named_where_there_is_one(tmp_path):
+    teacher = "--save_dir NEW --phase add --teacher_ckpt"
+    for method, told in (
+        ("shortcut", "--save_dir NEW, and --student_ckpt"),
+        ("consistency", teacher),
+        ("ld3", teacher),
+    ):
+        folder, settings = tmp_path / method, settings_for("--method", method)
+        begin_run(folder, settings, {method: {"seed": 1}}, own_teacher(folder))
+        content = {"version": 2, "step": 1, "identity": {"seed": 1}, "seconds": 1.0}
+        torch_save(content | {"window": {}, "phase": {}}, checkpoint_path(folder / method, 1))
+        with pytest.raises(UserError, match="seed = 1, not 2") as caught:
+            begin_run(folder, settings, {method: {"seed": 2}}, own_teacher(folder))
+        assert told in str(caught.value)
+        assert ("--student_ckpt" in str(caught.value)) is (method != "ld3")
+
+
+def test_another_precision_is_said(tmp_path, capsys):
+    for computes in ("bf16 (avx512_bf16)", "bf16 (avx512_bf16)", "fp32"):
+        assert "computes in" not in capsys.readouterr().out
+        begin_run(tmp_path, settings_for(), {}, own_teacher(tmp_path), computes_in=computes)
+    said = capsys.readouterr().out
+    assert "computes in fp32 now, in bf16 (avx512_bf16) before" in said and "--precision" in said
+
+
 def test_a_refused_run_leaves_the_record_and_says_how_it_is_done(tmp_path):
     start(tmp_path, settings_for("--lr", "0.01"), finished=True)
     train(tmp_path, settings_for("--lr", "0.01"), "student")
