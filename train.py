@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,7 +118,9 @@ def run(processes, stop):
     if needs_saved:
         load_teacher(settings, teacher_path)  # before the images are decoded for nothing
     if flag := start_flag(settings, names[-1]):
-        load_start(settings, flag, asdict(settings.network))
+        # What no method changes; all of it is compared when the phase is built.
+        same = {key: getattr(settings.network, key) for key in ("network", "norm_groups")}
+        load_start(settings, flag, same)
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     if needs_saved and (line := other_images(settings, teacher_path, images.train.digest)):

@@ -38,6 +38,7 @@ class Phase:
     remedies = {}  # name of a metric that counts dropped updates: what helps
     drawn_first = 0  # evaluations of a network on one image, before the first step
     fixed_start = 0  # its first steps, of another kind, as many however long it is
+    is_start = False  # whether it learns images of half the side as yet, and can make no whole ones
 
     def __init__(self, learners, total, config):
         self.learners, self.total, self.config = learners, total, config

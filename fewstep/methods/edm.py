@@ -106,7 +106,7 @@ class ScratchPhase(Phase):
         scratch, name = settings.scratch, self.name
         model = create_custom_model(execution.device, **config)
         total = scratch.num_iterations
-        self.start_share, self.is_start = scratch.start_share, False
+        self.start_share = scratch.start_share
         starts_small = int(total * scratch.start_share) > 0
         if starts_small:
             begin_as_shortcut(model.network)
@@ -127,7 +127,8 @@ class ScratchPhase(Phase):
 
     def turns(self, step):
         self.is_start = step < self.start_steps
-        self.growth.use("inner" if self.is_start else "whole")
+        for growth in (self.growth, self.ema_growth):
+            growth.use("inner" if self.is_start else "whole")
         yield Turn(self.learners[0], partial(self._loss, progress=step / self.total))
 
     def _loss(self, micro_batch, progress):

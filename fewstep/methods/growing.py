@@ -9,7 +9,8 @@ whole network goes on where the inner one has stopped.
 Averaging 2x2 pixels of x0 + sigma n leaves the mean of x0 and noise of half the strength: what the
 inner network sees at `sigma` is what the whole one will see at the same `sigma`, pooled. So time
 input and preconditioning stay as they are ("simple diffusion", arXiv:2301.11093, moves them
-instead), and only levels are drawn twice as high, to hide as much of a smaller image.
+instead). The teacher's levels are drawn twice as high, to hide as much of a smaller image; the
+times of flows stay as they are drawn.
 """
 
 from types import MethodType

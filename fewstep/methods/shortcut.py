@@ -65,11 +65,6 @@ class ShortcutPhase(FlowPhase):
         phase.average_velocity = partial(execution.run, phase.ema.predict)
         return phase
 
-    def turns(self, step):
-        for turn in super().turns(step):
-            self.ema_growth.use("inner" if self.is_start else "whole")  # as the network it teaches
-            yield turn
-
     def loss_of(self, images, noise, progress):
         flow, device = self.model.scheduler, images.device
         own = round(len(images) * self.settings.shortcut_share)

@@ -116,12 +116,12 @@ def start_flag(settings, name):
 
 def load_start(settings, flag, config):
     """The model that this flag names, for a phase to start from. Raises `UserError` where its
-    `model_config.json` has not what `config` has of model, sampler and network."""
+    `model_config.json` has not what `config` has of model, sampler, preconditioning and network."""
     path = Path(getattr(settings.run, flag))
     theirs = _config_of(f"--{flag}", path)
     if flag == "teacher_ckpt":
         _check_teacher(method_of(settings), path, theirs)
-    for key in ("model_type", "sampler", *asdict(settings.network)):
+    for key in ("model_type", "sampler", "preconditioning", *asdict(settings.network)):
         if key in config and theirs.get(key) != config[key]:
             raise UserError(
                 f"--{flag} {path}: it has {key} = {theirs.get(key)}, what is trained here"
@@ -157,5 +157,5 @@ def selection_of(settings, phase, cache, heldout, publish):
     if not count:
         return None
     space = feature_space(settings.run.best_features)
-    score = distance_to_training(space, cache, count, heldout.device, phase.ema)
-    return Selection(score, publish, space.name)
+    distance = distance_to_training(space, cache, count, heldout.device, phase.ema)
+    return Selection(lambda: None if phase.is_start else distance(), publish, space.name)

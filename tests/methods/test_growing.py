@@ -8,7 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from fewstep.engine.microbatch import split
+from fewstep.engine.processes import ALONE
 from fewstep.methods.growing import begin_as_shortcut, coarse_pass, halve, inner_pass
+from fewstep.runs.building import build_scratch
 from src.model_config import NETWORKS
 from src.network import UNet
 from tests.students import build_teacher, tiny_settings
@@ -115,3 +117,15 @@ def test_who_is_taken_further_does_not_go_back_to_half_the_side():
     for step, side in ((49, 16), (50, 32), (150, 32)):
         next(phase.turns(step))
         assert phase.is_start == (side == 16)
+
+
+@pytest.mark.parametrize("method", ["teacher", "shortcut", "meanflow"])
+def test_the_average_too_is_the_inner_network_in_the_start_and_the_whole_one_after_it(method):
+    """Whatever the pictures have left: what is measured next must not depend on that."""
+    settings = tiny_settings(dict(start_share=0.5, num_iterations=4, warmup=1, teacher_steps=2))
+    phase = build_scratch(method, settings, 0.5, torch.device("cpu"), ALONE)
+    for step, name in ((1, "inner"), (2, "whole")):
+        phase.pictures(1, 64)
+        next(phase.turns(step))
+        for growth in (phase.growth, phase.ema_growth):
+            assert growth.network.forward == growth.passes[name]

@@ -118,6 +118,24 @@ def test_a_finished_training_is_taken_further(method, whole, tmp_path, monkeypat
         train_in(tmp_path / "at_once", method, monkeypatch, **{flag: 3})
 
 
+def test_a_training_starts_from_the_generator_of_an_earlier_one(
+    method, whole, tmp_path, monkeypatch, capsys
+):
+    """And says what does not fit, in one line."""
+    student = whole / "run" / "final_model.pt"
+    if method.phase.learns_levels:
+        with pytest.raises(UserError, match="--student_ckpt"):
+            train_in(tmp_path, method, monkeypatch, student_ckpt=student)
+        return
+    with pytest.raises(UserError, match="norm_groups = 32, what is trained here 16"):
+        train_in(tmp_path, method, monkeypatch, student_ckpt=student, norm_groups=16)
+    started = []
+    monkeypatch.setattr(method.phase, "start_from", lambda _, weights: started.append(weights))
+    assert train_in(tmp_path, method, monkeypatch, student_ckpt=student) == 0
+    before = torch_load(student)["state_dict"]
+    assert all(torch.equal(started[0][key], before[key]) for key in before)
+
+
 def result_of(folder):
     """All that a run has learnt: weights, or noise levels."""
     levels = read_json(folder / "run" / "model_config.json").get("few_step_sigmas", {})
