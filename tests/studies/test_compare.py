@@ -17,6 +17,7 @@ from PIL import Image
 
 from fewstep import methods
 from fewstep.engine.lock import InUse
+from fewstep.runs.command_line import make_settings
 from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.presets import PRESETS
 from fewstep.runs.yaml_files import read_yaml
@@ -505,6 +506,15 @@ def test_a_cell_whose_flags_ask_for_no_teacher_is_given_none(tmp_path):
     assert lab.is_mixed
     for cell in (tuned, scratch):
         lab.check(cell)
+
+
+def test_scores_belong_to_the_generator_that_was_exported():
+    base = {**PRESETS["tiny"], "data": "synthetic"}
+    changes = [{}, {"export": "best"}, {"export": "best", "best_images": 9}, {"student_ckpt": "x"}]
+    identities = [laboratory._identity(make_settings(base | more)) for more in changes]
+    assert len({str(sorted(one.items())) for one in identities}) == len(changes)
+    same = laboratory._identity(make_settings(base | {"save_dir": "x", "log_interval": 7}))
+    assert same == identities[0]
 
 
 def test_a_recipe_of_the_base_is_of_those_methods_that_have_it():

@@ -263,7 +263,11 @@ def check_lengths(flags):
 def _identity(settings):
     """What a training depends on beside its seed, flat and plain."""
     groups = settings.as_dict()
-    return {"method": groups.pop("run")["method"]} | flat(groups)
+    run = groups.pop("run")
+    own = {"method": run["method"], "student_ckpt": run["student_ckpt"], "export": run["export"]}
+    if run["export"] == "best":  # which step is scored depends on what is weighed, and how often
+        own |= {key: run[key] for key in ("best_images", "best_features", "save_interval")}
+    return own | flat(groups)
 
 
 def _stored(path, identity):
