@@ -31,6 +31,7 @@ from src.samplers import (
     noise_source,
     ode_plan,
     ode_states,
+    on_device,
     spaced_levels,
 )
 
@@ -249,20 +250,12 @@ def create_custom_model(device="cpu", **config):
     return model.to(device)
 
 
-def _on_device(value, x):
-    """A number or tensor -> float32 tensor on the device of `x`; a number is filled in there, since
-    a copy from here would wait for the device."""
-    if isinstance(value, torch.Tensor):
-        return value.to(x.device, torch.float32)
-    return torch.full((), value, dtype=torch.float32, device=x.device)
-
-
 def _per_batch(value, x):
     """A number or `(B,)` -> float32 `(B,)` on the device of `x`."""
-    return _on_device(value, x).expand(len(x))
+    return on_device(value, x).expand(len(x))
 
 
 def _per_image(value, x):
     """A number or `(B,)` -> shape that multiplies images `[B, C, H, W]`."""
-    value = _on_device(value, x)
+    value = on_device(value, x)
     return value.reshape(-1, 1, 1, 1) if value.ndim else value

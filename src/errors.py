@@ -29,6 +29,12 @@ def reason_of(error):
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def is_out_of_memory(error):
+    """Whether memory ran out, on a device or on the host, wrapped by a compiler or not."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "unable to allocate")
+    return any(word in str(error).lower() for word in words)
+
+
 def one_line(text):
     """`text` with everything that would break or garble a line written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

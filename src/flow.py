@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from src.base_model import BaseGenerativeModel, BaseScheduler
-from src.samplers import check_request, last_state, noise_source
+from src.samplers import check_request, last_state, noise_source, on_device
 
 
 class FlowScheduler(BaseScheduler):
@@ -56,8 +56,7 @@ class RectifiedFlow(BaseGenerativeModel):
         `(B,)`. A network built with the additional condition is told `length` and answers with the
         mean velocity from `t` to `t - length`; any other with the velocity at `t`."""
         t, length = (
-            self.scheduler.num_train_timesteps
-            * torch.as_tensor(value, dtype=torch.float32, device=xt.device).expand(len(xt))
+            self.scheduler.num_train_timesteps * on_device(value, xt).expand(len(xt))
             for value in (t, length)
         )
         inputs = (xt, t, length) if self.use_additional_condition else (xt, t)

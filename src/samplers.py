@@ -111,6 +111,14 @@ def draw_levels(count, mean, std, device):
     return (mean + std * torch.randn(count, device=device)).exp()
 
 
+def on_device(value, x):
+    """A number or tensor -> float32 tensor on the device of `x`; a number is filled in there, since
+    a copy from here would wait for the device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(x.device, torch.float32)
+    return torch.full((), value, dtype=torch.float32, device=x.device)
+
+
 def noise_source(draw_noise, shape, device, seeds=None):
     """A function that returns fresh noise of `shape` at each call, from `draw_noise(shape, ...)`.
 

@@ -15,7 +15,14 @@ import torch
 from PIL import Image
 
 # Most of these serve the callers of this module, who find all such helpers here.
-from src.errors import UserError, did_you_mean, file_error, one_line, reason_of  # noqa: F401
+from src.errors import (  # noqa: F401
+    UserError,
+    did_you_mean,
+    file_error,
+    is_out_of_memory,
+    one_line,
+    reason_of,
+)
 from src.files import (  # noqa: F401
     file_digest,
     move_into_place,
@@ -76,6 +83,10 @@ def run_command(main, in_parallel=False):
         print(one_line(f"error: {error}"), file=sys.stderr)
     except OSError as error:
         print(one_line(f"error: {file_error(error)}"), file=sys.stderr)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("error: out of memory; give a smaller --batch_size", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -210,6 +210,16 @@ def test_user_error_is_one_line_and_exit_code_2(capsys):
     assert not caught.value.code
 
 
+def test_memory_that_runs_out_is_one_line(capsys):
+    for work in (lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)):
+        with pytest.raises(SystemExit) as caught:
+            utils.run_command(work)
+        assert caught.value.code == 2
+        assert capsys.readouterr().err == "error: out of memory; give a smaller --batch_size\n"
+    with pytest.raises(RuntimeError, match="size"):  # a mistake of ours stays one
+        utils.run_command(lambda: torch.zeros(2) + torch.zeros(3))
+
+
 def test_of_several_processes_the_first_does_the_work(monkeypatch, capsys):
     """torchrun would have all of them write, and delete, the same files."""
     seen = []

@@ -28,7 +28,8 @@ def append_row(path, row):
         with naming(path), open(path, "a") as file:
             file.write(json.dumps(finite) + "\n")
     except OSError:
-        os.truncate(path, before)
+        if path.exists():
+            os.truncate(path, before)
         raise
 
 

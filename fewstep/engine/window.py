@@ -36,7 +36,7 @@ class Window:
         sums += torch.where(counted, values, 0.0)
         counts += counted
         for name in set(keys).intersection(drop_metrics):
-            is_lost = (metrics[name] != 0).float()
+            is_lost = (metrics[name] == 1).float()  # all of the step's updates of that network
             self.skips[name] = (self.skips.get(name, 0.0) + 1.0) * is_lost
 
     def dropped_in_a_row(self, limit):

@@ -97,6 +97,8 @@ def origin(record, of_teacher=False, scores=None):
     """
     phases = {key: value for key, value in record.items() if key.endswith("_seconds")}
     phases.pop("training_seconds", None)  # their sum
+    if of_teacher:
+        phases = {"teacher_seconds": phases.get("teacher_seconds", 0.0)}
     seconds = sum(phases.values())
     groups = record.get("settings", {})
     words = f"`{recipe(record, of_teacher)}`" if groups else "not recorded"

@@ -257,7 +257,8 @@ class StudentPhase(Phase):
         return self.ode_loss.evaluations
 
     def draw_first(self, step):
-        if step < self.warm or self.settings.student.pair_weight:
+        needs_pairs = self.consistency_steps < self.warm and step < self.warm
+        if needs_pairs or self.settings.student.pair_weight:
             self.ode_loss.draw_first()
 
     def evaluate_first(self, images):

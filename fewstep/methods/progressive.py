@@ -93,7 +93,7 @@ class ProgressivePhase(Phase):
             self.stage_steps,
             own.progressive_warmup,
             own.progressive_ema_share,
-            since=lambda step: self.place(step)[1],
+            since=lambda step: min(self.place(step)[1], self.stage_steps),
         )
         super().__init__([learner], total, config)
         self.run = execution.run

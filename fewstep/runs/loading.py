@@ -78,7 +78,7 @@ def load_discriminator(path, device=None):
     """
     about, state = read_tensors(path, DISCRIMINATOR)
     with fitting(weights_file(path)):
-        flags = about["flags"] | {"augment": "", "ada_target": 0.0}
+        flags = about["flags"] | {"augment": "", "ada_target": 0.0, "disc_warmup": 0}
         settings = make_settings({"network": about["model_config"]["network"], **flags})
         disc = bare_discriminator(settings.discriminator, about["model_config"])
         disc.load_state_dict(state)

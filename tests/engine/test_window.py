@@ -50,6 +50,14 @@ def test_a_network_that_seldom_learns_has_a_count_of_its_own():
     assert Window(**window.state()).dropped_in_a_row(1) == {"skipped": 3}
 
 
+def test_a_step_with_updates_that_were_taken_breaks_the_row_of_dropped_ones():
+    """A network may have several a step, whose share that was dropped is logged."""
+    window = Window()
+    for share in (1.0, 1.0, 0.25, 1.0):
+        window.add({"skipped": torch.tensor(share)}, 1, {"skipped"})
+    assert window.dropped_in_a_row(1) == {"skipped": 1}
+
+
 def test_a_window_of_dropped_steps_has_no_loss():
     window = Window()
     window.add(row(float("nan"), 1.0), 1, {"skipped"})

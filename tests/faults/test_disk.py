@@ -124,6 +124,15 @@ def test_a_run_on_a_disk_that_is_too_small_says_so_and_keeps_its_checkpoints(who
     assert_same_results(small_disk, whole)
 
 
+def test_a_log_that_cannot_be_begun_says_why(tmp_path, monkeypatch):
+    def full(path, mode):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fewstep.engine.log.open", full, raising=False)
+    with pytest.raises(OSError, match="No space left on device"):
+        append_row(tmp_path / "log.jsonl", {"step": 1})
+
+
 def test_an_error_of_the_disk_names_the_file(tmp_path):
     folder = tmp_path / "file"
     folder.write_text("not a folder")

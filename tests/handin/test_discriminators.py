@@ -18,7 +18,14 @@ from tests.students import AT_ONCE, SIGMA_DATA, student_of, tiny_settings
 
 KINDS = {
     "resnet": dict(disc="resnet", augment="translation", gan_loss="relativistic"),
-    "patch": dict(disc="patch", disc_noise=False, disc_heads="16"),
+    # Of a long training: its time alone is longer than a default student's whole phase.
+    "patch": dict(
+        disc="patch",
+        disc_noise=False,
+        disc_heads="16",
+        disc_warmup=30_000,
+        student_iterations=40_000,
+    ),
     "teacher": dict(disc="unet", disc_start="teacher", disc_channels=0, num_train_timesteps=500),
 }
 

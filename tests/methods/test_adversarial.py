@@ -389,6 +389,13 @@ def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
         make_student(denoise_weight=0.5, self_input_share=1.0)
 
 
+def test_a_start_that_needs_no_pairs_draws_none(tmp_path):
+    flags = dict(warm_pairs=12, warm_nfe=3, cache_dir=str(tmp_path), consistency_steps=3)
+    stage = make_student(student_start="consistency", student_iterations=20, **flags)
+    stage.draw_first(0)
+    assert stage.ode_loss.pairs is None and not list(tmp_path.iterdir())
+
+
 def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_of_it(tmp_path):
     flags = dict(warm_pairs=12, warm_nfe=3, cache_dir=str(tmp_path), x_flip=False)
     stage = make_student(pair_weight=0.5, **flags)

@@ -12,8 +12,8 @@ from fewstep.studies.bench import turns
 from fewstep.studies.bench.data import decoded, loader_batches, write_faces
 from fewstep.studies.bench.main import build_parser, main
 from fewstep.studies.bench.train import PLAIN, preset_settings
-from fewstep.studies.bench.turns import compare, in_turns, is_out_of_memory
-from src.utils import UserError
+from fewstep.studies.bench.turns import compare, in_turns
+from src.utils import UserError, is_out_of_memory
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,6 @@ import torch
 
 from fewstep.engine.hardware import hardware
 from fewstep.studies.bench import data, sample, train
-from fewstep.studies.bench.turns import is_out_of_memory
 from src.arguments import (
     DEFAULT,
     LARGEST_BATCH,
@@ -29,7 +28,7 @@ from src.arguments import (
     quoted,
     whole_number,
 )
-from src.utils import CommandParser, UserError, pick_device, write_json
+from src.utils import CommandParser, UserError, is_out_of_memory, pick_device, write_json
 
 MEASUREMENTS = {"train": train, "sample": sample, "data": data}
 MOST_ROUNDS = 10**6

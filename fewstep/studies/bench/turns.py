@@ -81,9 +81,3 @@ def clear(device):
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error):
-    """Whether memory ran out, on a device or on the host, wrapped by a compiler or not."""
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return any(word in str(error).lower() for word in words)
