@@ -67,7 +67,7 @@ def prepare_backends(device, tf32):
     in fp32 in TF32. For a CPU: freed memory is kept."""
     if device.type == "cpu":
         keep_freed_memory()
-    if device.type == "cuda":
+    elif device.type == "cuda":
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True

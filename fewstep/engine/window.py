@@ -20,7 +20,7 @@ class Window:
 
     def add(self, metrics, images, drop_metrics):
         """Take in {name: scalar tensor} of a step of so many images; drop_metrics: the names that
-        say whether an update was dropped (1) or not (0)."""
+        say whether an update was dropped (1) or not (0), or the share of several that was."""
         self.images += images
         values = torch.stack([value.float() for value in metrics.values()])
         keys = tuple(metrics)

@@ -10,7 +10,7 @@ from fewstep.handin.recipe import recipe
 from fewstep.handin.rounding import encode
 from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.presets import DEFAULT_PRESET, PRESETS
-from fewstep.runs.settings import Network
+from fewstep.runs.settings import PHASES, Network
 from fewstep.studies.evaluate.tables import markdown, without_folders
 from src.errors import package_for
 from src.model_config import ODE_SAMPLERS
@@ -95,11 +95,9 @@ def origin(record, of_teacher=False, scores=None):
     """Lines on the data, the recipe and the time of a run, from its training_config.json.
     of_teacher: of its teacher alone. scores: the content of a scores.json, which counts the images.
     """
-    phases = {key: value for key, value in record.items() if key.endswith("_seconds")}
-    phases.pop("training_seconds", None)  # their sum
-    if of_teacher:
-        phases = {"teacher_seconds": phases.get("teacher_seconds", 0.0)}
-    seconds = sum(phases.values())
+    # Without training_seconds, which is their sum.
+    names = ["teacher"] if of_teacher else PHASES
+    seconds = sum(record.get(f"{name}_seconds", 0.0) for name in names)
     groups = record.get("settings", {})
     words = f"`{recipe(record, of_teacher)}`" if groups else "not recorded"
     data = groups.get("data", {}).get("data", "not recorded")

@@ -257,8 +257,7 @@ class StudentPhase(Phase):
         return self.ode_loss.evaluations
 
     def draw_first(self, step):
-        needs_pairs = self.consistency_steps < self.warm and step < self.warm
-        if needs_pairs or self.settings.student.pair_weight:
+        if step < self.warm or self.settings.student.pair_weight:
             self.ode_loss.draw_first()
 
     def evaluate_first(self, images):

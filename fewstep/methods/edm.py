@@ -152,18 +152,19 @@ class ScratchPhase(Phase):
     def heldout_metrics(self, images):
         noise = self.ema.scheduler.draw_noise(images.shape, images.device)
         if not self.is_start:
-            self.ema_growth.use("whole")
             return {"heldout_loss": self.ema.compute_loss(images, noise).item()}
-        self.ema_growth.use("inner")
         levels = self.levels(len(images), 1.0)
         loss = self.ema.compute_loss(halve(images), halve(noise), *levels)
         return {"start_heldout_loss": loss.item()}
 
     def pictures(self, count, side):
-        self.ema_growth.use("coarse" if self.is_start else "whole")
+        if not self.is_start:
+            return super().pictures(count, side)
+        self.ema_growth.use("coarse")
         images = super().pictures(count, side)
+        self.ema_growth.use("inner")
         # What the coarse pass cannot see is still noise.
-        return F.interpolate(halve(images), scale_factor=2) if self.is_start else images
+        return F.interpolate(halve(images), scale_factor=2)
 
 
 class TeacherPhase(ScratchPhase):

@@ -58,8 +58,8 @@ class OdeLoss:
         return student.warm_pairs * student.warm_nfe if are_used else 0
 
     def draw_first(self):
-        """Make the pairs that are kept, if any, or find them."""
-        if self.settings.student.warm_pairs and not self.pairs:
+        """Make the pairs that are kept, if any are used, or find them."""
+        if self.evaluations and not self.pairs:
             self.pairs = self._pairs_of(IMAGE_SHAPE)
 
     def _pairs_of(self, shape):

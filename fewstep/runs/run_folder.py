@@ -60,8 +60,8 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
     recorded, now = before.get("identities", {}), settings.as_dict()
     for phase, identity in identities.items():
         if has_checkpoints(folder / phase) and phase in recorded:
-            elsewhere = _elsewhere(folder, method_of(settings), teacher_path)
-            if _check_phase(folder, phase, recorded[phase], identity, elsewhere):
+            remedy = _elsewhere(folder, phase, method_of(settings), teacher_path)
+            if _check_phase(folder, phase, recorded[phase], identity, remedy):
                 _check_students(folder, phase, identities, teacher_path)
     key, size = "micro_batch_images", facts.get("micro_batch_images")
     if before.get(key) not in (None, size):
@@ -101,9 +101,9 @@ def _read_if_there(folder):
     return read_json(path) if path.exists() else {}
 
 
-def _check_phase(folder, phase, recorded, identity, elsewhere):
+def _check_phase(folder, phase, recorded, identity, remedy):
     """Raise `UserError` where a phase that has checkpoints cannot go on with that identity.
-    Returns whether it goes on to more steps than it had. elsewhere: what to do instead."""
+    Returns whether it goes on to more steps than it had. remedy: the end of that message."""
     flag = STEPS_FLAGS[phase]
     if identity.get(flag) != recorded.get(flag):
         # The record may say what was asked for and never trained.
@@ -111,18 +111,15 @@ def _check_phase(folder, phase, recorded, identity, elsewhere):
     try:
         check_identity(folder, recorded, identity, GROWING_FLAGS.get(phase))
     except UserError as error:
-        if phase in TEACHERS.values():
-            raise
-        raise UserError(f"{error} ({elsewhere})") from error
+        raise UserError(f"{error}{remedy}") from error
     return identity.get(flag) != recorded.get(flag)
 
 
 def _check_students(folder, teacher, running, teacher_path):
     """What comes of the students of a folder if its phase `teacher` is about to be trained further.
     Raises `UserError` where one of them is to be gone on with."""
-    for name in [own for own, theirs in TEACHERS.items() if theirs == teacher]:
-        if not has_checkpoints(folder / name):
-            continue
+    students = [name for name, theirs in TEACHERS.items() if theirs == teacher]
+    for name in [name for name in students if has_checkpoints(folder / name)]:
         text = f"{folder}: its {name} comes from the teacher as it was and cannot be taken further"
         again = "--save_dir NEW --phase add --teacher_ckpt"
         if name in running:
@@ -133,11 +130,14 @@ def _check_students(folder, teacher, running, teacher_path):
         print(f"{text} from here on; to distil anew: {again} {teacher_path}")
 
 
-def _elsewhere(folder, method, teacher_path):
-    """How a generator of other settings is trained."""
-    text = "other settings: --save_dir NEW"
+def _elsewhere(folder, phase, method, teacher_path):
+    """How a generator of other settings is trained, in brackets; nothing where `phase` is that of
+    its teacher."""
+    if phase != method.phase.name:
+        return ""
+    flags = "--save_dir NEW"
     if method.needs_teacher:
-        text += f" --phase add --teacher_ckpt {teacher_path}"
-    if method.phase.learns_levels:  # of a network that stays as it is
-        return text
-    return f"{text}, and --student_ckpt {folder / 'final_model.pt'} to start from this generator"
+        flags += f" --phase add --teacher_ckpt {teacher_path}"
+    if not method.phase.learns_levels:  # else the network stays as it is
+        flags += f", and --student_ckpt {folder / 'final_model.pt'} to start from this generator"
+    return f" (other settings: {flags})"

@@ -264,10 +264,11 @@ def _identity(settings):
     """What a training depends on beside its seed, flat and plain."""
     groups = settings.as_dict()
     run = groups.pop("run")
-    own = {"method": run["method"], "student_ckpt": run["student_ckpt"], "export": run["export"]}
+    own = ["method"]
+    own += ["student_ckpt"] if run["student_ckpt"] else []
     if run["export"] == "best":  # which step is scored depends on what is weighed, and how often
-        own |= {key: run[key] for key in ("best_images", "best_features", "save_interval")}
-    return own | flat(groups)
+        own += ["export", "best_images", "best_features", "save_interval"]
+    return {key: run[key] for key in own} | flat(groups)
 
 
 def _stored(path, identity):
