@@ -27,8 +27,10 @@ from fewstep.runs.building import (
     open_images,
     selection_of,
     start_flag,
+    started_by,
 )
 from fewstep.runs.command_line import parse_settings
+from fewstep.runs.discriminators import load_disc_start
 from fewstep.runs.estimate import describe
 from fewstep.runs.finding import choose_run_folder, other_images
 from fewstep.runs.results import Results, exported_path, warn_of_export
@@ -117,10 +119,12 @@ def run(processes, stop):
         processes.first(lambda: warn_of_export(settings.run, folder))
     if needs_saved:
         load_teacher(settings, teacher_path)  # before the images are decoded for nothing
+    # What no method changes; all of it is compared when the phase is built.
+    same = {key: getattr(settings.network, key) for key in ("network", "norm_groups")}
     if flag := start_flag(settings, names[-1]):
-        # What no method changes; all of it is compared when the phase is built.
-        same = {key: getattr(settings.network, key) for key in ("network", "norm_groups")}
         load_start(settings, flag, same)
+    if settings.run.disc_ckpt:
+        load_disc_start(settings, same)
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     if needs_saved and (line := other_images(settings, teacher_path, images.train.digest)):
@@ -170,7 +174,7 @@ def run_phase(current, name, identity):
         steps_flag=GROWING_FLAGS.get(name),
     )
     seconds = trained.seconds
-    facts = {f"{name}_seconds": round(seconds, 1)}
+    facts = {f"{name}_seconds": round(seconds, 1), f"{name}_start": started_by(settings, name)}
     if not distils(settings, name) and "sigma_data" in phase.config:
         facts["sigma_data"] = phase.config["sigma_data"]
     saved = results.saved
@@ -199,6 +203,9 @@ def build_phase(current, name):
         start = load_start(settings, flag, phase.config)
         more["start"] = weights_digest(start)
         phase.start_from(start.state_dict())
+    if "disc_ckpt" in started_by(settings, name):
+        phase.adversary.start_from(load_disc_start(settings, phase.config))
+        more["disc_weights"] = weights_digest(phase.adversary.disc)
     return phase, more
 
 

@@ -1,72 +1,17 @@
 """The discriminator of a run, published: it is in the checkpoints of its student."""
 
 import math
-from dataclasses import asdict, fields
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import asdict
 
 import torch
 
-from fewstep.engine.checkpoints import checkpoint_path, list_checkpoints, read_checkpoint
 from fewstep.handin.published import origin
 from fewstep.handin.rounding import weight_error
-from fewstep.methods.adversarial import StudentPhase
-from fewstep.methods.adversary import CONFIG_KEYS, DISC, bare_discriminator
-from fewstep.methods.adversary_settings import Discriminator
+from fewstep.runs.discriminators import ARCHITECTURE, built
 from fewstep.runs.flag_values import as_arguments
 from src.published import decode
-from src.utils import UserError, read_model_config
 
-ARCHITECTURE = ("disc", "disc_channels", "disc_depth", "disc_heads", "disc_stddev")
-ARCHITECTURE += ("disc_condition", "disc_spectral", "disc_start")
 IMAGES = 16  # that show what rounding changes
-
-
-class Trained(NamedTuple):
-    """A discriminator as a checkpoint has it. run: the folder of the run; state: its weights;
-    settings: the flags that it was built and taught with; config: `CONFIG_KEYS` of the student."""
-
-    run: Path
-    step: int
-    settings: Discriminator
-    config: dict
-    state: dict
-
-
-def read_trained(path):
-    """The `Trained` of a student's checkpoint_iter_N.pt, or of a run's folder, whose newest it
-    takes. Raises `UserError` where there is none."""
-    path = Path(path)
-    if path.is_dir():
-        steps = list_checkpoints(path / StudentPhase.name)
-        if not steps:
-            raise UserError(f"{path}: has no {StudentPhase.name}/checkpoint_iter_N.pt; name a run")
-        path = checkpoint_path(path / StudentPhase.name, steps[0])
-    content = read_checkpoint(path)
-    identity, state = content["identity"], content["phase"].get(DISC)
-    if state is None:
-        raise UserError(f"{path}: has no discriminator; name a checkpoint of a student with one")
-    for name, value in state.items():
-        if not value.isfinite().all():
-            raise UserError(f"{path}: {name} is not finite; use an earlier checkpoint")
-    names = [item.name for item in fields(Discriminator) if item.name in identity]
-    settings = Discriminator(**{name: identity[name] for name in names})
-    config = read_model_config(path.parent.parent / "model_config.json")
-    config = {key: config[key] for key in CONFIG_KEYS}
-    trained = Trained(path.parent.parent, content["step"], settings, config, state)
-    try:
-        built(trained, state)
-    except RuntimeError as error:
-        raise UserError(f"{path}: its discriminator is not of this version's networks") from error
-    return trained
-
-
-def built(trained, state):
-    """The discriminator in evaluation mode with these weights, without augmentation."""
-    disc = bare_discriminator(trained.settings, trained.config)
-    disc.load_state_dict(state)
-    disc.augment.policy = []
-    return disc.eval().requires_grad_(False)
 
 
 @torch.no_grad()

@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from custom_model import create_custom_model
-from fewstep.handin.discriminators import about, discriminator_card, read_trained, rounding_lines
+from fewstep.handin.discriminators import about, discriminator_card, rounding_lines
 from fewstep.handin.published import distil_command, is_teacher, model_card, write_published
 from fewstep.handin.rounding import encode, image_errors, rounded, weight_error
 from fewstep.handin.writeup.records import read_scores
+from fewstep.runs.discriminators import of_run
 from fewstep.runs.loading import load_discriminator
 from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.weights import same_weights
@@ -125,13 +126,13 @@ def pack_discriminator(args, folder):
     """The same for the discriminator of a run."""
     if args.scores:
         raise UserError("--scores: are of a student; leave it out with --discriminator")
-    trained = read_trained(args.ckpt_path)
-    student, _ = load_finite(trained.run / "final_model.pt")
+    trained = of_run(args.ckpt_path)
+    student, _ = load_finite(trained.folder / "final_model.pt")
     tensors = encode(trained.state, args.dtype)
     check_finite(tensors, args.dtype)
     with Progress("rounding the weights"):
         lines, logits = rounding_lines(trained, student, tensors, args.dtype)
-    card = discriminator_card(trained, logits, read_record(trained.run), lines)
+    card = discriminator_card(trained, logits, read_record(trained.folder), lines)
     content = about(trained, args.dtype)
     write_published(folder, trained.state, DISCRIMINATOR, content, card)
     load_discriminator(folder, "cpu")

@@ -104,9 +104,11 @@ def origin(record, of_teacher=False, scores=None):
     if scores and data == "folder":
         data += f" of {scores['training_count']:,} images"
     machine = record.get("device", "a machine that is not recorded")
+    starts = any(record.get(f"{name}_start") for name in names)
+    before = ", after those of what it started from" if starts else ""
     return f"""- Data: {data}
 - Recipe: {words}
-- Training: {seconds / 3600:.2f} hours on {machine}"""
+- Training: {seconds / 3600:.2f} hours on {machine}{before}"""
 
 
 def exported_step(record, of_teacher):

@@ -30,6 +30,7 @@ def recipe(record, is_teacher=False):
         words.append("--phase teacher")
     elif method.needs_teacher and method.teacher.name not in phases:
         words.append("--phase add --teacher_ckpt FILE")
+    words += [f"--{flag} FILE" for name in phases for flag in record.get(f"{name}_start", [])]
     used = {group for name in phases for group in PHASES[name].identity}
     usual = flat({name: USUAL[name] for name in GROUPS if name in used})
     usual |= {

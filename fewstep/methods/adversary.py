@@ -90,6 +90,11 @@ class Adversary:
         more than which details are wrong, and the student gets torn."""
         return self.lead.factor if self.lead else 1.0
 
+    def start_from(self, weights):
+        """Begin with the state dict of a discriminator that has learnt, but for the probability of
+        augmentation, which stays as it was set."""
+        self.disc.load_state_dict(weights | {"augment.p": self.disc.augment.p})
+
     def stateful(self):
         """{name: whatever has a state that must outlive the process}, beside the learner's."""
         return {f"{DISC}_lead": self.lead} if self.lead else {}

@@ -56,6 +56,10 @@ class Method(NamedTuple):
         own = self.phase.name
         return (self.teacher.name, own) if self.needs_teacher else (own,)
 
+    @property
+    def has_discriminator(self):
+        return "discriminator" in self.groups
+
 
 def loses(share, size):
     """Whether rounding to whole images would lose a share of `size` images, or all the rest."""

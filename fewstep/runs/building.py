@@ -10,7 +10,7 @@ from fewstep.engine.batches import StepBatches, fits_on_device
 from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.loop import Selection, measure_heldout
 from fewstep.images import ImageSource, open_image_sets, with_splits
-from fewstep.runs.settings import PHASES, method_of
+from fewstep.runs.settings import PHASES, distils, method_of
 from fewstep.runs.variety import check_variety
 from fewstep.scores.frechet import feature_distance
 from fewstep.scores.spaces import feature_space
@@ -112,6 +112,13 @@ def start_flag(settings, name):
         return "teacher_ckpt" if settings.run.teacher_ckpt else ""
     is_generator = name == method_of(settings).phase.name
     return "student_ckpt" if is_generator and settings.run.student_ckpt else ""
+
+
+def started_by(settings, name):
+    """Flags that name networks which the phase of that name starts from, beside its teacher."""
+    flags = [flag] if (flag := start_flag(settings, name)) else []
+    has_disc = distils(settings, name) and settings.run.disc_ckpt
+    return [*flags, "disc_ckpt"] if has_disc else flags
 
 
 def load_start(settings, flag, config):

@@ -27,12 +27,15 @@ def check_together(settings):
     """Raise `UserError`, naming the flags, for `Settings` that contradict themselves."""
     run = settings.run
     _check_data(settings)
-    if run.phase == "teacher" and run.student_ckpt:
-        raise UserError("--phase teacher trains no student; leave out --student_ckpt")
+    for flag in ("student_ckpt", "disc_ckpt"):
+        if run.phase == "teacher" and getattr(run, flag):
+            raise UserError(f"--phase teacher trains no student; leave out --{flag}")
     if run.student_ckpt and method_of(settings).phase.learns_levels:
         raise UserError(
             f"--student_ckpt: --method {run.method} learns noise levels alone; leave it out"
         )
+    if run.disc_ckpt and not method_of(settings).has_discriminator:
+        raise UserError(f"--disc_ckpt: --method {run.method} has no discriminator; leave it out")
     if not method_of(settings).needs_teacher and (run.phase != "all" or run.teacher_ckpt):
         flag = f"--phase {run.phase}" if run.phase != "all" else "--teacher_ckpt"
         raise UserError(f"{flag}: --method {run.method} has no teacher; leave it out")
@@ -107,6 +110,8 @@ def check_places(settings):
             )
     if run.student_ckpt:
         check_input_file("--student_ckpt", run.student_ckpt, "name a run's final_model.pt")
+    if run.disc_ckpt and not Path(run.disc_ckpt).is_dir():
+        check_input_file("--disc_ckpt", run.disc_ckpt, "name the folder of a student's run")
 
 
 def _check_data(settings):

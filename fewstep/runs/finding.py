@@ -16,8 +16,8 @@ IMAGE_FIELDS = ("data", "data_root", "train_split", "val_split", "synthetic_coun
 # Where images lie identifies a run here, since it is all that is known before reading them; this
 # does not.
 LEFT_OUT = {"cache_dir", "skip_bad_images"}
-SAME_RUN = ("method", "phase", "seed", "teacher_ckpt", "student_ckpt")
-PATHS = ("data_root", "train_split", "val_split", "teacher_ckpt", "student_ckpt")
+SAME_RUN = ("method", "phase", "seed", "teacher_ckpt", "student_ckpt", "disc_ckpt")
+PATHS = ("data_root", "train_split", "val_split", "teacher_ckpt", "student_ckpt", "disc_ckpt")
 MOST_NAMED, MOST_DIFFERENCES = 3, 3  # runs that may have been meant, and how far they may be off
 
 

@@ -7,15 +7,11 @@ import torch
 from PIL import Image
 
 from custom_model import create_custom_model
-from fewstep.methods.adversary import bare_discriminator
-from fewstep.runs.command_line import make_settings
+from fewstep.runs.discriminators import built, of_published
 from src.arguments import LARGEST_BATCH, MOST_EVALUATIONS, MOST_IMAGES, check_range
 from src.published import (
-    DISCRIMINATOR,
-    fitting,
     is_published,
     read_published,
-    read_tensors,
     weights_file,
 )
 from src.samplers import tensor_batches, untrained_note
@@ -76,13 +72,7 @@ def load_discriminator(path, device=None):
     which levels it has learnt. Augmentation is of its training and off. device: as for `load`.
     Raises `UserError`.
     """
-    about, state = read_tensors(path, DISCRIMINATOR)
-    with fitting(weights_file(path)):
-        flags = about["flags"] | {"augment": "", "ada_target": 0.0, "disc_warmup": 0}
-        settings = make_settings({"network": about["model_config"]["network"], **flags})
-        disc = bare_discriminator(settings.discriminator, about["model_config"])
-        disc.load_state_dict(state)
-    return disc.to(_device(device)).eval().requires_grad_(False)
+    return built(of_published(path)).to(_device(device))
 
 
 def _device(name):

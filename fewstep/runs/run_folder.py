@@ -18,6 +18,7 @@ TEACHERS = {one.phase.name: one.teacher.name for one in METHODS.values() if one.
 FACTS = {"identities", "started_in", "finished", "teacher_file", "preset", "exported"}
 FACTS |= {"torch", "processes", "micro_batch_images", "device", "computes_in", "sigma_data"}
 FACTS |= {"training_seconds", *(f"{phase}_seconds" for phase in PHASES)}
+FACTS |= {f"{phase}_start" for phase in PHASES}  # flags of networks that it started from
 
 
 def own_teacher(folder):

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from fewstep.runs.settings import GROUPS, STEPS_FLAGS
 
-WHAT = ("method", "phase", "teacher_ckpt", "student_ckpt", "seed")
+WHAT = ("method", "phase", "teacher_ckpt", "student_ckpt", "disc_ckpt", "seed")
 # A method's own length is found here without being listed.
 LENGTHS = ("batch_size", *dict.fromkeys(STEPS_FLAGS.values()), "max_minutes")
 PLACED = {*WHAT, *LENGTHS, "device"}

@@ -37,6 +37,11 @@ class Run:
         "generator of an earlier run to start from; empty: start from the teacher, or from random"
         " weights",
     )
+    disc_ckpt: str = setting(
+        "",
+        "discriminator of an earlier run to start from: that run's folder, one of its"
+        " student/checkpoint_iter_N.pt, or a published one; empty: as --disc_start says",
+    )
     save_dir: str = setting(
         "",
         "folder of the run; empty: the unfinished run below results/ that has the same settings, or"

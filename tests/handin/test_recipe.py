@@ -4,8 +4,10 @@ import shlex
 
 import pytest
 
+from fewstep.handin.published import origin
 from fewstep.handin.recipe import recipe
-from fewstep.runs.command_line import parse_settings
+from fewstep.runs.building import started_by
+from fewstep.runs.command_line import make_settings, parse_settings
 from fewstep.runs.settings import method_of
 
 LINES = [
@@ -15,6 +17,7 @@ LINES = [
     "--preset tiny --method shortcut --data=synthetic --shortcut_steps=32",
     "--preset full --phase teacher --data=synthetic --num_iterations=7777",
     "--preset tiny --phase add --teacher_ckpt FILE --data=synthetic",
+    "--preset small --phase teacher --teacher_ckpt FILE --data=synthetic",
 ]
 
 
@@ -22,7 +25,21 @@ def record_of(line):
     settings, preset, _ = parse_settings(shlex.split(line))
     phases = {"teacher": ["teacher"], "add": [method_of(settings).phase.name]}
     identities = {name: {} for name in phases.get(settings.run.phase, [])}
-    return {"settings": settings.as_dict(), "preset": preset, "identities": identities}
+    starts = {f"{name}_start": started_by(settings, name) for name in identities}
+    return {"settings": settings.as_dict(), "preset": preset, "identities": identities} | starts
+
+
+def test_networks_that_a_run_started_from_are_in_its_command_and_beside_its_hours():
+    record = record_of("--preset tiny --phase add --teacher_ckpt FILE --data=synthetic")
+    for run, flags in (("student_ckpt", ["student_ckpt"]), ("disc_ckpt", ["disc_ckpt"])):
+        record["settings"]["run"][run] = "elsewhere/of/this/machine"
+        record["student_start"] = started_by(make_settings(record["settings"]["run"]), "student")
+        assert record["student_start"][-1:] == flags
+    wanted = "--phase add --teacher_ckpt FILE --student_ckpt FILE --disc_ckpt FILE --data=synthetic"
+    assert recipe(record) == f"python train.py --preset tiny {wanted}"
+    assert origin(record).endswith("that is not recorded, after those of what it started from")
+    assert "--student_ckpt" not in recipe(record, is_teacher=True)
+    assert "after" not in origin(record, of_teacher=True)
 
 
 @pytest.mark.parametrize("line", LINES)

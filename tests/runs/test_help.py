@@ -76,7 +76,7 @@ def arguments_for(item):
         return [flag if value else f"--no-{item.name}"]
     if item.name == "phase":
         return [flag, "add"]
-    if item.name in ("teacher_ckpt", "student_ckpt"):
+    if item.name in ("teacher_ckpt", "student_ckpt", "disc_ckpt"):
         return [flag, __file__]
     if isinstance(value, list):
         return [flag, *map(str, value)]

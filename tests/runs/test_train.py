@@ -9,6 +9,9 @@ from PIL import Image
 
 import train
 from custom_model import create_custom_model
+from fewstep.engine.checkpoints import checkpoint_path
+from fewstep.handin import publish
+from fewstep.runs.discriminators import of_published, of_run
 from fewstep.runs.estimate import Time
 from src.utils import load_model
 from tests.commands import run_here
@@ -61,6 +64,10 @@ def test_a_run_is_repeated_from_its_record_to_the_same_bits(finished, tmp_path):
     assert again["settings"] == before["settings"]
 
 
+def record_of(folder):
+    return json.loads((folder / "run" / "training_config.json").read_text())
+
+
 def rows(folder):
     return [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
 
@@ -94,7 +101,7 @@ def test_a_run_leaves_what_people_and_graders_expect(finished):
         "run/samples/student_0000005.png",
     }
     assert made == expected
-    config = json.loads((finished / "run" / "training_config.json").read_text())
+    config = record_of(finished)
     assert config["finished"] is True and config["preset"] == "tiny"
     assert config["teacher_seconds"] > 0 and config["student_seconds"] > 0
     assert config["settings"]["data"]["synthetic_count"] == 32
@@ -143,8 +150,7 @@ def test_rerunning_a_finished_run_trains_nothing(finished):
     exported = finished / "export" / "best_model.pt"
     assert "replaced" not in out, "it is this very run's"
     assert f"{exported}: the last student, of step 5" in out
-    record = json.loads((finished / "run" / "training_config.json").read_text())
-    assert record["exported"] == {"kind": "last", "step": 5}
+    assert record_of(finished)["exported"] == {"kind": "last", "step": 5}
     assert (finished / "run" / "log.jsonl").read_bytes() == before
     exported.write_bytes(b"another student")
     out, _ = run(finished)
@@ -220,12 +226,50 @@ def test_a_student_of_other_settings_starts_from_a_students_weights(finished, tm
     assert "--student_ckpt" in err and "sampler = heun" in err and len(err.splitlines()) == 1
 
 
+def test_a_discriminator_starts_from_one_that_has_learnt(finished, tmp_path):
+    """Of a run, of one of its checkpoints, and published; what does not fit is said before images
+    are read."""
+    old, packed = finished / "run", tmp_path / "packed"
+    publish.main(f"pack --discriminator --ckpt_path {old} --output_dir {packed}".split())
+    named = ["--phase", "add", "--teacher_ckpt", old / "teacher" / "model.pt", "--disc_ckpt"]
+    exact, rounded = of_run(old).state, of_published(packed).state
+    still = "--disc_lr 0 --student_iterations 2".split()
+    for place, weights in (
+        (old, exact),
+        (checkpoint_path(old / "student", 5), exact),
+        (packed, rounded),
+    ):
+        folder = tmp_path / place.name
+        run(folder, *named, place, *still)
+        assert record_of(folder)["student_start"] == ["disc_ckpt"]
+        state = of_run(folder / "run").state
+        learnt = [key for key in weights if not key.endswith(("._u", "._v"))]  # iterate on
+        assert learnt and not [k for k in learnt if not torch.equal(state[k], weights[k])]
+    run(tmp_path / "p", *named, old, *still, *"--augment color --augment_p 0.3".split())
+    assert of_run(tmp_path / "p" / "run").state["augment.p"] == torch.tensor(0.3)
+    for flags, told in (
+        (
+            ["--disc", "resnet"],
+            "it has disc = patch, what is trained here resnet; give --disc=patch",
+        ),
+        (["--disc", "none"], "it has disc = patch, what is trained here none"),
+        (["--disc_heads", "16"], "it has disc_heads = "),
+        (["--method", "consistency"], "--method consistency has no discriminator"),
+        (["--phase", "teacher"], "--phase teacher trains no student; leave out --disc_ckpt"),
+    ):
+        _, err = run(tmp_path / "x", *named, old, *flags, code=2)
+        assert told in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_teacher_of_other_settings_starts_from_a_teachers_weights(finished, tmp_path):
     teacher = finished / "run" / "teacher" / "model.pt"
     named = ["--phase", "teacher", "--teacher_ckpt"]
     run(tmp_path, *named, teacher, *"--lr 0 --num_iterations 2".split())
     first, second = (weights(f / "run/teacher/model.pt") for f in (finished, tmp_path))
     assert all(torch.equal(first[key], second[key]) for key in first)
+    assert record_of(finished)["teacher_start"] == []
+    assert record_of(tmp_path)["teacher_start"] == ["teacher_ckpt"]
     _, err = run(tmp_path / "x", *named, finished / "run" / "final_model.pt", code=2)
     assert "--teacher_ckpt" in err and "it is a student" in err and len(err.splitlines()) == 1
 

@@ -265,7 +265,7 @@ def _identity(settings):
     groups = settings.as_dict()
     run = groups.pop("run")
     own = ["method"]
-    own += ["student_ckpt"] if run["student_ckpt"] else []
+    own += [name for name in ("student_ckpt", "disc_ckpt") if run[name]]
     if run["export"] == "best":  # which step is scored depends on what is weighed, and how often
         own += ["export", "best_images", "best_features", "save_interval"]
     return {key: run[key] for key in own} | flat(groups)

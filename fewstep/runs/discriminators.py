@@ -1,0 +1,107 @@
+"""Discriminators that have learnt: of a run's checkpoints, or published."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+from fewstep.engine.checkpoints import checkpoint_path, list_checkpoints, read_checkpoint
+from fewstep.methods.adversarial import StudentPhase
+from fewstep.methods.adversary import CONFIG_KEYS, DISC, bare_discriminator
+from fewstep.methods.adversary_settings import Discriminator
+from fewstep.runs.command_line import make_settings
+from fewstep.runs.flag_values import as_arguments
+from src.model_config import LATER
+from src.published import DISCRIMINATOR, fitting, is_published, read_tensors, weights_file
+from src.utils import UserError, read_model_config
+
+ARCHITECTURE = ("disc", "disc_channels", "disc_depth", "disc_heads", "disc_stddev")
+ARCHITECTURE += ("disc_condition", "disc_spectral", "disc_start")
+
+
+class Trained(NamedTuple):
+    """A discriminator that has learnt. folder: of its run, or the published one; settings: the
+    flags that it was built and taught with; config: `CONFIG_KEYS` of its student; state: its
+    weights."""
+
+    folder: Path
+    step: int
+    settings: Discriminator
+    config: dict
+    state: dict
+
+
+def of_run(path):
+    """The `Trained` of a student's checkpoint_iter_N.pt, or of a run's folder, whose newest it
+    takes. Raises `UserError` where there is none."""
+    path = Path(path)
+    if path.is_dir():
+        steps = list_checkpoints(path / StudentPhase.name)
+        if not steps:
+            raise UserError(f"{path}: has no {StudentPhase.name}/checkpoint_iter_N.pt; name a run")
+        path = checkpoint_path(path / StudentPhase.name, steps[0])
+    content = read_checkpoint(path)
+    identity, state = content["identity"], content["phase"].get(DISC)
+    if state is None:
+        raise UserError(f"{path}: has no discriminator; name a checkpoint of a student with one")
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise UserError(f"{path}: {name} is not finite; use an earlier checkpoint")
+    names = [item.name for item in fields(Discriminator) if item.name in identity]
+    settings = Discriminator(**{name: identity[name] for name in names})
+    folder = path.parent.parent
+    config = read_model_config(folder / "model_config.json")
+    config = {key: config[key] for key in CONFIG_KEYS}
+    trained = Trained(folder, content["step"], settings, config, state)
+    try:
+        built(trained)
+    except RuntimeError as error:
+        raise UserError(f"{path}: its discriminator is not of this version's networks") from error
+    return trained
+
+
+def of_published(path):
+    """The same of a published folder or its file."""
+    about, state = read_tensors(path, DISCRIMINATOR)
+    with fitting(weights_file(path)):
+        config = about["model_config"]
+        flags = about["flags"] | {"augment": "", "ada_target": 0.0, "disc_warmup": 0}
+        settings = make_settings({"network": config["network"], **flags}).discriminator
+        folder = weights_file(path).parent
+        trained = Trained(folder, about["step"], settings, LATER | config, state)
+        built(trained)
+    return trained
+
+
+def built(trained, state=None):
+    """The discriminator in evaluation mode with its weights, or those of `state`, without
+    augmentation."""
+    disc = bare_discriminator(trained.settings, trained.config)
+    disc.load_state_dict(trained.state if state is None else state)
+    disc.augment.policy = []
+    return disc.eval().requires_grad_(False)
+
+
+def load_disc_start(settings, config):
+    """The state dict of the discriminator that `--disc_ckpt` names.
+
+    Raises `UserError` where that is built otherwise than the settings say, or beside a student of
+    another `model_config.json` than `config`, of which only what it has is compared.
+    """
+    path = settings.run.disc_ckpt
+    theirs = of_published(path) if is_published(path) else of_run(path)
+    pairs = [
+        (key, getattr(theirs.settings, key), getattr(settings.discriminator, key))
+        for key in ARCHITECTURE
+    ]
+    pairs += [
+        (key, theirs.config[key], config[key])
+        for key in CONFIG_KEYS
+        if key in config and key != "sigma_data"
+    ]
+    for key, before, now in pairs:
+        if before != now:
+            raise UserError(
+                f"--disc_ckpt {path}: it has {key} = {before}, what is trained here {now}; give"
+                f" {' '.join(as_arguments({key: before}))}, or name another"
+            )
+    return theirs.state
