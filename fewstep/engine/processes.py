@@ -119,6 +119,24 @@ class Processes:
         self.first(lambda: kept.append(work()))
         return kept[0] if kept else work()
 
+    def share_out(self, work, items):
+        """[work(item) of all items], after each process has done its share of them: for work that
+        leaves files behind, which the others then find. A `UserError` of one of them, or a file
+        that cannot be written, ends all."""
+        if self.count > 1:
+            error, errors = None, [None] * self.count
+            try:
+                for item in items[self.rank :: self.count]:
+                    work(item)
+            except UserError as mistake:
+                error = str(mistake)
+            except OSError as mistake:
+                error = file_error(mistake)
+            dist.all_gather_object(errors, error, group=self.host)
+            if any(errors):
+                raise UserError(next(filter(None, errors)))
+        return [work(item) for item in items]
+
     def mean(self, numbers):
         """Floats -> their means over all processes, a list."""
         if self.count == 1 or not numbers:

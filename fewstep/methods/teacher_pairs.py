@@ -17,6 +17,7 @@ from src.samplers import IMAGE_SHAPE, noise_source
 from src.utils import to_uint8, weights_digest
 
 DRAWN_AT_ONCE = 32
+PART = 1024  # pairs in a file: what a process that is stopped may lose
 SEED = 3_000_003  # of the first pair's noise, apart from those of sampling
 
 
@@ -85,8 +86,9 @@ class OdeLoss:
 class TeacherPairs:
     """The `warm_pairs` of a run's settings, from level `sigma`, `warm_nfe` evaluations each.
 
-    An image is kept as bytes in `cache_dir`, under a name of all that it depends on, so it is
-    drawn once for all runs with this teacher; its noise is drawn anew from the pair's number.
+    Images are kept as bytes in `cache_dir`, `PART` in a file, under a name of all that they depend
+    on, so they are drawn once for all runs with this teacher, by all processes together; noise is
+    drawn anew from the pair's number.
     Where training images are mirrored, so are pairs, noise and image. shape: (3, H, H) of an image.
     """
 
@@ -95,16 +97,14 @@ class TeacherPairs:
         self.scheduler, self.device = one, teacher.device
         self.sigma, self.evaluations = sigma, student.warm_nfe
         self.count, self.mirror = student.warm_pairs, settings.data.x_flip
-        which = sigma, self.evaluations, self.count, shape, execution.choices.precision
+        which = sigma, self.evaluations, shape, execution.choices.precision
         ode = one.sigma_data, one.sigma_min, one.rho, one.noise_offset
-        facts = f"teacher's pairs {weights_digest(teacher)} {ode} {which} from {SEED}"
-        digest = hashlib.sha256(facts.encode()).hexdigest()
-        denoise = partial(execution.run, teacher.denoise)
-        make = partial(self._images, partial(ode_images, denoise, one))
-        folder = settings.data.cache_dir
-        self.images = execution.processes.first_then_all(
-            lambda: cached_images(folder, digest, self.count, make, shape[-1])
-        )
+        self.facts = f"teacher's pairs {weights_digest(teacher)} {ode} {which} from {SEED}"
+        self.ode = partial(ode_images, partial(execution.run, teacher.denoise), one)
+        self.folder, self.shown = settings.data.cache_dir, execution.processes.is_first
+        starts = range(0, self.count, PART)
+        parts = [range(start, min(start + PART, self.count)) for start in starts]
+        self.parts = execution.processes.share_out(self._part, parts)
 
     def noise(self, numbers):
         """The noise of these pairs, `[B, 3, H, H]` of unit variance."""
@@ -117,18 +117,36 @@ class TeacherPairs:
         rng = np.random.default_rng(seed)
         numbers = rng.integers(self.count, size=count)
         mirrored = torch.from_numpy(rng.random(count) < 0.5 * self.mirror).to(self.device)
-        noise, images = self.noise(numbers), to_float(self.images.take(numbers).to(self.device))
+        noise, images = self.noise(numbers), to_float(self.take(numbers).to(self.device))
         pairs = torch.stack([self.sigma * noise, images])
         noise, images = torch.where(mirrored[:, None, None, None], pairs.flip(-1), pairs)
         return noise, images
 
-    def _images(self, ode):
-        with Progress("pairs of the teacher's", self.count, "pair", stays=True) as bar:
-            for start in range(0, self.count, DRAWN_AT_ONCE):
-                numbers = range(start, min(start + DRAWN_AT_ONCE, self.count))
-                images = ode(self.sigma * self.noise(numbers), self.sigma, self.evaluations)
+    def take(self, numbers):
+        """Images of these pairs, uint8 `[B, H, H, 3]`."""
+        numbers = np.asarray(numbers)
+        images = torch.empty(len(numbers), *self.parts[0].images.shape[1:], dtype=torch.uint8)
+        for place, part in enumerate(self.parts):
+            is_here = numbers // PART == place
+            images[torch.from_numpy(is_here)] = part.take(numbers[is_here] % PART)
+        return images
+
+    def _part(self, numbers):
+        """The images of these pairs on disk, drawn where they are not there."""
+        digest = hashlib.sha256(f"{self.facts} {numbers}".encode()).hexdigest()
+        make = partial(self._images, numbers)
+        return cached_images(self.folder, digest, len(numbers), make, self.shape[-1])
+
+    def _images(self, numbers):
+        doing, total = "pairs of the teacher's", len(numbers)
+        if self.count > PART:
+            doing += f", {numbers[0] + 1:,} to {numbers[-1] + 1:,}"
+        with Progress(doing, total, "pair", stays=True, shown=self.shown) as bar:
+            for start in range(0, total, DRAWN_AT_ONCE):
+                some = numbers[start : start + DRAWN_AT_ONCE]
+                images = self.ode(self.sigma * self.noise(some), self.sigma, self.evaluations)
                 yield from to_uint8(images).cpu().numpy()
-                bar.update(len(numbers))
+                bar.update(len(some))
 
 
 class StandIn:

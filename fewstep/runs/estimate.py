@@ -216,7 +216,7 @@ def _step_seconds(phase, images, begin, end):
 
 
 def _seconds_before(phase, images):
-    """Seconds of what is drawn before the first step, which one process does for all."""
+    """Seconds of what is drawn before the first step, if one process does it; several share it."""
     if not phase.drawn_first:
         return 0.0
     phase.evaluate_first(images)

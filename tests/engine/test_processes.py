@@ -169,9 +169,14 @@ def conversation(folder, processes):
         "largest": processes.largest(7 - rank),
         "mean of tensor": processes.mean_of(torch.tensor([float(rank), 2.0])).tolist(),
     }
+    done = []  # each item by one process, then all by all
+    said["share out"] = processes.share_out(lambda item: done.append(item) or 2 * item, [1, 2, 3])
+    said["own share"] = done[:-3]
     for ask in (processes.first, processes.first_then_all):
         with pytest.raises(UserError, match="^refused by 0$"):
             ask(refuse)
+    with pytest.raises(UserError, match="^refused by 0$"):
+        processes.share_out(lambda item: refuse(), [1, 2, 3])
     processes.agree_on(RankPhase(rank).ema, "equals")
     with pytest.raises(RuntimeError, match="differ in a pair"):
         processes.agree_on(RankPhase(rank, value=float(rank)).ema, "a pair")
@@ -276,6 +281,8 @@ def test_processes_talk(together):
             "mean": [0.5, 1.0, 1.5],
             "largest": 7,
             "mean of tensor": [0.5, 2.0],
+            "share out": [2, 4, 6],
+            "own share": [[1, 3], [2]][rank],
         }
     assert (folder / "order.txt").read_text() == "01"
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fewstep.engine.batches import to_float
+from fewstep.methods import teacher_pairs
 from fewstep.methods.edm import ode_images
 from fewstep.methods.teacher_pairs import TeacherPairs
 from tests.students import build_teacher, plain_execution, tiny_settings
@@ -46,12 +47,34 @@ def test_they_are_drawn_once_for_a_teacher_and_anew_for_another(teacher, tmp_pat
     assert sum(calls) == 2 * 40 * EVALUATIONS
 
 
+def test_parts_are_found_again_and_more_pairs_begin_with_the_same(teacher, tmp_path, monkeypatch):
+    """What a stopped run had drawn is not lost, and several processes draw parts of their own."""
+    whole = pairs_of(teacher, tmp_path / "whole").draw(40, seed=5)
+    monkeypatch.setattr(teacher_pairs, "PART", 16)
+    calls, plain = [], teacher.denoise
+
+    def counted(x, *rest):
+        calls.append(len(x))
+        if sum(calls) > 20 * EVALUATIONS:
+            raise KeyboardInterrupt
+        return plain(x, *rest)
+
+    teacher.denoise = counted
+    with pytest.raises(KeyboardInterrupt):
+        pairs_of(teacher, tmp_path / "parts")
+    teacher.denoise = lambda x, *rest: calls.append(len(x)) or plain(x, *rest)
+    calls.clear()
+    parts = pairs_of(teacher, tmp_path / "parts").draw(40, seed=5)
+    assert sum(calls) == 24 * EVALUATIONS
+    assert all(torch.equal(one, other) for one, other in zip(whole, parts))
+
+
 def test_seeds_pick_pairs_and_mirrored_ones_stay_pairs(teacher, tmp_path):
     pairs = pairs_of(teacher, tmp_path, mirror=True)
     noise, images = pairs.draw(64, seed=3)
     assert not torch.equal(noise[:8], pairs.draw(8, seed=4)[0])
     plain = SIGMA * pairs.noise(range(40))
-    kept = to_float(pairs.images.take(range(40)))
+    kept = to_float(pairs.take(range(40)))
     mirrored = 0
     for one, image in zip(noise, images):
         same = [torch.equal(one, other) for other in plain]
