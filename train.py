@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,20 +18,16 @@ from fewstep.engine.microbatch import micro_batches_of
 from fewstep.engine.precision import prepare_backends
 from fewstep.engine.processes import end_lost, from_environment, hush
 from fewstep.engine.stopping import Interrupted, StopRequests
-from fewstep.images import ImageSets
+from fewstep.images import ImageSets, evenly
 from fewstep.runs.building import (
     build_batches,
     build_distilled,
     build_scratch,
-    load_start,
     load_teacher,
     open_images,
     selection_of,
-    start_flag,
-    started_by,
 )
 from fewstep.runs.command_line import parse_settings
-from fewstep.runs.discriminators import load_disc_start
 from fewstep.runs.estimate import describe
 from fewstep.runs.finding import choose_run_folder, other_images
 from fewstep.runs.results import Results, exported_path, warn_of_export
@@ -49,6 +46,13 @@ from fewstep.runs.settings import (
     flat,
     method_of,
     phases_of,
+)
+from fewstep.runs.starts import (
+    given_flags,
+    known_config,
+    load_starts,
+    start_digests,
+    start_flags,
 )
 from fewstep.runs.variety import visible_colour
 from src.utils import UserError, pick_device, run_command, weights_digest
@@ -82,11 +86,13 @@ def main():
 
 
 class Run(NamedTuple):
-    """What all phases of a run share. teacher_path: of the teacher, where the method has one."""
+    """What all phases of a run share. teacher_path: of the teacher, where the method has one;
+    starts: what the last phase starts from beside it."""
 
     settings: Settings
     images: ImageSets
     teacher_path: Path
+    starts: list
     job: Job
 
 
@@ -117,22 +123,26 @@ def run(processes, stop):
     if settings.run.phase != "teacher":
         method.try_to_build(settings)
         processes.first(lambda: warn_of_export(settings.run, folder))
-    if needs_saved:
-        load_teacher(settings, teacher_path)  # before the images are decoded for nothing
-    # What no method changes; all of it is compared when the phase is built.
-    same = {key: getattr(settings.network, key) for key in ("network", "norm_groups")}
-    if flag := start_flag(settings, names[-1]):
-        load_start(settings, flag, same)
-    if settings.run.disc_ckpt:
-        load_disc_start(settings, same)
+    last, config, digests = names[-1], None, {}
+    if needs_saved:  # before the images are decoded for nothing
+        teacher, config = load_teacher(settings, teacher_path)
+        digests["teacher"] = weights_digest(teacher)
+    starts = load_starts(settings, last)
+    for start in starts:
+        start.check(settings, known_config(settings, last, config))
+    digests |= start_digests(settings, last, starts)
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
     if needs_saved and (line := other_images(settings, teacher_path, images.train.digest)):
         print(f"warning: {line}")
-    computes = run_choices(settings, device).describe(device)
+    # Found by a trial on some CPUs: it must not end otherwise in another process.
+    precision = processes.first(lambda: run_choices(settings, device).precision)
+    chosen = replace(settings, speed=replace(settings.speed, precision=precision))
+    computes = run_choices(chosen, device).describe(device)
     print(f"{hardware(device, processes.count)}: {computes}")
-    digests = {"images": images.train.digest}
-    identities = {name: phase_identity(settings, name, digests) for name in names}
+    same = {"images": images.train.digest}
+    identities = {name: phase_identity(settings, name, same) for name in names}
+    identities[last] |= digests
     facts = {"preset": preset, "torch": torch.__version__, "processes": processes.count}
     facts |= {"micro_batch_images": size, "device": hardware(device, processes.count)}
     facts |= {"computes_in": computes}
@@ -145,7 +155,7 @@ def run(processes, stop):
         held.callback(reports.close)
         shown = PANELS, HEALTHY, reports
         job = Job(folder, settings.run, device, stop, processes, micro_batches, *shown)
-        current, seconds = Run(settings, images, teacher_path, job), 0.0
+        current, seconds = Run(chosen, images, teacher_path, starts, job), 0.0
         for name in names:
             seconds += run_phase(current, name, identities[name])
         finished = dict(finished=True, training_seconds=round(seconds, 1))
@@ -156,13 +166,13 @@ def run(processes, stop):
 
 def run_phase(current, name, identity):
     """Train one phase to its end; its average is what is saved. Returns its seconds."""
-    settings, images, teacher_path, job = current
+    settings, images, job = current.settings, current.images, current.job
     device, folder, processes = job.device, job.folder, job.processes
     phase, more = build_phase(current, name)
     results = Results(settings, folder, phase)
     if results.is_generator and (line := visible_colour(phase.config, images.train)):
         print(f"warning: {line}")
-    heldout = to_float(images.val.take(range(min(HELDOUT_IMAGES, len(images.val))))).to(device)
+    heldout = to_float(images.val.take(evenly(len(images.val), HELDOUT_IMAGES))).to(device)
     trained = train(
         phase,
         job,
@@ -174,7 +184,9 @@ def run_phase(current, name, identity):
         steps_flag=GROWING_FLAGS.get(name),
     )
     seconds = trained.seconds
-    facts = {f"{name}_seconds": round(seconds, 1), f"{name}_start": started_by(settings, name)}
+    facts = {f"{name}_seconds": round(seconds, 1)}
+    if start_flags(settings, name):
+        facts[f"{name}_start"] = given_flags(settings, name)
     if not distils(settings, name) and "sigma_data" in phase.config:
         facts["sigma_data"] = phase.config["sigma_data"]
     saved = results.saved
@@ -188,7 +200,7 @@ def run_phase(current, name, identity):
 
 def build_phase(current, name):
     """(the phase of that name, what its identity has of the networks it starts from)."""
-    settings, images, teacher_path, job = current
+    settings, images, teacher_path, starts, job = current
     more = {}
     if distils(settings, name):
         teacher, config = load_teacher(settings, teacher_path, job.device)
@@ -199,13 +211,9 @@ def build_phase(current, name):
         sigma_data = pixel_std(images.train)
         torch.manual_seed(settings.run.seed)  # the random weights
         phase = build_scratch(name, settings, sigma_data, job.device, job.processes)
-    if flag := start_flag(settings, name):
-        start = load_start(settings, flag, phase.config)
-        more["start"] = weights_digest(start)
-        phase.start_from(start.state_dict())
-    if "disc_ckpt" in started_by(settings, name):
-        phase.adversary.start_from(load_disc_start(settings, phase.config))
-        more["disc_weights"] = weights_digest(phase.adversary.disc)
+    for start in starts if start_flags(settings, name) else ():
+        start.check(settings, phase.config)
+        start.begin(phase)
     return phase, more
 
 

@@ -182,8 +182,13 @@ def read_model_config(path):
 
 def weights_digest(model):
     """SHA-256 over names and values of a model's weights, hexadecimal."""
+    return state_digest(model.state_dict())
+
+
+def state_digest(state):
+    """The same of a state dict."""
     digest = hashlib.sha256()
-    for key, value in model.state_dict().items():
+    for key, value in state.items():
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

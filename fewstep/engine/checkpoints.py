@@ -7,6 +7,7 @@ VERSION = 2  # goes up when a checkpoint holds what an earlier program would mis
 # Parts of an identity that are hashes, which would say nothing to a reader.
 DIGESTS = {"images": "images", "teacher": "weights of the teacher"}
 DIGESTS |= {"start": "weights to start from"}
+DIGESTS |= {"disc_start_weights": "weights of the discriminator to start from"}
 
 
 def check_identity(folder, saved, wanted, steps_flag=None):

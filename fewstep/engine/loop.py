@@ -82,6 +82,7 @@ class Training:
             return
         saved = checkpoint["identity"]
         check_identity(self.own_folder, saved, self.identity, self.steps_flag)
+        self.identity = saved | self.identity  # what it began with, even where nobody asks now
         self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
         self.window, self.best = Window(**checkpoint["window"]), checkpoint.get("best")
         try:

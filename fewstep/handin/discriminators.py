@@ -49,6 +49,8 @@ def discriminator_card(trained, logits, record, rounding):
     """The text of a model card, without its checksum. logits: of an image; rounding: lines."""
     settings, parameters = trained.settings, sum(v.numel() for v in trained.state.values())
     start = "its teacher's encoder" if settings.disc_start == "teacher" else "random weights"
+    if "disc_ckpt" in record.get("student_start", []):
+        start = "an earlier discriminator"
     flags = " ".join(as_arguments({key: getattr(settings, key) for key in ARCHITECTURE}))
     levels = "clean images: σ is 0"
     if settings.disc_noise:

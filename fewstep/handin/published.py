@@ -105,6 +105,7 @@ def origin(record, of_teacher=False, scores=None):
         data += f" of {scores['training_count']:,} images"
     machine = record.get("device", "a machine that is not recorded")
     starts = any(record.get(f"{name}_start") for name in names)
+    starts |= "teacher_file" in record and not of_teacher
     before = ", after those of what it started from" if starts else ""
     return f"""- Data: {data}
 - Recipe: {words}

@@ -17,6 +17,12 @@ from src.formatting import size_text
 from src.utils import UserError, one_line, sweep_dead, whole_file
 
 
+def evenly(count, most):
+    """Up to `most` places among `count`, an array of integers: sets are in the order of their
+    files, so the first ones may all be of one kind."""
+    return np.linspace(0, count - 1, min(most, count)).astype(np.int64)
+
+
 class ImageCache:
     """A set of decoded images, read from disk as they are asked for.
 

@@ -79,7 +79,9 @@ def divide(root, names, failures, split_files, seed):
     if not train_file or not val_file:
         file = train_file or val_file
         listed, _ = _listed(root, file, by_id, failures)
-        rest = sorted(set(usable) - set(listed))
+        # Another file of a listed id, as a.jpg beside a.png, may be the same picture.
+        meant = {name for one in file.ids for name in meant_by(one, by_id)}
+        rest = sorted(set(usable) - meant)
         if not rest and not failures:
             where = one_line(str(root))
             raise UserError(f"{file.title}: lists every image of {where}, none is left over")

@@ -9,8 +9,8 @@ from custom_model import create_custom_model
 from fewstep.engine.batches import StepBatches, fits_on_device
 from fewstep.engine.execution import execution_of, run_choices
 from fewstep.engine.loop import Selection, measure_heldout
-from fewstep.images import ImageSource, open_image_sets, with_splits
-from fewstep.runs.settings import PHASES, distils, method_of
+from fewstep.images import ImageSource, evenly, open_image_sets, with_splits
+from fewstep.runs.settings import PHASES, method_of
 from fewstep.runs.variety import check_variety
 from fewstep.scores.frechet import feature_distance
 from fewstep.scores.spaces import feature_space
@@ -73,7 +73,7 @@ def load_teacher(settings, path, device="cpu"):
     Raises `UserError` when what is there is no teacher, or has another network than the settings
     describe.
     """
-    config = _config_of("--teacher_ckpt", path)
+    config = config_of("--teacher_ckpt", path)
     for key, value in asdict(settings.network).items():
         if config.get(key, MODEL_DEFAULTS[key]) != value:
             raise UserError(
@@ -81,12 +81,14 @@ def load_teacher(settings, path, device="cpu"):
                 f" {value}; give the teacher's --{key}"
             )
     method = method_of(settings)
-    _check_teacher(method, path, config)
+    check_teacher(method, path, config)
     teacher = load_model(path, create_custom_model, device)
     return teacher, method.config(config, settings)
 
 
-def _check_teacher(method, path, config):
+def check_teacher(method, path, config):
+    """Raise `UserError` unless the `model_config.json` `config` of the weights at `path` is of what
+    a method starts from."""
     if not method.teacher.makes(config):
         kind = config.get("model_type", "a model without a sampler")
         kind = "a student" if config.get("sampler") in LEVEL_SAMPLERS else kind
@@ -94,7 +96,7 @@ def _check_teacher(method, path, config):
         raise UserError(f"--teacher_ckpt {path}: it is {kind}; name {wanted} model.pt")
 
 
-def _config_of(flag, path):
+def config_of(flag, path):
     """The `model_config.json` of the weights that a flag names."""
     check_input_file(flag, path, "name weights that train.py saved")
     config = Path(path).with_name("model_config.json")
@@ -106,42 +108,11 @@ def _config_of(flag, path):
     return read_model_config(config)
 
 
-def start_flag(settings, name):
-    """The flag that names the weights which the phase of that name starts from, "" for none."""
-    if settings.run.phase == "teacher":
-        return "teacher_ckpt" if settings.run.teacher_ckpt else ""
-    is_generator = name == method_of(settings).phase.name
-    return "student_ckpt" if is_generator and settings.run.student_ckpt else ""
-
-
-def started_by(settings, name):
-    """Flags that name networks which the phase of that name starts from, beside its teacher."""
-    flags = [flag] if (flag := start_flag(settings, name)) else []
-    has_disc = distils(settings, name) and settings.run.disc_ckpt
-    return [*flags, "disc_ckpt"] if has_disc else flags
-
-
-def load_start(settings, flag, config):
-    """The model that this flag names, for a phase to start from. Raises `UserError` where its
-    `model_config.json` has not what `config` has of model, sampler, preconditioning and network."""
-    path = Path(getattr(settings.run, flag))
-    theirs = _config_of(f"--{flag}", path)
-    if flag == "teacher_ckpt":
-        _check_teacher(method_of(settings), path, theirs)
-    for key in ("model_type", "sampler", "preconditioning", *asdict(settings.network)):
-        if key in config and theirs.get(key) != config[key]:
-            raise UserError(
-                f"--{flag} {path}: it has {key} = {theirs.get(key)}, what is trained here"
-                f" {config[key]}; name one of its kind"
-            )
-    return load_model(path, create_custom_model)
-
-
 def distance_to_training(space, cache, count, device, model):
     """A function that gives the Fréchet distance of `count` one-step samples of `model`, of the
     same noise each time, to training images in a feature space: nothing is chosen on the held-out
     images, which scores are given for."""
-    picks = np.linspace(0, len(cache) - 1, min(MOST_TRAINING_IMAGES, len(cache))).astype(np.int64)
+    picks = evenly(len(cache), MOST_TRAINING_IMAGES)
     features = []  # of the training images, when they are first asked for
 
     def distance():

@@ -18,6 +18,7 @@ from src.arguments import (
     check_place,
 )
 from src.model_config import NORM_GROUPS
+from src.published import is_published
 from src.utils import UserError
 
 FEWEST_BEST = 4  # images whose spread a distance can be of
@@ -34,8 +35,6 @@ def check_together(settings):
         raise UserError(
             f"--student_ckpt: --method {run.method} learns noise levels alone; leave it out"
         )
-    if run.disc_ckpt and not method_of(settings).has_discriminator:
-        raise UserError(f"--disc_ckpt: --method {run.method} has no discriminator; leave it out")
     if not method_of(settings).needs_teacher and (run.phase != "all" or run.teacher_ckpt):
         flag = f"--phase {run.phase}" if run.phase != "all" else "--teacher_ckpt"
         raise UserError(f"{flag}: --method {run.method} has no teacher; leave it out")
@@ -110,8 +109,11 @@ def check_places(settings):
             )
     if run.student_ckpt:
         check_input_file("--student_ckpt", run.student_ckpt, "name a run's final_model.pt")
-    if run.disc_ckpt and not Path(run.disc_ckpt).is_dir():
-        check_input_file("--disc_ckpt", run.disc_ckpt, "name the folder of a student's run")
+    if run.disc_ckpt:
+        check_place("--disc_ckpt", run.disc_ckpt)
+        if not is_published(run.disc_ckpt):
+            remedy = "name a student/checkpoint_iter_N.pt, or a published folder"
+            check_input_file("--disc_ckpt", run.disc_ckpt, remedy)
 
 
 def _check_data(settings):

@@ -9,9 +9,8 @@ from fewstep.methods.adversarial import StudentPhase
 from fewstep.methods.adversary import CONFIG_KEYS, DISC, bare_discriminator
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.runs.command_line import make_settings
-from fewstep.runs.flag_values import as_arguments
 from src.model_config import LATER
-from src.published import DISCRIMINATOR, fitting, is_published, read_tensors, weights_file
+from src.published import DISCRIMINATOR, NOT_OURS, fitting, read_tensors, weights_file
 from src.utils import UserError, read_model_config
 
 ARCHITECTURE = ("disc", "disc_channels", "disc_depth", "disc_heads", "disc_stddev")
@@ -31,30 +30,35 @@ class Trained(NamedTuple):
 
 
 def of_run(path):
-    """The `Trained` of a student's checkpoint_iter_N.pt, or of a run's folder, whose newest it
-    takes. Raises `UserError` where there is none."""
+    """The `Trained` of a run's folder, which has it in the newest checkpoint of its student, or of
+    such a checkpoint. Raises `UserError` where there is none."""
     path = Path(path)
     if path.is_dir():
         steps = list_checkpoints(path / StudentPhase.name)
         if not steps:
             raise UserError(f"{path}: has no {StudentPhase.name}/checkpoint_iter_N.pt; name a run")
         path = checkpoint_path(path / StudentPhase.name, steps[0])
+    return of_checkpoint(path)
+
+
+def of_checkpoint(path):
+    """The `Trained` of a student's checkpoint_iter_N.pt. Raises `UserError` where there is none."""
     content = read_checkpoint(path)
-    identity, state = content["identity"], content["phase"].get(DISC)
-    if state is None:
-        raise UserError(f"{path}: has no discriminator; name a checkpoint of a student with one")
-    for name, value in state.items():
-        if not value.isfinite().all():
-            raise UserError(f"{path}: {name} is not finite; use an earlier checkpoint")
-    names = [item.name for item in fields(Discriminator) if item.name in identity]
-    settings = Discriminator(**{name: identity[name] for name in names})
-    folder = path.parent.parent
-    config = read_model_config(folder / "model_config.json")
-    config = {key: config[key] for key in CONFIG_KEYS}
-    trained = Trained(folder, content["step"], settings, config, state)
+    folder = Path(path).resolve().parent.parent
     try:
+        identity, state = content["identity"], content["phase"].get(DISC)
+        if state is None:
+            raise UserError(f"{path}: has no discriminator; name a checkpoint of a student's")
+        for name, value in state.items():
+            if not value.isfinite().all():
+                raise UserError(f"{path}: {name} is not finite; use an earlier checkpoint")
+        names = [item.name for item in fields(Discriminator) if item.name in identity]
+        settings = Discriminator(**{name: identity[name] for name in names})
+        config = LATER | read_model_config(folder / "model_config.json")
+        config = {key: config[key] for key in CONFIG_KEYS}
+        trained = Trained(folder, content["step"], settings, config, state)
         built(trained)
-    except RuntimeError as error:
+    except NOT_OURS as error:
         raise UserError(f"{path}: its discriminator is not of this version's networks") from error
     return trained
 
@@ -79,29 +83,3 @@ def built(trained, state=None):
     disc.load_state_dict(trained.state if state is None else state)
     disc.augment.policy = []
     return disc.eval().requires_grad_(False)
-
-
-def load_disc_start(settings, config):
-    """The state dict of the discriminator that `--disc_ckpt` names.
-
-    Raises `UserError` where that is built otherwise than the settings say, or beside a student of
-    another `model_config.json` than `config`, of which only what it has is compared.
-    """
-    path = settings.run.disc_ckpt
-    theirs = of_published(path) if is_published(path) else of_run(path)
-    pairs = [
-        (key, getattr(theirs.settings, key), getattr(settings.discriminator, key))
-        for key in ARCHITECTURE
-    ]
-    pairs += [
-        (key, theirs.config[key], config[key])
-        for key in CONFIG_KEYS
-        if key in config and key != "sigma_data"
-    ]
-    for key, before, now in pairs:
-        if before != now:
-            raise UserError(
-                f"--disc_ckpt {path}: it has {key} = {before}, what is trained here {now}; give"
-                f" {' '.join(as_arguments({key: before}))}, or name another"
-            )
-    return theirs.state

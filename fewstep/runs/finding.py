@@ -42,7 +42,8 @@ def choose_run_folder(settings, results="results"):
     for folder, content in runs:
         if not content.get("finished") and not _differences(settings, content):
             print(f"going on with the run in {folder}")
-            return folder, teacher_of(folder, content)
+            is_own = phase != "add" and not named
+            return folder, own_teacher(folder) if is_own else teacher_of(folder, content)
     for line in _nearly(settings, runs):
         print(line)
     if named:

@@ -153,8 +153,6 @@ def _refused(method):
     names = set(unused_settings(method))
     if not method.needs_teacher:
         names |= {"phase", "teacher_ckpt"}
-    if not method.has_discriminator:
-        names.add("disc_ckpt")
     return names | ({"student_ckpt"} if method.phase.learns_levels else set())
 
 

@@ -64,6 +64,7 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
             remedy = _elsewhere(folder, phase, method_of(settings), teacher_path)
             if _check_phase(folder, phase, recorded[phase], identity, remedy):
                 _check_students(folder, phase, identities, teacher_path)
+            identities = identities | {phase: recorded[phase] | identity}
     key, size = "micro_batch_images", facts.get("micro_batch_images")
     if before.get(key) not in (None, size):
         print(
@@ -79,8 +80,11 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
     used = {group for phase in identities for group in PHASES[phase].identity}
     used |= {"run", "speed"}
     groups = now | before.get("settings", {}) | {group: now[group] for group in used}
-    foreign = Path(teacher_path) != own_teacher(folder)
-    teacher = {"teacher_file": str(Path(teacher_path).resolve())} if foreign else {}
+    teacher = {}
+    if Path(teacher_path) != own_teacher(folder):
+        teacher = {"teacher_file": str(Path(teacher_path).resolve())}
+    elif not _students_of_another(folder, identities, before):
+        before.pop("teacher_file", None)
     both = {"settings": groups, "identities": recorded | identities}
     both |= {"started_in": os.getcwd(), "finished": False}
     write_json(folder / CONFIG_NAME, before | both | teacher | facts)
@@ -106,8 +110,8 @@ def _check_phase(folder, phase, recorded, identity, remedy):
     """Raise `UserError` where a phase that has checkpoints cannot go on with that identity.
     Returns whether it goes on to more steps than it had. remedy: the end of that message."""
     flag = STEPS_FLAGS[phase]
-    if identity.get(flag) != recorded.get(flag):
-        # The record may say what was asked for and never trained.
+    if identity.get(flag) != recorded.get(flag) or identity.keys() - recorded.keys():
+        # The record may say what was asked for and never trained, or be of an earlier version.
         recorded = load_newest(folder / phase)["identity"]
     try:
         check_identity(folder, recorded, identity, GROWING_FLAGS.get(phase))
@@ -129,6 +133,23 @@ def _check_students(folder, teacher, running, teacher_path):
                 f" folder: {again} {teacher_path}"
             )
         print(f"{text} from here on; to distil anew: {again} {teacher_path}")
+
+
+def _students_of_another(folder, running, before):
+    """Whether a folder has students of a teacher that is not its own. Raises `UserError` where one
+    of them is to be gone on with, and by a teacher of its own: that would be trained for nothing.
+    before: the record."""
+    file = before.get("teacher_file", own_teacher(folder))
+    if Path(file).resolve() == own_teacher(folder).resolve():
+        return False
+    students = [name for name in TEACHERS if has_checkpoints(folder / name)]
+    for name in students:
+        if name in running:
+            raise UserError(
+                f"{folder}: its {name} comes from the teacher {file}; give --phase add to go on, or"
+                " another --save_dir"
+            )
+    return bool(students)
 
 
 def _elsewhere(folder, phase, method, teacher_path):

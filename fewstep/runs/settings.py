@@ -39,8 +39,8 @@ class Run:
     )
     disc_ckpt: str = setting(
         "",
-        "discriminator of an earlier run to start from: that run's folder, one of its"
-        " student/checkpoint_iter_N.pt, or a published one; empty: as --disc_start says",
+        "discriminator of an earlier run to start from, one of its student/checkpoint_iter_N.pt, or"
+        " a published one; empty: as --disc_start says",
     )
     save_dir: str = setting(
         "",
@@ -297,4 +297,5 @@ def unused_settings(method):
     groups = {name for other in METHODS.values() for name in other.groups} | {"scratch", "teacher"}
     used = {group for name in method.phases for group in PHASES[name].identity}
     names = {item.name for name in groups - used for item in fields(GROUPS[name])}
+    names |= set() if method.has_discriminator else {"disc_ckpt"}
     return names | (set() if "teacher" in used else {"use_additional_condition"})

@@ -88,9 +88,9 @@ class Comparison:
         precision, recall = precision_recall(target, features, k)
         density, coverage = density_coverage(target, features, k)
         low, high = kernel_interval(features, target)
-        return {
+        extrapolated = unbiased_distance(features, target)
+        return ({} if extrapolated is None else {"frechet_unbiased": extrapolated}) | {
             "frechet": self._distance(name, features, "heldout"),
-            "frechet_unbiased": unbiased_distance(features, target),
             "kid": kernel_distance(features, target),
             "kid_low": low,
             "kid_high": high,

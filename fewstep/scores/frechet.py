@@ -18,6 +18,7 @@ def checked_features(features, least=1):
 
 
 PROJECTED, PROJECTION_SEED = 256, 1
+ENOUGH = 4  # times as many images as dimensions, from which a straight line extrapolates well
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of both sets, from which `unbiased_distance` extrapolates
 
 
@@ -69,9 +70,12 @@ def unbiased_distance(features_a, features_b, seed=0):
     unbiased FID", arXiv:1911.07023): it is taken for shares of both sets and extrapolated by a
     straight line in 1 / share to 0. That holds where N is large beside D, so features of more
     dimensions are projected to `PROJECTED` random ones first, whose seed is fixed; the value is of
-    that projection. May be below 0 by its own error. Raises as `feature_distance`.
+    that projection. May be below 0 by its own error; None for fewer images than `ENOUGH` times
+    the dimensions, where the line would miss by more than that. Raises as `feature_distance`.
     """
     features_a, features_b = checked_features(features_a, 2), checked_features(features_b, 2)
+    if min(len(features_a), len(features_b)) < ENOUGH * min(features_a.shape[1], PROJECTED):
+        return None
     random = np.random.RandomState(seed)
     orders = [random.permutation(len(features)) for features in (features_a, features_b)]
     shuffled = [projected(f)[order] for f, order in zip((features_a, features_b), orders)]

@@ -5,10 +5,11 @@ other real images; each corruption should stand above the real-vs-real floor.
 """
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from fewstep.images import read_split
+from fewstep.images import meant_by, names_by_id, read_split
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.folders import image_files, load_images
 from fewstep.scores.spaces import FEATURES, HELP, check_features, feature_space
@@ -124,19 +125,19 @@ def ladder_table(rows):
 
 
 def load_set(data_root, split=None):
-    """Images of a folder at 64x64, uint8 `[N, 64, 64, 3]`: all, or those whose relative paths
-    without the suffix are ids in the file `split`. Raises `UserError`."""
+    """Images of a folder at 64x64, uint8 `[N, 64, 64, 3]`: all, or those whose relative paths,
+    with or without the suffix, are ids in the file `split`. Raises `UserError`."""
     files = image_files(data_root, "--data_root")
     where = f"--data_root {data_root}"
     if split is not None:
         check_input_file("--split", split, "it should list one image id a line")
-        where, lines = read_split(split, "--split")
-        ids = [one.strip() for one in lines]
-        by_id = {str(file.relative_to(data_root).with_suffix("")): file for file in files}
-        missing = [one for one in ids if one not in by_id]
+        where, ids = read_split(split, "--split")
+        by_id = names_by_id([file.relative_to(data_root).as_posix() for file in files])
+        meant = {one: meant_by(one, by_id) for one in ids}
+        missing = [one for one, names in meant.items() if not names]
         if missing:
             raise UserError(f"{where}: {data_root} has no image called {first_names(missing)}")
-        files = [by_id[one] for one in ids]
+        files = [Path(data_root) / names[0] for names in meant.values()]
     if len(files) < LEAST:
         raise UserError(f"{where}: {len(files)} images, at least {LEAST} are needed")
     return load_images(files, size=64)

@@ -1,6 +1,7 @@
 """Trainings in processes of their own: one that dies takes nothing else with it."""
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ def run_training(arguments, output):
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with open(output, "a") as file:
+        before = output.stat().st_size  # of earlier runs, whose errors are not this one's
         command = [sys.executable, str(TRAIN), *arguments]
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         try:
@@ -37,7 +39,12 @@ def run_training(arguments, output):
             raise
     if code in STOPPED:
         raise KeyboardInterrupt
-    return code, ending_of(output.read_text(errors="replace").splitlines())
+    with open(output, "rb") as file:
+        file.seek(before)
+        lines = file.read().decode(errors="replace").splitlines()
+    if code < 0:
+        lines.append(f"error: killed by signal {-code} ({signal.Signals(-code).name})")
+    return code, ending_of(lines)
 
 
 def wait_for(process, output):

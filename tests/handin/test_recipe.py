@@ -6,9 +6,9 @@ import pytest
 
 from fewstep.handin.published import origin
 from fewstep.handin.recipe import recipe
-from fewstep.runs.building import started_by
 from fewstep.runs.command_line import make_settings, parse_settings
 from fewstep.runs.settings import method_of
+from fewstep.runs.starts import given_flags
 
 LINES = [
     "--preset tiny --data=synthetic --sigmas 6.0 2.0 1.0 0.5",
@@ -25,7 +25,7 @@ def record_of(line):
     settings, preset, _ = parse_settings(shlex.split(line))
     phases = {"teacher": ["teacher"], "add": [method_of(settings).phase.name]}
     identities = {name: {} for name in phases.get(settings.run.phase, [])}
-    starts = {f"{name}_start": started_by(settings, name) for name in identities}
+    starts = {f"{name}_start": given_flags(settings, name) for name in identities}
     return {"settings": settings.as_dict(), "preset": preset, "identities": identities} | starts
 
 
@@ -33,7 +33,7 @@ def test_networks_that_a_run_started_from_are_in_its_command_and_beside_its_hour
     record = record_of("--preset tiny --phase add --teacher_ckpt FILE --data=synthetic")
     for run, flags in (("student_ckpt", ["student_ckpt"]), ("disc_ckpt", ["disc_ckpt"])):
         record["settings"]["run"][run] = "elsewhere/of/this/machine"
-        record["student_start"] = started_by(make_settings(record["settings"]["run"]), "student")
+        record["student_start"] = given_flags(make_settings(record["settings"]["run"]), "student")
         assert record["student_start"][-1:] == flags
     wanted = "--phase add --teacher_ckpt FILE --student_ckpt FILE --disc_ckpt FILE --data=synthetic"
     assert recipe(record) == f"python train.py --preset tiny {wanted}"

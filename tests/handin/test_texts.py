@@ -190,6 +190,22 @@ def test_the_text_of_consistency_tuning_follows_its_settings(flags, present, abs
     assert ("ict" in used) == ("ct_metric" not in flags)
 
 
+def test_what_the_networks_started_from_is_said():
+    def text(*starts, **flags):
+        settings = settings_of(**flags)
+        return " ".join(describe(settings, settings, config_of(settings), 1, starts)[1])
+
+    plain, other = text(), text("teacher_ckpt", "student_ckpt", "disc_ckpt")
+    for before, after in (
+        ("The teacher starts from random weights", "The teacher starts from an earlier teacher"),
+        ("The student starts as the teacher's average", "The student starts as an earlier gen"),
+        ("It starts from random weights", "It starts from an earlier one's weights"),
+    ):
+        assert before in plain and before not in other and after in other and after not in plain
+    scratch = dict(method="consistency", ct_start="random")
+    assert "It starts from an earlier generator" in text("student_ckpt", **scratch)
+
+
 def test_a_method_without_a_text_is_described_by_its_summary(monkeypatch):
     texts = yaml.safe_load(TEXTS.read_text(encoding="utf-8"))
     assert set(texts) - {"else"} <= set(METHODS)

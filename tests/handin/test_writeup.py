@@ -12,6 +12,7 @@ import pytest
 
 from fewstep.engine.curves import curves_of
 from fewstep.handin import submit
+from fewstep.handin.writeup import records
 from fewstep.handin.writeup.curves import LOSSES
 from fewstep.handin.writeup.document import contents, make_writeup
 from fewstep.handin.writeup.records import early_step, read_records
@@ -159,6 +160,28 @@ def test_a_teacher_of_another_run_brings_its_own_records(own_run, tmp_path):
     with pytest.raises(UserError, match="the settings of the teacher's run"):
         read_records(run)
     assert read_records(run, teacher_dir=moved).phases[0].facts["device"] == "Other Processor"
+
+
+def test_the_flow_that_a_reflow_straightens_may_be_of_another_run(own_run, tmp_path, monkeypatch):
+    settings = read_json(own_run / "training_config.json")["settings"]
+    settings["run"]["method"] = "reflow"
+    change(own_run, settings=settings, teacher_file=str(tmp_path / "flow" / "teacher" / "model.pt"))
+    places = {}
+
+    def phase(folder, name, lacks, is_elsewhere):
+        places[name] = folder, is_elsewhere
+
+    monkeypatch.setattr(records, "_phase", phase)
+    read_records(own_run)
+    assert places == {"flow": (tmp_path / "flow", True), "reflow": (own_run, False)}
+    for flow in (tmp_path / "flow", tmp_path / "flow" / "teacher"):
+        flow.mkdir()
+        (flow / "training_config.json").touch()
+        change(own_run, teacher_file=str(flow / "final_model.pt"))
+        read_records(own_run)
+        assert places["flow"] == (flow, True)
+    read_records(own_run, teacher_dir=tmp_path)
+    assert places["flow"] == (tmp_path, True)
 
 
 LONGEST = {

@@ -103,6 +103,9 @@ def test_one_split_given_leaves_the_rest(root, split):
     sets = opened(root, train_split=split("t", "5", "1"))
     assert values(sets.train) == [50, 10] and values(sets.val) == [0, 20, 30, 40]
     fails("none is left", data_root=root, train_split=split("all", *"012345"))
+    save(root / "5.bmp", 50)  # another file of a listed id: perhaps the same picture
+    sets = opened(root, val_split=split("w", "5", "1"))
+    assert values(sets.val) == [50, 10] and values(sets.train) == [0, 20, 30, 40]
 
 
 def test_ids_in_subfolders_and_with_other_suffixes(root, split):

@@ -227,39 +227,77 @@ def test_a_student_of_other_settings_starts_from_a_students_weights(finished, tm
 
 
 def test_a_discriminator_starts_from_one_that_has_learnt(finished, tmp_path):
-    """Of a run, of one of its checkpoints, and published; what does not fit is said before images
-    are read."""
+    """Of a checkpoint, and published; what does not fit is said before images are read."""
     old, packed = finished / "run", tmp_path / "packed"
     publish.main(f"pack --discriminator --ckpt_path {old} --output_dir {packed}".split())
     named = ["--phase", "add", "--teacher_ckpt", old / "teacher" / "model.pt", "--disc_ckpt"]
-    exact, rounded = of_run(old).state, of_published(packed).state
+    file, exact = checkpoint_path(old / "student", 5), of_run(old).state
     still = "--disc_lr 0 --student_iterations 2".split()
-    for place, weights in (
-        (old, exact),
-        (checkpoint_path(old / "student", 5), exact),
-        (packed, rounded),
-    ):
-        folder = tmp_path / place.name
+    for place, weights in ((file, exact), (packed, of_published(packed).state)):
+        folder = tmp_path / place.stem
         run(folder, *named, place, *still)
         assert record_of(folder)["student_start"] == ["disc_ckpt"]
         state = of_run(folder / "run").state
         learnt = [key for key in weights if not key.endswith(("._u", "._v"))]  # iterate on
         assert learnt and not [k for k in learnt if not torch.equal(state[k], weights[k])]
-    run(tmp_path / "p", *named, old, *still, *"--augment color --augment_p 0.3".split())
+    run(tmp_path / "p", *named, file, *still, *"--augment color --augment_p 0.3".split())
     assert of_run(tmp_path / "p" / "run").state["augment.p"] == torch.tensor(0.3)
     for flags, told in (
-        (
-            ["--disc", "resnet"],
-            "it has disc = patch, what is trained here resnet; give --disc=patch",
-        ),
+        (["--disc", "resnet"], "it has disc = patch, what is trained here resnet; name one of"),
         (["--disc", "none"], "it has disc = patch, what is trained here none"),
         (["--disc_heads", "16"], "it has disc_heads = "),
-        (["--method", "consistency"], "--method consistency has no discriminator"),
         (["--phase", "teacher"], "--phase teacher trains no student; leave out --disc_ckpt"),
     ):
-        _, err = run(tmp_path / "x", *named, old, *flags, code=2)
+        _, err = run(tmp_path / "x", *named, file, *flags, code=2)
         assert told in err and len(err.splitlines()) == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_a_run_is_gone_on_with_by_the_networks_that_it_started_from_alone(finished, tmp_path):
+    """Else it is refused, and its record stays as it was."""
+    old, teacher = finished / "run", finished / "run" / "teacher" / "model.pt"
+    named = ["--phase", "add", "--teacher_ckpt", teacher, "--student_iterations", 2]
+    starts = ["--student_ckpt", old / "final_model.pt"]
+    starts += ["--disc_ckpt", checkpoint_path(old / "student", 5)]
+    run(tmp_path, *named, *starts)
+    record = record_of(tmp_path)
+    assert record["student_start"] == ["student_ckpt", "disc_ckpt"]
+    for given in (starts[:2], starts[2:], []):
+        _, err = run(tmp_path, *named, *given, code=2)
+        assert "trained with other weights" in err and len(err.splitlines()) == 1
+        assert record_of(tmp_path) == record
+    run(tmp_path, *named, *starts)
+    run(tmp_path / "plain", *named)
+    _, err = run(tmp_path / "plain", *named, *starts[:2], code=2)
+    assert "trained with other weights to start from" in err
+
+
+def test_a_teacher_that_started_from_another_stays_one_when_the_student_follows(finished, tmp_path):
+    teacher = finished / "run" / "teacher" / "model.pt"
+    run(tmp_path, *"--phase teacher --num_iterations 2 --teacher_ckpt".split(), teacher)
+    before = record_of(tmp_path)["identities"]["teacher"]
+    run(tmp_path, *"--num_iterations 2 --student_iterations 2".split())
+    record = record_of(tmp_path)
+    assert record["teacher_start"] == ["teacher_ckpt"] and record["student_start"] == []
+    assert record["identities"]["teacher"] == before and before["start"]
+    _, err = run(tmp_path, *"--phase teacher --num_iterations 2".split(), code=2)
+    assert "trained with other weights to start from" in err
+
+
+def test_a_folder_that_trains_its_own_teacher_forgets_one_that_was_named(finished, tmp_path):
+    other = finished / "run" / "teacher" / "model.pt"
+    folder = tmp_path / "run"
+    folder.mkdir()
+    record = record_of(finished) | {"teacher_file": str(other), "identities": {}}
+    (folder / "training_config.json").write_text(json.dumps(record))
+    run(tmp_path, *"--num_iterations 2 --student_iterations 2".split())
+    assert "teacher_file" not in record_of(tmp_path)
+    out, _ = run(tmp_path, *"--phase add --student_iterations 2".split())
+    assert "the student has had its 2 steps" in out
+    run(tmp_path / "add", "--phase", "add", "--teacher_ckpt", other, "--student_iterations", 2)
+    _, err = run(tmp_path / "add", "--num_iterations", 2, "--student_iterations", 2, code=2)
+    assert f"its student comes from the teacher {other}" in err and "--phase add" in err
+    assert not (tmp_path / "add" / "run" / "teacher").exists()
 
 
 def test_a_teacher_of_other_settings_starts_from_a_teachers_weights(finished, tmp_path):
@@ -268,7 +306,7 @@ def test_a_teacher_of_other_settings_starts_from_a_teachers_weights(finished, tm
     run(tmp_path, *named, teacher, *"--lr 0 --num_iterations 2".split())
     first, second = (weights(f / "run/teacher/model.pt") for f in (finished, tmp_path))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    assert record_of(finished)["teacher_start"] == []
+    assert "teacher_start" not in record_of(finished)
     assert record_of(tmp_path)["teacher_start"] == ["teacher_ckpt"]
     _, err = run(tmp_path / "x", *named, finished / "run" / "final_model.pt", code=2)
     assert "--teacher_ckpt" in err and "it is a student" in err and len(err.splitlines()) == 1

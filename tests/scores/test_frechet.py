@@ -107,6 +107,16 @@ def test_the_extrapolated_distance_of_gaussians_is_unbiased(shift, scale):
     assert np.mean(plain) - truth > 10 * abs(np.mean(values) - truth)
 
 
+def test_nothing_is_extrapolated_from_few_images_a_dimension():
+    random = np.random.RandomState(0)
+    shapes = (255, 64), (256, 64), (1024, 999)
+    few, many, wide = (random.standard_normal(shape) for shape in shapes)
+    assert unbiased_distance(few, many) is None and unbiased_distance(many, few) is None
+    assert unbiased_distance(many, many) is not None
+    assert unbiased_distance(wide, wide) is not None  # of 256 directions
+    assert unbiased_distance(wide[1:], wide) is None
+
+
 def test_features_of_many_dimensions_are_projected():
     random = np.random.RandomState(0)
     features = random.standard_normal((50, 600))

@@ -150,7 +150,7 @@ def test_ladder_command(tmp_path, capsys, monkeypatch):
 
     for i, pixels in enumerate(smooth_pictures(10)):
         Image.fromarray(pixels).resize((80, 80)).save(tmp_path / f"{i}.png")
-    (tmp_path / "ids.txt").write_text("0\n1\n2\n3\n4\n5\n6\n7\n")
+    (tmp_path / "ids.txt").write_text("0\n1.png\n2\n3\n4\n5\n6\n7\n")
     monkeypatch.setattr("fewstep.scores.comparison.classifier_auc", lambda *_, **__: 0.25)
     ladder_main(["--data_root", str(tmp_path), "--split", str(tmp_path / "ids.txt")])
     lines = capsys.readouterr().out.splitlines()

@@ -30,6 +30,7 @@ from fewstep.studies.compare.cells import (
     cell_steps,
     make_cells,
     merged,
+    teacher_flags,
     training_flags,
 )
 from fewstep.studies.compare.laboratory import Laboratory, check_lengths
@@ -604,6 +605,58 @@ def wait_until(condition):
     deadline = time.monotonic() + 60
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def test_a_training_is_not_explained_by_the_errors_of_an_earlier_one(tmp_path, monkeypatch):
+    output, program = tmp_path / "output.txt", tmp_path / "train.py"
+    output.write_text("error: disk full (yesterday)\n")
+    monkeypatch.setattr(training, "TRAIN", program)
+    program.write_text("print('step 3'); raise SystemExit(1)")
+    assert training.run_training([], output) == (1, "step 3")
+    program.write_text("import os; print('step 5', flush=True); os.kill(os.getpid(), 9)")
+    assert training.run_training([], output) == (-9, "error: killed by signal 9 (SIGKILL)")
+    assert "yesterday" in output.read_text()
+
+
+def test_steps_are_timed_again_for_another_base_until_the_cell_has_begun(tmp_path, monkeypatch):
+    """As many steps as fit are of the base too, and of what else trains."""
+    timed = []
+
+    def estimate(self, cell):
+        timed.append(cell)
+        return len(timed), 0
+
+    monkeypatch.setattr(Laboratory, "estimate", estimate)
+
+    def steps(disc, *cells):
+        base = {"preset": "tiny", "data": "synthetic", "disc": disc}
+        plan = {"cells": [{"adv_weight": 2.0}, *cells], "base": base, "minutes": 5}
+        lab = Laboratory(complete_plan(plan, ""), tmp_path)
+        lab.digests = {"teacher": "0"}
+        return lab._steps(make_cells(lab.plan)[0])
+
+    assert [steps("patch"), steps("patch"), steps("resnet")] == [1, 1, 2]
+    assert steps("resnet", {"method": "rectified_flow"}) == 3
+    (family,) = (tmp_path / "cells").iterdir()
+    (family / "seed_0" / "run").mkdir(parents=True)
+    (family / "seed_0" / "run" / "training_config.json").write_text("{}")
+    assert steps("patch") == 3  # and train.py refuses another base
+
+
+def test_a_score_belongs_to_the_weights_of_what_it_started_from(tmp_path):
+    file = tmp_path / "disc.pt"
+    file.write_bytes(b"one")
+    base = {"preset": "tiny", "data": "synthetic", "disc_ckpt": str(file)}
+    cells = [{"distill": "dmd"}, {"method": "rectified_flow"}]
+    lab = Laboratory(complete_plan({"cells": cells, "base": base, "steps": 99}, ""), tmp_path)
+    lab.digests = {}
+    distilled, flow = make_cells(lab.plan)
+    before = lab._score_identity(distilled, 99)
+    file.write_bytes(b"another")
+    after = lab._score_identity(distilled, 99)
+    assert {key for key in before if before[key] != after[key]} == {"disc_ckpt_digest"}
+    assert "disc_ckpt_digest" not in lab._score_identity(flow, 99), "which has no use for it"
+    assert not {"disc_ckpt", "student_ckpt"} & set(teacher_flags(lab.plan, tmp_path))
 
 
 def test_why_a_training_ended():

@@ -12,7 +12,7 @@ from PIL import Image
 from fewstep.images.synthetic import draw_face
 from fewstep.scores import inception, two_sample
 from fewstep.studies.evaluate import main as evaluate
-from fewstep.studies.evaluate.main import summary
+from fewstep.studies.evaluate.main import common_count, shown_source, summary
 from fewstep.studies.evaluate.report import _write_page
 from src.utils import UserError, file_digest, read_json, write_json
 from tests.stand_in import save_stand_in, trust_stand_in
@@ -130,6 +130,23 @@ def test_a_second_evaluation_takes_what_the_first_has_scored(folder):
     assert read_json(place)["rows"] == before["rows"]
 
 
+def test_no_path_of_the_machine_is_in_what_is_shared(tmp_path):
+    place = tmp_path / "jane doe" / "faces"
+    text = shown_source(f"folder {place}: 9 images for training, 1 for validation", str(place))
+    assert text == "folder faces: 9 images for training, 1 for validation"
+
+
+def test_as_many_images_of_each_are_scored_as_there_are(capsys):
+    folders = {"mine": [None] * 30, "other": [None] * 20}
+    assert common_count(20, folders, 100) == 20 and not capsys.readouterr().out
+    assert common_count(25, folders, 100) == 20
+    assert "--folder other: it has 20 images, so 20 of each are scored, not 25" in (
+        capsys.readouterr().out
+    )
+    assert common_count(1000, {}, 300) == 300  # the floor is of the training images
+    assert "the training set has 300 images" in capsys.readouterr().out
+
+
 def test_the_report_is_one_file(folder):
     page = (folder / "run" / "evaluation" / "report.html").read_text()
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
@@ -163,7 +180,7 @@ def test_another_training_gives_rows_and_a_spread(folder):
     code, output = run_fewstep(["evaluate", *flags.split()], folder)
     assert code == 0, output
     *_, student, other, mean = read_json(folder / "trainings" / "scores.json")["rows"]
-    assert other["images"] == "student of again, NFE 1"
+    assert other["images"] == "student of seed 7, NFE 1"
     assert mean["images"] == "student, NFE 1, mean of 2 trainings"
     distance = mean["scores"]["random-conv-v1"]["frechet"]
     assert distance["sd"] == 0 and len(distance["values"]) == 2

@@ -59,14 +59,14 @@ def test_of_one_seed_no_order_is_in_the_verdict():
 
 
 def test_the_spread_over_trainings_stands_beside_that_over_samples():
-    student, other = row("student, NFE 1", "student", 20, 8), row("x", "student of b", 24, 9)
-    (merged,) = over_trainings([REAL, student, other], ["runs/b"])
+    student, other = row("student, NFE 1", "student", 20, 8), row("x", "student of seed 7", 24, 9)
+    (merged,) = over_trainings([REAL, student, other])
     first = said(student, other, merged)
     assert first["title"] == "student, NFE 1" and first["distances"][0][1] == "20.10 ± 0.10"
     wanted = ("student, NFE 1, mean of 2 trainings", "22.10 ± 2.83")
     assert wanted in first["distances"][0][2]
     assert "seeds of training" in notes(CONTENT | {"rows": [REAL, student, other, merged]})
-    assert over_trainings([REAL, student], []) == []
+    assert over_trainings([REAL, student]) == []
 
 
 def test_only_the_seed_of_other_trainings_may_differ(tmp_path):
@@ -105,6 +105,8 @@ def test_copies_variety_and_the_classifier_are_in_the_verdict():
     good = said(row("mine", "folder", 3.0, 5.0, recall=0.7, copies=0.02, auc=0.6))
     assert "no sign of copies; enough variety (recall 0.70)" in good["verdict"]
     assert "often wrong about it (AUC 0.60)" in good["verdict"]
+    mostly = said(row("student, NFE 1", "student", 20, 8, auc=0.9))["verdict"]
+    assert "a classifier mostly tells it apart (AUC 0.90)" in mostly
     assert [answer for _, answer, _ in good["trust"]] == ["2 %", "0.70", "0.60"]
     assert good["trust"][2][2] == "0.5, real 0.70"
     bad = said(row("mine", "folder", 3.0, 5.0, recall=0.1, copies=0.4, auc=1.0))

@@ -57,9 +57,15 @@ def make_writeup(run_dir, output, author="", teacher_dir=None):
 def contents(records, folder):
     """What `writeup.typ` reads: texts, tables, and the names of pictures, written to `folder`."""
     last = records.phases[-1]
+    starts = [flag for one in records.phases for flag in one.facts.get(f"{one.name}_start", [])]
+    parameters = _parameters(records.config)
     title, sentences = describe(
-        last.settings, records.phases[0].settings, records.config, _parameters(records.config)
+        last.settings, records.phases[0].settings, records.config, parameters, starts
     )
+    exported = last.facts.get("exported", {})
+    if exported.get("kind") == "best":
+        step, by = exported["step"], exported["by"]
+        sentences.append(f"What is handed in is its step {step:,}, the best by {by}.")
     sentences.append(f"Command: {recipe(last.facts)}.")
     head, rows, caption = score_table(records.scores)
     early, final = [], []

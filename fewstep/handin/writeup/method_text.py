@@ -15,17 +15,19 @@ from fewstep.runs.settings import flat, method_of
 TEXTS = Path(__file__).with_name("methods.yaml")
 
 
-def describe(settings, taught, config, parameters):
+def describe(settings, taught, config, parameters, starts=()):
     """(title, sentences) on the method of a run; a word `@key` in them cites `citations.yaml`.
 
     settings, taught: `Settings` of the run and of its teacher's; config: the student's
-    `model_config.json`; parameters: how many the network has.
+    `model_config.json`; parameters: how many the network has; starts: flags of networks that one of
+    them started from (`runs.starts`).
     """
     texts = yaml.safe_load(TEXTS.read_text(encoding="utf-8"))
     texts = texts.get(settings.run.method, texts["else"])
     values = {f"teacher_{key}": value for key, value in flat(taught.as_dict()).items()}
     values |= flat(settings.as_dict()) | _derived(settings, config)
     values |= {"parameters": parameters, "sigma_data": config.get("sigma_data")}
+    values |= _origins(method_of(settings), starts)
     values["summary"] = method_of(settings).summary
     (title,) = _chosen(texts["title"], values)
     words = {key: _word(value) for key, value in values.items()}
@@ -58,6 +60,16 @@ def _derived(settings, config):
         "trained_levels": _levels(trained),
         "sampled_levels": _levels(sampled),
         "tuned": sampled != trained,
+    }
+
+
+def _origins(method, starts):
+    """What each network started from, in words."""
+    own = "the teacher's average" if method.needs_teacher else "random weights"
+    return {
+        "teacher_origin": "an earlier teacher" if "teacher_ckpt" in starts else "random weights",
+        "generator_origin": "an earlier generator" if "student_ckpt" in starts else own,
+        "disc_origin": "an earlier one's weights" if "disc_ckpt" in starts else "random weights",
     }
 
 

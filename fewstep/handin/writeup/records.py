@@ -53,10 +53,14 @@ def read_records(run_dir, teacher_dir=None):
     if facts and not facts.get("finished"):
         lacks.append(f"the end of the training ({CONFIG_NAME}: the run is not finished)")
     if teacher_dir is None and "teacher_file" in facts:
-        teacher_dir = Path(facts["teacher_file"]).parent.parent
-    names = method_of(settings_from_json(facts) if facts else Settings()).phases
-    folders = {name: run_dir for name in names} | {"teacher": Path(teacher_dir or run_dir)}
-    phases = [_phase(folders[name], name, lacks) for name in names]
+        # RUN/teacher/model.pt, or a flow's RUN/final_model.pt.
+        inner, outer = list(Path(facts["teacher_file"]).parents)[:2]
+        teacher_dir = inner if (inner / CONFIG_NAME).is_file() else outer
+    method = method_of(settings_from_json(facts) if facts else Settings())
+    names, folders = method.phases, {name: run_dir for name in method.phases}
+    if method.needs_teacher:
+        folders[method.teacher.name] = Path(teacher_dir or run_dir)
+    phases = [_phase(folders[name], name, lacks, folders[name] != run_dir) for name in names]
     scores = _scores(run_dir, lacks)
     finals = {nfe: run_dir / "evaluation" / f"student_nfe={nfe}.png" for nfe in NFE}
     if not all(path.is_file() for path in finals.values()):
@@ -76,10 +80,10 @@ def _json(path, name, lacks):
     return {}
 
 
-def _phase(folder, name, lacks):
+def _phase(folder, name, lacks, is_elsewhere):
     """The records of phase `name` in the run `folder`; what it lacks is added to `lacks`."""
-    title = f"the settings of the {name}'s run: name its folder with --{name}_dir"
-    facts = _json(folder / CONFIG_NAME, title, lacks if name == "teacher" else [])
+    title = f"the settings of the {name}'s run: name its folder with --teacher_dir"
+    facts = _json(folder / CONFIG_NAME, title, lacks if is_elsewhere else [])
     facts_of = {f"{name}_seconds": "training time", "device": "hardware", "torch": "torch version"}
     for key, what in facts_of.items():
         if facts and key not in facts:

@@ -3,7 +3,14 @@
 from fewstep.handin.writeup.wording import listed
 from fewstep.scores.comparison import PIXELS
 from fewstep.scores.random_features import NAME as RANDOM
-from fewstep.studies.evaluate.tables import DISTANCE, Column, score_text, without_folders
+from fewstep.studies.evaluate.tables import (
+    DISTANCE,
+    TRAININGS,
+    Column,
+    score_text,
+    whose_seeds,
+    without_folders,
+)
 
 
 def score_table(scores):
@@ -52,6 +59,8 @@ def _distance(space):
 def _caption(scores, spaces, keys):
     seeds = [str(seed) for seed in scores["seeds"]]
     spread = f"mean ± standard deviation over {len(seeds)} seeds ({listed(seeds)})"
+    if any(row["model"] == TRAININGS for row in scores["rows"]):
+        spread += f" ({whose_seeds(scores['rows'])})"
     sentences = [
         f"Scores of n\u00a0=\u00a0{scores['num_samples']:,} generated images against"
         f" {scores['reference_count']:,} reference images ({without_folders(scores['reference'])});"

@@ -132,5 +132,6 @@ def cell_steps(plan, settings, method, device, teacher_seconds=0.0):
 
 def teacher_flags(plan, folder):
     """train.py's flags for the shared teacher, trained in `folder`: the base's but its method."""
-    flags = {key: value for key, value in plan["base"].items() if key != "method"}
+    others = ("method", "student_ckpt", "disc_ckpt")
+    flags = {key: value for key, value in plan["base"].items() if key not in others}
     return flags | {"phase": "teacher", "save_dir": folder}

@@ -12,6 +12,7 @@ from custom_model import create_custom_model
 from fewstep.engine.batches import to_float
 from fewstep.engine.checkpoints import check_identity, has_checkpoints
 from fewstep.engine.lock import sole_use, use_after_others
+from fewstep.images import evenly
 from fewstep.methods.sentinels import MOST_IMAGES, measure
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import parse_settings
@@ -36,8 +37,10 @@ from fewstep.studies.evaluate.series import model_series, real_series, score_ser
 from fewstep.studies.evaluate.tables import space_record
 from fewstep.studies.training import run_training
 from src.feedback import Progress
+from src.published import is_published, weights_file
 from src.utils import (
     UserError,
+    file_digest,
     load_model,
     pick_device,
     read_json,
@@ -180,7 +183,12 @@ class Laboratory:
         return _stored(path, self._score_identity(cell, self._steps(cell)))
 
     def _score_identity(self, cell, steps):
-        identity = _identity(self._settings(cell, steps)) | self.digests | {"seed": cell.seed}
+        settings = self._settings(cell, steps)
+        identity = _identity(settings) | self.digests | {"seed": cell.seed}
+        for flag in ("student_ckpt", "disc_ckpt"):
+            if path := getattr(settings.run, flag):
+                file = weights_file(path) if is_published(path) else path
+                identity[f"{flag}_digest"] = file_digest(file).hex()
         return identity | {key: self.plan[key] for key in ("nfe_list", "num_samples")}
 
     def _flags(self, cell, steps):
@@ -193,14 +201,22 @@ class Laboratory:
         """The steps of a cell; timed once for all its seeds, and never again on a rerun."""
         if cell.steps:
             return cell.steps
-        path, identity = self.place(cell).parent / "steps.json", {"minutes": self.plan["minutes"]}
         if not self.plan["minutes"]:
             settings = self._settings(cell, self.plan["steps"])
             return cell_steps(self.plan, settings, method_of(self.plan, cell), self.device)
-        with use_after_others(path.parent):
-            if _stored(path, identity) is None:
+        family = self.place(cell).parent
+        path, identity = family / "steps.json", self._timing_identity(cell)
+        with use_after_others(family):
+            has_begun = any(family.glob(f"seed_*/run/{CONFIG_NAME}")) and path.exists()
+            if not has_begun and _stored(path, identity) is None:
                 write_json(path, {"identity": identity, "steps": self.estimate(cell)[0]})
         return read_json(path)["steps"]
+
+    def _timing_identity(self, cell):
+        """What a cell's steps depend on where minutes say them, but for the machine."""
+        more = {"minutes": self.plan["minutes"], "is_mixed": self.is_mixed}
+        more["teacher"] = self.digests.get("teacher")
+        return _identity(self._settings(cell, ANY_STEPS)) | more
 
     def _train(self, flags, output):
         check_lengths(flags)
@@ -242,7 +258,8 @@ class Laboratory:
         """The distances, and what training watches beside them, of uint8 `[N, H, W, 3]`."""
         distances = self.comparison.distances(pixels)
         scores = {space: {"frechet": distance} for space, distance in distances.items()}
-        both = (pixels[:MOST_IMAGES], self.comparison.heldout[:MOST_IMAGES])
+        heldout = self.comparison.heldout
+        both = pixels[:MOST_IMAGES], heldout[evenly(len(heldout), MOST_IMAGES)]
         sentinels = measure(*(to_float(torch.tensor(images)) for images in both))
         watched = {key: float(sentinels[key]) for key in ("spread", "detail")}
         return scores | {PIXELS: watched}

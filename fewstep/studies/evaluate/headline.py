@@ -12,7 +12,7 @@ from fewstep.studies.evaluate.tables import (
 MANY_COPIES = 0.05  # of the generated images; 0.01 is expected where nothing is copied
 LITTLE_VARIETY = 0.5  # of the recall that real training images have
 SCORED = ("student", "folder")  # kinds of rows, the nearest of which stands first
-TOLD_APART = 0.95  # AUC from which a classifier hardly errs
+TOLD_APART, MOSTLY = 0.95, 0.75  # AUC from which a classifier hardly errs, and is mostly right
 
 
 def headline(content):
@@ -74,7 +74,8 @@ def _verdict(best, count, real, teacher, spaces):
         little = recall < LITTLE_VARIETY * own
         parts.append(f"{'too little' if little else 'enough'} variety (recall {recall:.2f})")
     if auc is not None:
-        apart = "tells it apart at sight" if auc >= TOLD_APART else "is often wrong about it"
+        apart = "mostly tells it apart" if auc >= MOSTLY else "is often wrong about it"
+        apart = "tells it apart at sight" if auc >= TOLD_APART else apart
         parts.append(f"a classifier {apart} (AUC {auc:.2f})")
     return "; ".join(parts) + "."
 

@@ -12,6 +12,7 @@ are chosen before, by `python -m fewstep tune`.
 import os
 from datetime import date
 from functools import partial
+from pathlib import Path
 
 from fewstep.engine.hardware import hardware
 from fewstep.scores.folders import image_files, say_if_few
@@ -23,6 +24,7 @@ from fewstep.studies.evaluate.subjects import (
     LEAST,
     add_evaluations,
     check_subject,
+    data_flags_of,
     fingerprint,
     has_levels,
     open_evaluation,
@@ -50,7 +52,7 @@ from src.arguments import (
 from src.feedback import Progress
 from src.formatting import paragraphs, terminal_width
 from src.samplers import untrained_note
-from src.utils import UserError
+from src.utils import UserError, one_line
 
 TEACHER_NFE = [35, 1]
 
@@ -131,13 +133,15 @@ def named_folders(words):
 def main(argv=None):
     args = parse_arguments(argv)
     subjects, comparison, output = open_evaluation(args, args.teacher, not args.no_auc)
-    args.num_samples = common_count(args.num_samples, args.folder)
+    args.num_samples = common_count(args.num_samples, args.folder, len(subjects.images.train))
     say_if_few(args.num_samples, "images of each are scored")
     if note := untrained_note(subjects.student, args.nfe_list):
         print(note)
     series, images = list_series(args, subjects), subjects.images
     size = (args.num_samples, args.batch_size)
-    series += seed_series(args.seed_runs, args.nfe_list, *size, comparison.device)
+    series += seed_series(
+        args.seed_runs, args.nfe_list, *size, comparison.device, data_flags_of(args)
+    )
     kept = Kept(output / "kept", what_scores_depend_on(comparison, subjects))
     with Progress("looking for what is scored already"):
         there = kept.describe(series, args.seeds)
@@ -145,12 +149,12 @@ def main(argv=None):
         print(there)
     spaces, score = comparison.spaces, comparison.scores
     rows, first_images = score_series(series, spaces, score, args.seeds, kept)
-    rows += over_trainings(rows, args.seed_runs)
+    rows += over_trainings(rows)
     content = {
         "name": subjects.name,
         "checkpoint": subjects.checkpoint and str(subjects.checkpoint),
         **fingerprint(subjects.checkpoint, subjects.config),
-        "reference": images.description,
+        "reference": shown_source(images.description, subjects.settings.data.data_root),
         "reference_count": len(images.val),
         "training_count": len(images.train),
         "num_samples": args.num_samples,
@@ -194,12 +198,19 @@ def list_series(args, subjects):
     return series
 
 
-def common_count(count, folders):
-    """How many images of each are scored: `count`, or as many as the smallest folder has, which is
-    then printed. Distances of different numbers of images cannot be compared."""
-    smallest = min(folders, key=lambda name: len(folders[name]), default=None)
-    if smallest is None or len(folders[smallest]) >= count:
+def shown_source(description, data_root):
+    """Which images there are, without the folders in which theirs lies: reports are shared."""
+    return description.replace(one_line(str(data_root)), Path(data_root).name)
+
+
+def common_count(count, folders, training):
+    """How many images of each are scored: `count`, or as many as the smallest folder has, or as
+    there are training images, of which the floor is; fewer are said. Distances of different numbers
+    of images cannot be compared."""
+    sizes = {f"--folder {name}: it has": len(files) for name, files in folders.items()}
+    sizes["the training set has"] = training
+    which = min(sizes, key=sizes.get)
+    if sizes[which] >= count:
         return count
-    fewer = len(folders[smallest])
-    print(f"--folder {smallest}: it has {fewer} images, so {fewer} of each are scored, not {count}")
-    return fewer
+    print(f"{which} {sizes[which]} images, so {sizes[which]} of each are scored, not {count}")
+    return sizes[which]

@@ -35,7 +35,8 @@ OWN_PICTURES = re.compile(
     r"(real|sheet|training_curves|(nearest|student|teacher)_nfe=\d+|(folder|nearest)_\d+)\.png"
     r"|distance_over_nfe\.svg"
 )
-PATHS = "save_dir export_dir data_root train_split val_split cache_dir teacher_ckpt".split()
+PATHS = "save_dir export_dir data_root train_split val_split cache_dir".split()
+PATHS += ["teacher_ckpt", "student_ckpt", "disc_ckpt"]
 PICTURED = ("teacher", "student", "folder")  # kinds of rows whose images are shown
 COMPARED = 8  # generated images that are shown with their nearest training images
 

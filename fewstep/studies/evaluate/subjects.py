@@ -118,6 +118,11 @@ def output_folder(args):
     return Path(args.output_dir or f"{args.run_dir or 'results'}/evaluation")
 
 
+def data_flags_of(args):
+    """{flag: value} of those that say which images there are."""
+    return {item.name: getattr(args, item.name) for item in data_fields() if item.name in args}
+
+
 def open_evaluation(args, teacher=None, classify=False):
     """(`Subjects`, `Comparison`, output folder) of flags that were checked.
 
@@ -126,8 +131,7 @@ def open_evaluation(args, teacher=None, classify=False):
     """
     device = pick_device(args.device)
     spaces = feature_spaces(args.features, args.fid_weights, args.download_weights)
-    flags = {item.name: getattr(args, item.name) for item in data_fields() if item.name in args}
-    subjects = open_subjects(args.run_dir, args.ckpt_path, teacher, flags, device)
+    subjects = open_subjects(args.run_dir, args.ckpt_path, teacher, data_flags_of(args), device)
     output = output_folder(args)
     output.mkdir(parents=True, exist_ok=True)  # now, not after the work
     data, images = subjects.settings.data, subjects.images
@@ -163,7 +167,9 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
         check_identity(run_dir, identity, {"images": images.train.digest})
     if run_dir and not record.get("finished"):
         print(f"{run_dir}: the run is not finished; its newest networks are scored")
-    name = Path(run_dir).name if run_dir else str(checkpoint or "folders of images")
+    name = Path(run_dir).name if run_dir else "folders of images"
+    if checkpoint and not run_dir:
+        name = "/".join(checkpoint.parts[-2:])
     model, config = (student.model, student.config) if student else (None, {})
     return Subjects(name, checkpoint, model, teacher_model, images, settings, record, config)
 

@@ -202,7 +202,7 @@ def tables(content):
     return [*made, ("In pixels: copies", *_table(rows, PIXELS, COPY_COLUMNS))]
 
 
-def _whose_seeds(rows):
+def whose_seeds(rows):
     """What the seeds are of, in a few words."""
     if any(row["model"] == TRAININGS for row in rows):
         return "seeds of training in the means of several trainings, of sampling in other rows"
@@ -241,7 +241,7 @@ def notes(content):
     seeds = content["seeds"]
     over = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
     spaces = [f"{space['name']} (sha256 {space['sha256'][:12]})" for space in content["spaces"]]
-    whose, classifier = f"; {_whose_seeds(content['rows'])}", ""
+    whose, classifier = f"; {whose_seeds(content['rows'])}", ""
     if any("auc" in row["scores"][PIXELS] for row in content["rows"]):
         classifier = " AUC: of a network trained to tell them from held-out images, 0.5 is perfect."
     return (

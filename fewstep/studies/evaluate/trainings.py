@@ -10,6 +10,8 @@ from fewstep.studies.evaluate.tables import TRAININGS, merge_rows
 from src.arguments import check_input_folder
 from src.utils import UserError, read_json
 
+OTHER = "student of seed "  # kind and name of a row, before the number
+
 
 def check_seed_runs(run_dir, others):
     """Raise `UserError` unless each run folder of `others` was trained as that in `run_dir` was,
@@ -34,33 +36,35 @@ def check_seed_runs(run_dir, others):
         seen[seed] = other
 
 
-def seed_series(others, nfes, count, batch_size, device):
-    """A `Series` for the student of each of these run folders at each NFE."""
+def seed_series(others, nfes, count, batch_size, device, data_flags):
+    """A `Series` for the student of each of these run folders at each NFE. data_flags: as for
+    `open_subjects`."""
     series = []
     for other in others:
-        student = open_subjects(other, None, None, {}, device).student
-        name = f"student of {Path(other).name}"
+        student = open_subjects(other, None, None, data_flags, device).student
+        name = f"{OTHER}{_seed_of(other)}"  # folders of several seeds often have the same name
         series += [model_series(name, name, nfe, student, count, batch_size) for nfe in nfes]
     return series
 
 
-def over_trainings(rows, others):
+def over_trainings(rows):
     """A further row for each NFE of several trainings: means and standard deviations of their
     scores, over the seeds of training. rows: of the student and of `seed_series`."""
-    kinds = ["student", *(f"student of {Path(other).name}" for other in others)]
+    trained = [r for r in rows if r["model"] == "student" or r["model"].startswith(OTHER)]
     merged = []
-    for first in [row for row in rows if row["model"] == "student"] if others else []:
-        same = [row for row in rows if row["nfe"] == first["nfe"] and row["model"] in kinds]
-        row = merge_rows(same) | {"model": TRAININGS}
-        merged.append(row | {"images": f"{first['images']}, mean of {len(same)} trainings"})
+    for first in [row for row in trained if row["model"] == "student"]:
+        same = [row for row in trained if row["nfe"] == first["nfe"]]
+        if len(same) > 1:
+            row = merge_rows(same) | {"model": TRAININGS}
+            merged.append(row | {"images": f"{first['images']}, mean of {len(same)} trainings"})
     return merged
 
 
 def _identities(run_dir):
-    """{(phase, setting): value} of all but the seed."""
+    """{(phase, setting): value} of all but the seed and the teacher's weights, which come of it."""
     phases = read_json(Path(run_dir) / CONFIG_NAME).get("identities", {})
     pairs = [(name, *item) for name, identity in phases.items() for item in identity.items()]
-    return {(name, key): value for name, key, value in pairs if key != "seed"}
+    return {(name, key): value for name, key, value in pairs if key not in ("seed", "teacher")}
 
 
 def _seed_of(run_dir):

@@ -103,13 +103,13 @@ def tune(subjects, comparison, nfes, count, output):
         )
     space = {"feature_space": comparison.spaces[0].name, "num_samples": count, "seed": SEED}
     write_json(output / "tuning.json", space | {"levels": results})
-    trials.path.unlink(missing_ok=True)
     levels = model.scheduler.few_step_table | {nfe: one["after"] for nfe, one in results.items()}
     levels = {str(nfe): row for nfe, row in levels.items()}
     for path, config in configs.items():
         write_json(path, config | {"few_step_sigmas": levels})
         names = ", ".join(map(str, results))
         print(f"{path}: levels of NFE {names} written; tuning.json keeps the old ones")
+    trials.path.unlink(missing_ok=True)  # now that nothing of the search can be lost
     return results
 
 

@@ -1,0 +1,104 @@
+"""Networks that a phase starts from, beside its teacher: `--student_ckpt`, `--disc_ckpt`, and with
+`--phase teacher` `--teacher_ckpt`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from custom_model import create_custom_model
+from fewstep.methods.adversary import CONFIG_KEYS
+from fewstep.methods.edm import TeacherPhase
+from fewstep.runs.building import check_teacher, config_of
+from fewstep.runs.discriminators import ARCHITECTURE, of_checkpoint, of_published
+from fewstep.runs.settings import method_of
+from src.published import is_published
+from src.utils import UserError, load_model, state_digest
+
+# {flag: the key of its weights' digest in the identity of a phase}
+KEYS = {"teacher_ckpt": "start", "student_ckpt": "start", "disc_ckpt": "disc_start_weights"}
+
+
+class Start(NamedTuple):
+    """A network to start from. flag: that names it; path: its file; made_of: {key of a
+    `model_config.json` or name of a flag: its value} by which it was built; weights: state dict."""
+
+    flag: str
+    path: Path
+    made_of: dict
+    weights: dict
+
+    def check(self, settings, config):
+        """Raise `UserError` where it was built otherwise than a phase of these settings and of the
+        `model_config.json` `config`, of which only what it has is compared."""
+        wanted = config
+        if self.flag == "disc_ckpt":
+            wanted = config | asdict(settings.discriminator)
+        for key, value in self.made_of.items():
+            if key in wanted and wanted[key] != value:
+                raise UserError(
+                    f"--{self.flag} {self.path}: it has {key} = {value}, what is trained here"
+                    f" {wanted[key]}; name one of its kind"
+                )
+
+    def begin(self, phase):
+        """Let a `Phase` begin with its weights."""
+        learner = phase.adversary if self.flag == "disc_ckpt" else phase
+        learner.start_from(self.weights)
+
+
+def start_flags(settings, name):
+    """Flags that name what the phase of that name starts from, given or not: of a teacher there is
+    one only where it is trained alone."""
+    if settings.run.phase == "teacher":
+        return ["teacher_ckpt"]
+    method = method_of(settings)
+    if name != method.phase.name:
+        return []
+    return ["student_ckpt", "disc_ckpt"] if method.has_discriminator else ["student_ckpt"]
+
+
+def given_flags(settings, name):
+    """Those of them that are given."""
+    return [flag for flag in start_flags(settings, name) if getattr(settings.run, flag)]
+
+
+def load_starts(settings, name):
+    """A `Start` for each. Raises `UserError` for what cannot be read, or is of another kind."""
+    return [_load(settings, flag) for flag in given_flags(settings, name)]
+
+
+def start_digests(settings, name, starts):
+    """What these are in the identity of the phase of that name: a digest of each, None for what is
+    not given, so that a run is not gone on with by another or without one."""
+    digests = {KEYS[flag]: None for flag in start_flags(settings, name)}
+    return digests | {KEYS[start.flag]: state_digest(start.weights) for start in starts}
+
+
+def known_config(settings, name, teacher_config):
+    """What is known of a phase's `model_config.json` before it is built. teacher_config: what
+    `load_teacher` gives for it; None: there is no teacher yet."""
+    method = method_of(settings)
+    if teacher_config and name == method.phase.name:
+        return teacher_config
+    # What no method changes.
+    known = {key: getattr(settings.network, key) for key in ("network", "norm_groups")}
+    if method.needs_teacher and method.teacher is TeacherPhase:
+        known["preconditioning"] = settings.teacher.preconditioning
+    return known
+
+
+def _load(settings, flag):
+    path = Path(getattr(settings.run, flag))
+    if flag == "disc_ckpt":
+        theirs = of_published(path) if is_published(path) else of_checkpoint(path)
+        # The teacher's shape has its ways of taking a noise level, too.
+        keys = CONFIG_KEYS if theirs.settings.disc_start != "random" else CONFIG_KEYS[:2]
+        made_of = {key: getattr(theirs.settings, key) for key in ARCHITECTURE}
+        made_of |= {key: theirs.config[key] for key in keys if key != "sigma_data"}
+        return Start(flag, path, made_of, theirs.state)
+    theirs = config_of(f"--{flag}", path)
+    if flag == "teacher_ckpt":
+        check_teacher(method_of(settings), path, theirs)
+    names = "model_type", "sampler", "preconditioning", *asdict(settings.network)
+    made_of = {key: theirs.get(key) for key in names}
+    return Start(flag, path, made_of, load_model(path, create_custom_model).state_dict())
