@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from custom_model import create_custom_model
-from fewstep.methods.adversary import CONFIG_KEYS
 from fewstep.methods.edm import TeacherPhase
 from fewstep.runs.building import check_teacher, config_of
 from fewstep.runs.discriminators import ARCHITECTURE, of_checkpoint, of_published
@@ -91,10 +90,11 @@ def _load(settings, flag):
     path = Path(getattr(settings.run, flag))
     if flag == "disc_ckpt":
         theirs = of_published(path) if is_published(path) else of_checkpoint(path)
-        # The teacher's shape has its ways of taking a noise level, too.
-        keys = CONFIG_KEYS if theirs.settings.disc_start != "random" else CONFIG_KEYS[:2]
+        keys = ["network", "norm_groups"]
+        if theirs.settings.disc_start != "random":  # it takes noise levels as its teacher does
+            keys += ["preconditioning", "num_train_timesteps"]
         made_of = {key: getattr(theirs.settings, key) for key in ARCHITECTURE}
-        made_of |= {key: theirs.config[key] for key in keys if key != "sigma_data"}
+        made_of |= {key: theirs.config[key] for key in keys}
         return Start(flag, path, made_of, theirs.state)
     theirs = config_of(f"--{flag}", path)
     if flag == "teacher_ckpt":

@@ -18,7 +18,7 @@ def checked_features(features, least=1):
 
 
 PROJECTED, PROJECTION_SEED = 256, 1
-ENOUGH = 4  # times as many images as dimensions, from which a straight line extrapolates well
+ENOUGH = 3  # times as many images as dimensions, from which a straight line extrapolates well
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of both sets, from which `unbiased_distance` extrapolates
 
 

@@ -242,6 +242,13 @@ def notes(content):
     over = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
     spaces = [f"{space['name']} (sha256 {space['sha256'][:12]})" for space in content["spaces"]]
     whose, classifier = f"; {whose_seeds(content['rows'])}", ""
+    extrapolated = ""
+    if any(
+        "frechet_unbiased" in part for row in content["rows"] for part in row["scores"].values()
+    ):
+        extrapolated = (
+            " Extrapolated: of 256 random directions of the features, where there are more."
+        )
     if any("auc" in row["scores"][PIXELS] for row in content["rows"]):
         classifier = " AUC: of a network trained to tell them from held-out images, 0.5 is perfect."
     return (
@@ -251,8 +258,7 @@ def notes(content):
         f" be, since its subsets overlap.{classifier} Nearer than new ones: the share of images"
         " nearer to a training image than all but 1 % of the held-out images are; far above 1 %"
         " means copies. SWD: sliced Wasserstein distance of patches x 1000. Intervals: by bootstrap"
-        " of the images. Extrapolated: of 256 random directions of the features, where there are"
-        f" more. {order_sentence(content, whose)}."
+        f" of the images.{extrapolated} {order_sentence(content, whose)}."
         f" {content['hardware']}, {content['date']}."
     )
 
