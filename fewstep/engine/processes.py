@@ -94,12 +94,7 @@ class Processes:
             return work()
         outcome = [None, None]
         if self.is_first:
-            try:
-                outcome[0] = work()
-            except UserError as error:
-                outcome[1] = str(error)
-            except OSError as error:
-                outcome[1] = file_error(error)
+            outcome = attempted(work)
         dist.broadcast_object_list(outcome, src=0, group=self.host)
         if outcome[1] is not None:
             raise UserError(outcome[1])
@@ -124,14 +119,8 @@ class Processes:
         leaves files behind, which the others then find. A `UserError` of one of them, or a file
         that cannot be written, ends all."""
         if self.count > 1:
-            error, errors = None, [None] * self.count
-            try:
-                for item in items[self.rank :: self.count]:
-                    work(item)
-            except UserError as mistake:
-                error = str(mistake)
-            except OSError as mistake:
-                error = file_error(mistake)
+            errors, own = [None] * self.count, items[self.rank :: self.count]
+            _, error = attempted(lambda: [work(item) for item in own])
             dist.all_gather_object(errors, error, group=self.host)
             if any(errors):
                 raise UserError(next(filter(None, errors)))
@@ -171,6 +160,17 @@ class Processes:
         dist.broadcast(theirs, src=0, group=self.host)
         if self.largest(int(not torch.equal(own, theirs))):
             raise RuntimeError(f"processes have come to differ in {name}; their results are mixed")
+
+
+def attempted(work):
+    """[the result of `work()`, None], or [None, the text of its `UserError` or of a file that
+    cannot be written]: what other processes are told."""
+    try:
+        return [work(), None]
+    except UserError as error:
+        return [None, str(error)]
+    except OSError as error:
+        return [None, file_error(error)]
 
 
 class Alone(nn.Module):

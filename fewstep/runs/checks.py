@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fewstep.engine.loggers import NONE, package_of
 from fewstep.runs.settings import (
+    STARTS,
     flat,
     method_of,
     settings_of_other_phases,
@@ -28,7 +29,7 @@ def check_together(settings):
     """Raise `UserError`, naming the flags, for `Settings` that contradict themselves."""
     run = settings.run
     _check_data(settings)
-    for flag in ("student_ckpt", "disc_ckpt"):
+    for flag in STARTS:
         if run.phase == "teacher" and getattr(run, flag):
             raise UserError(f"--phase teacher trains no student; leave out --{flag}")
     if run.student_ckpt and method_of(settings).phase.learns_levels:

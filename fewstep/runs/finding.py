@@ -6,7 +6,7 @@ from pathlib import Path
 from fewstep.engine.checkpoints import has_checkpoints
 from fewstep.methods import METHODS
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher, places_of, teacher_of
-from fewstep.runs.settings import PHASES, STEPS_FLAGS, flat, method_of, phases_of
+from fewstep.runs.settings import PHASES, STARTS, STEPS_FLAGS, flat, method_of, phases_of
 from src.formatting import short_name
 from src.utils import UserError, get_current_time, read_json
 
@@ -16,8 +16,8 @@ IMAGE_FIELDS = ("data", "data_root", "train_split", "val_split", "synthetic_coun
 # Where images lie identifies a run here, since it is all that is known before reading them; this
 # does not.
 LEFT_OUT = {"cache_dir", "skip_bad_images"}
-SAME_RUN = ("method", "phase", "seed", "teacher_ckpt", "student_ckpt", "disc_ckpt")
-PATHS = ("data_root", "train_split", "val_split", "teacher_ckpt", "student_ckpt", "disc_ckpt")
+SAME_RUN = ("method", "phase", "seed", "teacher_ckpt", *STARTS)
+PATHS = ("data_root", "train_split", "val_split", "teacher_ckpt", *STARTS)
 MOST_NAMED, MOST_DIFFERENCES = 3, 3  # runs that may have been meant, and how far they may be off
 
 

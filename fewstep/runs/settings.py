@@ -231,6 +231,9 @@ def _as_dict(self):
     return asdict(self)
 
 
+# Flags of `Run`: networks that a method's own phase may start from, beside its teacher.
+STARTS = ("student_ckpt", "disc_ckpt")
+
 # {name in `Settings`: the dataclass}; field names are unique over all of them.
 GROUPS = {"run": Run, "data": Data, "network": Network, "scratch": Scratch, "teacher": Teacher}
 for _method in METHODS.values():

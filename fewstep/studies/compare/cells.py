@@ -13,7 +13,7 @@ from fewstep.methods.method import with_settings
 from fewstep.runs.estimate import steps_that_fit
 from fewstep.runs.flag_values import DEFAULTS, as_text
 from fewstep.runs.presets import RECIPES
-from fewstep.runs.settings import flat, unused_settings
+from fewstep.runs.settings import STARTS, flat, unused_settings
 from fewstep.studies.compare.reading import shown_text
 
 LENGTHS = ("steps", "images", "minutes")  # keys of a plan, at most one of them above 0
@@ -132,6 +132,6 @@ def cell_steps(plan, settings, method, device, teacher_seconds=0.0):
 
 def teacher_flags(plan, folder):
     """train.py's flags for the shared teacher, trained in `folder`: the base's but its method."""
-    others = ("method", "student_ckpt", "disc_ckpt")
+    others = ("method", *STARTS)
     flags = {key: value for key, value in plan["base"].items() if key not in others}
     return flags | {"phase": "teacher", "save_dir": folder}

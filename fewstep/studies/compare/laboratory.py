@@ -19,7 +19,7 @@ from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import training_seconds
 from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher
-from fewstep.runs.settings import STEPS_FLAGS, flat, phases_of
+from fewstep.runs.settings import STARTS, STEPS_FLAGS, flat, phases_of
 from fewstep.scores.comparison import PIXELS, Comparison
 from fewstep.scores.folders import say_if_few
 from fewstep.scores.spaces import feature_spaces, free_names
@@ -185,7 +185,7 @@ class Laboratory:
     def _score_identity(self, cell, steps):
         settings = self._settings(cell, steps)
         identity = _identity(settings) | self.digests | {"seed": cell.seed}
-        for flag in ("student_ckpt", "disc_ckpt"):
+        for flag in STARTS:
             if path := getattr(settings.run, flag):
                 file = weights_file(path) if is_published(path) else path
                 identity[f"{flag}_digest"] = file_digest(file).hex()
@@ -282,7 +282,7 @@ def _identity(settings):
     groups = settings.as_dict()
     run = groups.pop("run")
     own = ["method"]
-    own += [name for name in ("student_ckpt", "disc_ckpt") if run[name]]
+    own += [name for name in STARTS if run[name]]
     if run["export"] == "best":  # which step is scored depends on what is weighed, and how often
         own += ["export", "best_images", "best_features", "save_interval"]
     return {key: run[key] for key in own} | flat(groups)

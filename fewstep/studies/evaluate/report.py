@@ -10,7 +10,7 @@ import numpy as np
 
 from fewstep.engine.curves import draw_curves
 from fewstep.engine.log import read_rows
-from fewstep.runs.settings import HEALTHY, PANELS
+from fewstep.runs.settings import HEALTHY, PANELS, STARTS
 from fewstep.studies.evaluate.headline import headline
 from fewstep.studies.evaluate.pictures import (
     draw_distance_over_nfe,
@@ -36,7 +36,7 @@ OWN_PICTURES = re.compile(
     r"|distance_over_nfe\.svg"
 )
 PATHS = "save_dir export_dir data_root train_split val_split cache_dir".split()
-PATHS += ["teacher_ckpt", "student_ckpt", "disc_ckpt"]
+PATHS += ["teacher_ckpt", *STARTS]
 PICTURED = ("teacher", "student", "folder")  # kinds of rows whose images are shown
 COMPARED = 8  # generated images that are shown with their nearest training images
 
