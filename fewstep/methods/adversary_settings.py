@@ -54,14 +54,14 @@ class Discriminator:
         1, "the student learns in every N-th step alone, the others in each", low=1, high=1000
     )
     disc_lead: float = setting(
-        0.0,
+        0.2,
         "the student waits while the discriminator's lead is below this: 1 when it always tells a"
         " generated from a real image, 0 when it guesses; 0: never waits",
         low=0,
         high=0.99,
     )
     disc_lead_most: float = setting(
-        1.0,
+        0.8,
         "the discriminator's learning rate falls while its lead is above this, and rises again when"
         " it is below; 1: never",
         low=0.01,
@@ -79,7 +79,7 @@ class Discriminator:
         " generated ones too; approx_: by small random changes, which is faster",
         list(PENALTIES),
     )
-    penalty_weight: float = weight(10.0, "weight of the penalty")
+    penalty_weight: float = weight(3.0, "weight of the penalty")
     penalty_sigma: float = setting(
         0.1,
         "size of those small changes (standard deviation); r1 and r1r2 are scaled by it, too, so"

@@ -45,16 +45,14 @@ class Teacher:
     """Phase 1: the teacher, a denoiser (EDM)."""
 
     preconditioning: str = setting(
-        MODEL_DEFAULTS["preconditioning"],
+        "flow",
         "what the network sees and predicts, teacher's and student's: EDM's mixtures, which turn"
         " with the noise level, or a rectified flow's, which stays (flow)",
         list(PRECONDITIONINGS),
     )
-    p_mean: float = log_sigma(
-        MODEL_DEFAULTS["p_mean"], "noise levels that the teacher is trained at: mean of ln sigma"
-    )
+    p_mean: float = log_sigma(0.0, "noise levels that the teacher is trained at: mean of ln sigma")
     p_std: float = spread(
-        MODEL_DEFAULTS["p_std"],
+        1.6,
         "noise levels that the teacher is trained at: standard deviation of ln sigma",
     )
     p_mean_rise: float = setting(
@@ -80,11 +78,12 @@ class Teacher:
 
 
 PRESETS = {
-    "small": dict(num_iterations=40000, lr=1e-3, preconditioning="flow", p_mean=0.0, p_std=1.6),
+    "small": dict(num_iterations=40000, lr=1e-3),
     "tiny": dict(
         num_iterations=1400,
         lr=2e-3,
         warmup=30,
+        preconditioning="edm",
         p_mean=-0.3,
         p_std=1.5,
         noise_offset=0.15,

@@ -10,10 +10,12 @@ from src.utils import UserError
 
 
 class Recipe(NamedTuple):
-    """Named settings of a method, {setting: value}, and what they are for, a text for the help."""
+    """Named settings of a method, {setting: value}, and what they are for, a text for the help.
+    preset: the only one that they are for; "": for all."""
 
     text: str
     settings: dict
+    preset: str = ""
 
 
 class Method(NamedTuple):

@@ -42,6 +42,10 @@ def with_config(path, given):
         raise UserError(
             f"--recipe {recipe}: --method {method.name} has no use for it; leave it out"
         )
+    if recipe in method.recipes and method.recipes[recipe].preset not in ("", preset):
+        raise UserError(
+            f"--recipe {recipe}: --preset {preset} has its own form of it already; leave it out"
+        )
     asked = {key: value for key, value in asked.items() if key not in NAMED}
     name = preset if recipe == DEFAULT_RECIPE else f"{preset}+{recipe}"
     return {**PRESETS[preset], **RECIPES[recipe], **asked}, name, asked
