@@ -42,7 +42,7 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Teacher:
-    """Phase 1: the teacher, a denoiser (EDM)."""
+    """Phase 1: the teacher, a denoiser."""
 
     preconditioning: str = setting(
         "flow",
