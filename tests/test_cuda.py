@@ -18,6 +18,9 @@ from tests.students import build_student, build_teacher, student_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
+# The networks of a phase learn from its first step, and no one waits.
+AT_ONCE = dict(network="tiny", warm_start=0, disc_warmup=0, disc_lead=0.0, disc_lead_most=1.0)
+
 
 @pytest.mark.parametrize(
     "flags",
@@ -33,7 +36,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 )
 def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path, flags):
     device = torch.device("cuda")
-    settings = make_settings({"network": "tiny", "disc_warmup": 0, "compile": "off", **flags})
+    settings = make_settings({**AT_ONCE, "warm_pairs": 0, "compile": "off", **flags})
     config = teacher_config(settings, 0.5)
     x0 = torch.rand(8, 3, 64, 64, device=device) * 2 - 1
     teacher = build_teacher(settings, 0.5, device, ALONE)
@@ -63,7 +66,7 @@ def batches(tmp_path):
 
 def both_stages(**flags):
     device = torch.device("cuda")
-    settings = make_settings({"network": "tiny", "disc_warmup": 0, **flags})
+    settings = make_settings({**AT_ONCE, **flags})
     teacher = build_teacher(settings, 0.5, device, ALONE)
     config = student_config(teacher_config(settings, 0.5), settings)
     return teacher, build_student(settings, teacher.ema, config, device, ALONE)

@@ -31,7 +31,7 @@ COMMANDS = {
         train.main,
         "--preset tiny --data synthetic --synthetic_count 32 --batch_size 4 --device cpu"
         " --num_iterations 2 --warmup 1 --student_iterations 2 --student_warmup 1 --disc_warmup 1"
-        " --disc_channels 8 --teacher_steps 1 --best_images 0",
+        " --warm_start 0 --disc_channels 8 --teacher_steps 1 --best_images 0",
     ),
     "sampling.py": (sampling.main, "--num_samples 2 --device cpu"),
     "evaluate": (

@@ -7,7 +7,7 @@ from fewstep.methods import METHODS
 from fewstep.methods.method import with_settings
 from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.presets import PRESETS, RECIPES
-from fewstep.runs.settings import GROUPS, NOT_IDENTITY, PHASES, Run, flat
+from fewstep.runs.settings import GROUPS, NOT_IDENTITY, PHASES, Run, flat, recorded
 
 USUAL = {name: asdict(group()) for name, group in GROUPS.items()}
 
@@ -18,7 +18,7 @@ def recipe(record, is_teacher=False):
 
     record: its content, with settings. is_teacher: of the teacher alone.
     """
-    values = flat(record["settings"])
+    values = recorded(record["settings"])
     method = METHODS.get(values.get("method"), METHODS[Run().method])
     method = with_settings(method, values)
     phases = _phases(method, record, is_teacher)

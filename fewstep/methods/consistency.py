@@ -2,7 +2,7 @@
 2024, arXiv:2406.14548, in short ECT): a denoiser becomes the end point of its own ODE.
 
 A consistency function f(x_t, t) answers, anywhere on a path of the sampling ODE, with the image at
-the end of that path. It is fixed by f(x, 0) = x, which EDM's preconditioning has built in (c_skip =
+the end of that path. It is fixed by f(x, 0) = x, which each preconditioning has built in (c_skip =
 1 and c_out = 0 at t = 0), and by f(x_t, t) = f(x_r, r) for neighbours r < t on one path. With r = 0
 that is denoising, so ECT begins with a trained denoiser and r far from t, and brings them together.
 """

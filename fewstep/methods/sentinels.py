@@ -184,7 +184,7 @@ SENTINELS = [
         _key("spread"),
         0.5,
         2.0,
-        "low: generated images are nearly alike; some --warm_start, longer --disc_warmup, a"
+        "low: generated images are nearly alike; longer --warm_start and --disc_warmup, higher"
         " --disc_lead; high: they are wild; higher --penalty_weight",
         ("spread",),
     ),
@@ -193,8 +193,8 @@ SENTINELS = [
         _key("colour_spread"),
         0.15,
         4.0,
-        "low: all generated images have one hue; a higher first level (--first_sigma 80) with a"
-        " --warm_start, a --disc_lead; high: hues are wild; higher --penalty_weight",
+        "low: all generated images have one hue; a higher first level (--first_sigma 80) with"
+        " --warm_start, higher --disc_lead; high: hues are wild; higher --penalty_weight",
         ("colour_spread",),
     ),
     Sentinel(
@@ -243,8 +243,8 @@ SENTINELS = [
         _key("disc_loss"),
         0.02,
         5.0,  # one that knows nothing loses at most 2 (hinge)
-        "low: the discriminator has won; a --disc_lead_most, lower --disc_lr, higher"
-        " --penalty_weight; high: it diverges; lower --disc_lr",
+        "low: the discriminator has won; lower --disc_lead_most, lower --disc_lr,"
+        " higher --penalty_weight; high: it diverges; lower --disc_lr",
         ("disc_loss",),
     ),
     Sentinel(
@@ -252,9 +252,9 @@ SENTINELS = [
         _key("disc_lead"),
         0.0,
         0.95,  # right in 97.5 % of the pairs
-        "high: it nearly always knows, and teaches little; a --disc_lead_most, higher"
+        "high: it nearly always knows, and teaches little; lower --disc_lead_most, higher"
         " --penalty_weight, fewer --disc_steps, lower --disc_lr; low: it is no better than"
-        " guessing; a --disc_lead, longer --disc_warmup",
+        " guessing; higher --disc_lead, longer --disc_warmup",
         ("disc_lead",),
     ),
     Sentinel(

@@ -8,7 +8,7 @@ from fewstep.runs.config_file import with_config
 from fewstep.runs.help_page import GOING_ON, About, default_of
 from fewstep.runs.parser import build_parser
 from fewstep.runs.presets import DEFAULT_PRESET, DEFAULT_RECIPE
-from fewstep.runs.settings import GROUPS, Run, Settings, flat
+from fewstep.runs.settings import GROUPS, Run, Settings, recorded
 from src.arguments import check_range, quoted
 from src.utils import UserError, did_you_mean
 
@@ -80,11 +80,11 @@ def make_settings(values):
 def settings_from_json(content):
     """The `Settings` of a `training_config.json`. Raises `UserError` when it holds none."""
     groups = content.get("settings")
-    # A run of an earlier version may lack a group; it had what are the defaults now.
+    # A run of an earlier version may lack a group.
     fit = isinstance(groups, dict) and groups and not set(groups) - set(GROUPS)
     if not fit or not all(isinstance(group, dict) for group in groups.values()):
         raise UserError("training_config.json: it does not hold the settings of a run")
-    return make_settings(flat(groups))
+    return make_settings(recorded(groups))
 
 
 def _check(item, value):

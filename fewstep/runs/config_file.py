@@ -8,7 +8,7 @@ from fewstep.runs.finding import PATHS
 from fewstep.runs.flag_values import DEFAULTS, is_plain, parsed_value
 from fewstep.runs.presets import DEFAULT_PRESET, DEFAULT_RECIPE, PRESETS, RECIPES
 from fewstep.runs.run_folder import FACTS, places_of, teacher_of
-from fewstep.runs.settings import GROUPS, flat
+from fewstep.runs.settings import GROUPS, recorded
 from fewstep.runs.yaml_files import read_yaml
 from src.arguments import check_input_file, quoted
 from src.utils import UserError, did_you_mean, read_json
@@ -75,7 +75,7 @@ def _record_of(path, content):
     if not isinstance(groups, dict) or not all(isinstance(one, dict) for one in groups.values()):
         raise UserError(f"{path}: its settings are not those of a run, groups of flags")
     _check_known(path, groups, GROUPS)
-    values = _values(path, flat(groups), DEFAULTS)
+    values = _values(path, recorded(groups), DEFAULTS)
     values.pop("save_dir", None)
     for key in PATHS:
         if values.get(key):

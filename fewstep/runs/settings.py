@@ -264,10 +264,19 @@ NOT_IDENTITY = ("data_root", "train_split", "val_split", "cache_dir")
 NOT_IDENTITY += ("skip_bad_images",)  # what is left out is not in that digest
 NOT_IDENTITY += ("teacher_steps",)  # of pictures only
 
+# What records from before these settings lack, and their runs did.
+BEFORE = dict(preconditioning="edm", norm_groups=32, start_lr=0.0, warm_start=0, warm_pairs=0)
+BEFORE |= dict(disc_lead=0.0, disc_lead_most=1.0)
+
 
 def flat(groups):
     """{group: {field: value}}, as of `Settings.as_dict`, -> {field: value}; names are unique."""
     return {key: value for group in groups.values() for key, value in group.items()}
+
+
+def recorded(groups):
+    """The same of a record, which may be of an earlier version."""
+    return BEFORE | flat(groups)
 
 
 def method_of(settings):

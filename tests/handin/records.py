@@ -26,6 +26,7 @@ def config_of(settings):
     levels = nfe_table(student_sigmas(settings.student))
     network = settings.network.network
     own = dict(network=network, sigma_data=0.57, sampler="few_step", few_step_sigmas=levels)
+    own["preconditioning"] = settings.teacher.preconditioning
     return MODEL_DEFAULTS | own
 
 

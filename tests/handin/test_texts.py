@@ -111,7 +111,7 @@ TEXT_OF = {
     ("identity_weight", 0.2): ("falls from 0.2 to a fortieth of it", []),
     ("denoise_weight", 0.5): ("denoising loss of its noised real images, weighted by 0.5", []),
     ("centring_weight", 0.01): ("(D(real) + D(x))² weighted by 0.01", []),
-    ("warm_start", 40): ("ODE samples (40 steps)", []),
+    ("warm_start", 40): ("samples of 9 evaluations (40 steps, peak learning rate 0.002)", []),
     ("augment", "color,cutout"): ("augmented before it (color,cutout)", ["adaptive"]),
     ("penalty", "none"): ("no gradient penalty", ["R1"]),
     ("penalty", "approx_r1r2"): ("approximate R1 and R2 penalties of weight 50", []),
@@ -140,8 +140,9 @@ def test_the_text_follows_each_setting(flag):
 
 
 def test_a_warm_start_on_kept_pairs_says_how_many():
-    text, _ = words_of(warm_start=40, warm_pairs=2048)
-    assert "It first regresses on 2,048 of the teacher's ODE samples (40 steps)" in text
+    text, _ = words_of(warm_start=40, warm_pairs=2048, start_lr=0.0)
+    assert "It first regresses on 2,048 of the teacher's ODE samples" in text
+    assert "of 9 evaluations (40 steps, peak learning rate 5×10⁻⁴)" in text
     assert "teacher's own image" not in text
     text, used = words_of(pair_weight=0.5, warm_pairs=2048, warm_nfe=9)
     assert "teacher's own image of it, weighted by 0.5" in text and "dmd" in used

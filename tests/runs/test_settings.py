@@ -113,10 +113,13 @@ def test_first_sigma_replaces_the_first_level():
 
 
 def test_settings_survive_json():
-    settings, _, _ = parse_settings(["--preset", "tiny", "--data", "synthetic", "--seed", "7"])
+    settings, _, _ = parse_settings(["--data", "synthetic", "--seed", "7"])
     assert settings_from_json({"settings": settings.as_dict()}) == settings
     older = {key: group for key, group in settings.as_dict().items() if key != "speed"}
     assert settings_from_json({"settings": older}) == settings
+    del older["teacher"]["preconditioning"], older["discriminator"]["disc_lead"]
+    then = settings_from_json({"settings": older})
+    assert then.teacher.preconditioning == "edm" and then.discriminator.disc_lead == 0
     for content in ({}, {"settings": {}}, {"settings": older | {"spede": {}}}):
         with pytest.raises(UserError, match="does not hold the settings"):
             settings_from_json(content)

@@ -56,6 +56,7 @@ def _derived(settings, config):
         "argument": argument,
         "spectral": spectral,
         "weighting": weighting,
+        "start_rate": settings.student.start_lr or settings.student.student_lr,
         "fake_score": distillation.distill in NEEDS_FAKE_SCORE,
         "trained_levels": _levels(trained),
         "sampled_levels": _levels(sampled),
