@@ -247,10 +247,10 @@ PRESETS = {
     # A start on kept pairs, then a GAN whose student waits for its discriminator and whose
     # discriminator slows down for its student: docs/results/small.md.
     "small": dict(
-        student_iterations=5000,
-        student_lr=2e-4,
+        student_iterations=6400,
+        student_lr=1.5e-4,
         start_lr=5e-4,
-        warm_start=1200,
+        warm_start=1000,
         warm_pairs=2048,
         student_warmup=50,
         student_ema_images=3000.0,
@@ -260,7 +260,7 @@ PRESETS = {
         disc_lr=1e-3,
         disc_lr_final=0.5,
         disc_warmup=50,
-        disc_lead=0.3,
+        disc_mean=-2.0,
         augment="translation,color",
         augment_p=0.4,
     ),
