@@ -275,8 +275,9 @@ def flat(groups):
 
 
 def recorded(groups):
-    """The same of a record, which may be of an earlier version."""
-    return BEFORE | flat(groups)
+    """The same of a record, whose groups may be of an earlier version."""
+    known = {item.name for name in GROUPS if name in groups for item in fields(GROUPS[name])}
+    return {key: value for key, value in BEFORE.items() if key in known} | flat(groups)
 
 
 def method_of(settings):
