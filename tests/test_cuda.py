@@ -11,6 +11,7 @@ from fewstep.engine.microbatch import split
 from fewstep.engine.processes import ALONE
 from fewstep.engine.window import Window
 from fewstep.images.cache import cached_images
+from fewstep.methods.adversarial_settings import NO_WAITING
 from fewstep.methods.edm import teacher_config
 from fewstep.runs.command_line import make_settings
 from src.utils import load_model, save_model
@@ -19,7 +20,7 @@ from tests.students import build_student, build_teacher, student_config
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 # The networks of a phase learn from its first step, and no one waits.
-AT_ONCE = dict(network="tiny", warm_start=0, disc_warmup=0, disc_lead=0.0, disc_lead_most=1.0)
+AT_ONCE = dict(network="tiny", warm_start=0, warm_pairs=0, disc_warmup=0, **NO_WAITING)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ AT_ONCE = dict(network="tiny", warm_start=0, disc_warmup=0, disc_lead=0.0, disc_
 )
 def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path, flags):
     device = torch.device("cuda")
-    settings = make_settings({**AT_ONCE, "warm_pairs": 0, "compile": "off", **flags})
+    settings = make_settings({**AT_ONCE, "compile": "off", **flags})
     config = teacher_config(settings, 0.5)
     x0 = torch.rand(8, 3, 64, 64, device=device) * 2 - 1
     teacher = build_teacher(settings, 0.5, device, ALONE)

@@ -243,6 +243,8 @@ def check_size(settings, size):
         )
 
 
+NO_WAITING = dict(disc_lead=0.0, disc_lead_most=1.0)
+
 PRESETS = {
     # A start on kept pairs, then a GAN whose student waits for its discriminator and whose
     # discriminator slows down for its student: docs/results/small.md.
@@ -276,8 +278,7 @@ PRESETS = {
         warm_start=0,
         warm_nfe=9,
         warm_pairs=0,
-        disc_lead=0.0,
-        disc_lead_most=1.0,
+        **NO_WAITING,
         fake_lr=1e-3,
         disc="patch",  # docs/results/ablation.md
         disc_lr=2e-3,
@@ -318,8 +319,7 @@ RECIPES = {
             warm_start=100,
             warm_nfe=9,
             warm_pairs=0,
-            disc_lead=0.0,
-            disc_lead_most=1.0,
+            **NO_WAITING,
             penalty_interval=4,
             self_input_share=0.0,
         ),
@@ -333,8 +333,7 @@ RECIPES = {
             self_input_share=1.0,
             distill_final=1.0,
             warm_start=0,
-            disc_lead=0.0,
-            disc_lead_most=1.0,
+            **NO_WAITING,
         ),
     ),
 }

@@ -13,7 +13,7 @@ from fewstep.methods.edm import Scratch, Teacher, TeacherPhase
 from fewstep.methods.method import with_settings
 from fewstep.scores.spaces import SELECTING
 from src.arguments import LARGEST_BATCH
-from src.model_config import NETWORKS, NORM_GROUPS
+from src.model_config import LATER, NETWORKS, NORM_GROUPS
 
 
 @dataclass(frozen=True)
@@ -265,8 +265,7 @@ NOT_IDENTITY += ("skip_bad_images",)  # what is left out is not in that digest
 NOT_IDENTITY += ("teacher_steps",)  # of pictures only
 
 # What records from before these settings lack, and their runs did.
-BEFORE = dict(preconditioning="edm", norm_groups=32, start_lr=0.0, warm_start=0, warm_pairs=0)
-BEFORE |= dict(disc_lead=0.0, disc_lead_most=1.0)
+BEFORE = LATER | dict(start_lr=0.0, warm_pairs=0, disc_lead=0.0, disc_lead_most=1.0)
 
 
 def flat(groups):
