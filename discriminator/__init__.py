@@ -1,7 +1,8 @@
 """Discriminators, all from random weights: one architecture a file, found by name in `REGISTRY`.
 
 Each is a module `disc(x, sigma) -> logits [B, N]`: images `[B, 3, H, W]` that were noised at level
-sigma `(B,)` (0: clean), and N logits an image (places and heads); losses see logits only.
+sigma `(B,)` (0: clean), and N logits an image (places and heads); losses see logits only. With
+`from_level` it also takes `level` `(B,)`, that of the evaluation that made the image.
 Augmentation happens inside. To add one, see `discriminator/registry.py`. What others may use:
 `build_discriminator`, `check_name` and `known_names` from here, `POLICIES` from `augment`.
 """
@@ -53,6 +54,7 @@ class DiscriminatorOptions:
     heads: Sequence[int] = ()
     stddev: bool = True
     condition: bool = True
+    from_level: bool = False
     spectral: str = "auto"
     policy: Sequence[str] = ()
     p: float = 1.0
@@ -82,6 +84,7 @@ def build_discriminator(name, network, sigma_data, teacher=None, **options):
         options.heads,
         options.stddev,
         options.condition,
+        options.from_level,
         spectral=by_itself or options.spectral == "on",
         policy=options.policy,
         p=options.p,

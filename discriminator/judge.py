@@ -18,16 +18,19 @@ EMBEDDING = 64
 
 
 class Discriminator(nn.Module):
-    """Images `[B, 3, 64, 64]` noised at level sigma `(B,)` (0: clean) -> logits `[B, N]`, fp32.
+    """Images `[B, 3, 64, 64]` noised at sigma `(B,)` (0: clean) -> logits `[B, N]`, fp32.
 
     trunk: a registered architecture. sigma_data: standard deviation of the data, which scales the
     input to unit variance. heads: resolutions at which every map is judged (empty: all up to 16).
     stddev: append the minibatch's spread to the last of them. condition: tell the network its noise
-    level. spectral: normalise every weight. policy, p: see `Augment`.
+    level. from_level: tell it the noise level of the evaluation that made an image. spectral:
+    normalise every weight, but for what tells it that. policy, p: see `Augment`.
     Raises `UserError` for a head where the trunk has no map.
     """
 
-    def __init__(self, trunk, sigma_data, heads, stddev, condition, spectral, policy, p):
+    def __init__(
+        self, trunk, sigma_data, heads, stddev, condition, from_level, spectral, policy, p
+    ):
         super().__init__()
         resolutions = [resolution for resolution, _ in trunk.maps]
         for resolution in heads:
@@ -46,10 +49,19 @@ class Discriminator(nn.Module):
         self.replaced_norms = replace_batch_norm(self)
         if spectral:
             normalise_spectrum(self)
+        self.level_embedding = None
+        if from_level:
+            # At first it says nothing, so that one that learnt without it begins as it was; its
+            # spectrum, of zeros, cannot be normalised.
+            self.level_embedding = NoiseLevelEmbedding(EMBEDDING, sigma_data)
+            nn.init.zeros_(self.level_embedding.mlp[-1].weight)
+            nn.init.zeros_(self.level_embedding.mlp[-1].bias)
 
-    def forward(self, x, sigma, draws=None, sets=1):
+    def forward(self, x, sigma, draws=None, sets=1, level=None):
         """draws: of `self.augment.draw`, where two calls must be augmented alike. sets: how many
-        equally large batches follow one another in x, whose spreads are not mixed."""
+        equally large batches follow one another in x, whose spreads are not mixed. level: `(B,)`,
+        the noise level of the evaluation that made an image, which `from_level` needs; of a real
+        image, that of the generated ones it is compared with."""
         x = self.augment(x, draws)
         x = x * self._input_scale(sigma)[:, None, None, None]
         condition = sigma if self.condition else torch.zeros_like(sigma)
@@ -58,6 +70,13 @@ class Discriminator(nn.Module):
         if self.stddev:
             maps[-1] = minibatch_stddev(maps[-1], sets)
         embedding = self.embedding(condition)
+        if self.level_embedding is not None:
+            if level is None:
+                raise ValueError(
+                    "level: this discriminator asks for the noise level of the evaluation that made"
+                    " each image"
+                )
+            embedding = embedding + self.level_embedding(level)
         logits = [head(h, embedding).flatten(1) for head, h in zip(self.heads, maps)]
         return torch.cat(logits, dim=1).float()
 

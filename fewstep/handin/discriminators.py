@@ -22,8 +22,11 @@ def rounding_lines(trained, student, tensors, dtype):
     noise = torch.Generator().manual_seed(0)
     images = student.sample((IMAGES, 3, 64, 64), 1, seeds=range(IMAGES))
     sigma = torch.full((IMAGES,), typical_level(trained.settings))
+    level = torch.full((IMAGES,), student.scheduler.few_step_table[1][0])
     images = images + sigma[:, None, None, None] * torch.randn(images.shape, generator=noise)
-    before, after = (built(trained, one)(images, sigma) for one in (trained.state, state))
+    before, after = (
+        built(trained, one)(images, sigma, level=level) for one in (trained.state, state)
+    )
     spread = max(float(before.std()), 1e-12)
     change = 100 * float((after - before).square().mean().sqrt()) / spread
     floats = {key: value for key, value in trained.state.items() if value.is_floating_point()}
@@ -55,7 +58,11 @@ def discriminator_card(trained, logits, record, rounding):
     levels = "clean images: σ is 0"
     if settings.disc_noise:
         levels = f"x + σn with ln σ ~ N({settings.disc_mean:g}, {settings.disc_std:g}²)"
-    hints = ""
+    call, hints = "disc(x, sigma)", ""
+    if settings.disc_level:
+        call = "disc(x, sigma, level=level)"
+        hints += "`level` `(B,)` is the noise level of the evaluation that made an image; real ones"
+        hints += " are given that of the generated ones they are compared with.\n"
     if settings.disc_stddev:
         hints += "It sees the spread of the batch: real and generated images go in apart.\n"
     if settings.augment:
@@ -63,7 +70,7 @@ def discriminator_card(trained, logits, record, rounding):
     return f"""# A discriminator of 64×64 images
 
 {parameters:,} parameters, trained from {start} beside a student, up to step {trained.step}.
-`import fewstep; disc = fewstep.load_discriminator(DIR)`, then `disc(x, sigma)`.
+`import fewstep; disc = fewstep.load_discriminator(DIR)`, then `{call}`.
 
 ## What it judges
 

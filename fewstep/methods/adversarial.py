@@ -44,7 +44,8 @@ IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at t
 
 
 class Weights(NamedTuple):
-    """A step's weights of distillation, of the adversarial loss, of `distance_to_noise`."""
+    """A step's weights of distillation (by which that of pairs is multiplied), of the adversarial
+    loss, of `distance_to_noise`."""
 
     distill: float
     adversarial: float
@@ -151,7 +152,7 @@ class StudentPhase(Phase):
         if self.fake_score:
             yield from self.fake_score.turns(fakes)
         if self.adversary:
-            yield from self.adversary.turns(fakes, step)
+            yield from self.adversary.turns(fakes, self.levels, step)
         if learns:
             loss = self.settings.distillation
             distill = late_decay(step, self.total, loss.distill_final, loss.distill_decay_from)
@@ -167,12 +168,20 @@ class StudentPhase(Phase):
         """The student's outputs `[B, 3, H, W]` without gradients, the same in all turns of a step.
         with_graph: its own turn comes, so the graph is kept for it; graphs of several
         micro-batches would fill the memory that those are there to save."""
-        inputs = micro_batch.once("inputs", partial(self._inputs, micro_batch))
+        inputs = self._inputs(micro_batch)
         if with_graph and micro_batch.is_only:
             return micro_batch.once("output", partial(self._output, micro_batch, inputs)).detach()
         return micro_batch.once("fakes", partial(self._without_graph, micro_batch, inputs))
 
+    def levels(self, micro_batch):
+        """The noise levels `(B,)` of the evaluations that make `fakes`."""
+        return self._inputs(micro_batch)[1]
+
     def _inputs(self, micro_batch):
+        """(inputs, their levels, the levels that follow), the same in all turns of a step."""
+        return micro_batch.once("inputs", partial(self._draw_inputs, micro_batch))
+
+    def _draw_inputs(self, micro_batch):
         micro_batch.begin("inputs")
         images, seed = micro_batch.images, hashed_seed(micro_batch.seed, "levels")
         x, sigma, next_sigma = self.inputs.draw(images, seed)
@@ -203,7 +212,7 @@ class StudentPhase(Phase):
         """A scalar with the gradient of both losses, weighed against each other at the image, and
         of `_ties` as they are. Not the losses' sum: their gradients meet at the image, and go on
         from there. weights: a step's `Weights`."""
-        inputs = micro_batch.once("inputs", partial(self._inputs, micro_batch))
+        inputs = self._inputs(micro_batch)
         output = micro_batch.once("output", partial(self._output, micro_batch, inputs))
         micro_batch.begin("student")
         # Gradients at the image are cheap and tell both losses apart; the student is walked once.
@@ -214,7 +223,7 @@ class StudentPhase(Phase):
             (distill_grad,) = torch.autograd.grad(loss, image)
             metrics["distill_loss"] = loss.detach()
         if self.adversary:
-            loss = self.adversary.loss_of(image, micro_batch.images).mean()
+            loss = self.adversary.loss_of(image, micro_batch.images, inputs[1]).mean()
             (adv_grad,) = torch.autograd.grad(loss, image)
             metrics["adv_loss"] = loss.detach()
         balance = self.settings.distillation.balance
@@ -222,14 +231,14 @@ class StudentPhase(Phase):
         grad, ratio = combined_gradient(distill_grad, adv_grad, *both, balance)
         if ratio is not None:
             metrics["grad_ratio"] = ratio
-        for name, weight, distances in self._ties(image, inputs, micro_batch, weights.identity):
+        for name, weight, distances in self._ties(image, inputs, micro_batch, weights):
             loss = distances.sum() / len(image)  # images that are not tied count 0
             (own_grad,) = torch.autograd.grad(loss, image)
             grad = grad + weight * own_grad
             metrics[name] = loss.detach()
         return (output * grad).sum(), metrics
 
-    def _ties(self, image, inputs, micro_batch, identity_weight):
+    def _ties(self, image, inputs, micro_batch, weights):
         """What ties some of the images to something of their own, beside the losses that judge all
         of them: (name of the loss, its weight, squared distances `(count,)`).
 
@@ -240,17 +249,17 @@ class StudentPhase(Phase):
         """
         student, (x, sigma, _) = self.settings.student, inputs
         pure, _, real = self.inputs.parts(len(image))
-        if identity_weight:
+        if weights.identity:
             data = self.model.scheduler.sigma_data
             distances = distance_to_noise(image[pure], x[pure], sigma[pure], data)
-            yield "identity_loss", identity_weight, distances
+            yield "identity_loss", weights.identity, distances
         if student.denoise_weight:
             distances = squared_distance(image[real], micro_batch.images[real])
             yield "denoising_loss", student.denoise_weight, distances
         if student.pair_weight:
             _, target = self._pairs(micro_batch)
             distances = squared_distance(image[: len(target)], target)
-            yield "pair_loss", student.pair_weight, distances
+            yield "pair_loss", student.pair_weight * weights.distill, distances
 
     @property
     def drawn_first(self):
@@ -294,8 +303,9 @@ class StudentPhase(Phase):
             return {}
         # As in training, but of another size, for which nothing should be compiled again.
         with torch.compiler.set_stance("force_eager"):
-            fakes = self._denoise(*self.inputs.draw(images, HELDOUT_SEED))
-            return self.adversary.judge(images, fakes)
+            x, sigma, next_sigma = self.inputs.draw(images, HELDOUT_SEED)
+            fakes = self._denoise(x, sigma, next_sigma)
+            return self.adversary.judge(images, fakes, sigma)
 
 
 def distance_to_noise(image, x, sigma, sigma_data):

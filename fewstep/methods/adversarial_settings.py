@@ -80,9 +80,9 @@ class Student:
     )
     pair_weight: float = weight(
         0.0,
-        "half of the pure noise comes from --warm_pairs, and this is the weight of the squared"
-        " error to the teacher's image of it, which keeps images as different as the teacher's; 0:"
-        " off",
+        "half of the pure noise comes from --warm_pairs, and this, which falls as the weight of"
+        " --distill does, is the weight of the squared error to the teacher's image of it, which"
+        " keeps images as different as the teacher's; 0: off",
     )
     warm_start: int = steps(
         2000, "first steps, in which the student copies images that the teacher makes", low=0
@@ -203,6 +203,8 @@ def idle(settings):
     of_disc = _names(Discriminator) - {"disc"} - of_critics
     of_adversary = {"adv_weight", "adv_ramp"}
     of_loss = _names(Distillation) - {"distill"} - of_adversary
+    if student.pair_weight:  # falls by them
+        of_loss -= {"distill_final", "distill_decay_from"}
     rules = [
         (not disc.ada_target, "--ada_target", {"ada_images"}),
         (not disc.augment, "--augment", {"augment_p"}),
@@ -254,6 +256,7 @@ PRESETS = {
         start_lr=5e-4,
         warm_start=1000,
         warm_pairs=2048,
+        pair_weight=0.15,
         student_warmup=50,
         student_ema_images=3000.0,
         level_shares=[0.6, 0.13, 0.14, 0.13],
@@ -262,6 +265,7 @@ PRESETS = {
         disc_lr=1e-3,
         disc_lr_final=0.5,
         disc_warmup=50,
+        disc_lead_most=0.5,
         disc_mean=-2.0,
         augment="translation,color",
         augment_p=0.4,
@@ -281,6 +285,7 @@ PRESETS = {
         **NO_WAITING,
         fake_lr=1e-3,
         disc="patch",  # docs/results/ablation.md
+        disc_level=False,
         disc_lr=2e-3,
         disc_warmup=30,
         adv_ramp=100,

@@ -68,8 +68,8 @@ class Verdict(NamedTuple):
 class Adversary:
     """A discriminator in training, as `Discriminator` settings say.
 
-    disc: `disc(x, sigma, draws, sets) -> [B, N]`, see `discriminator/`. lr: its learning rate as a
-    function of the step.
+    disc: `disc(x, sigma, draws, sets, level) -> [B, N]`, see `discriminator/`. lr: its learning
+    rate as a function of the step.
     """
 
     def __init__(self, settings, disc, execution, lr):
@@ -92,8 +92,10 @@ class Adversary:
 
     def start_from(self, weights):
         """Begin with the state dict of a discriminator that has learnt, but for the probability of
-        augmentation, which stays as it was set."""
-        self.disc.load_state_dict(weights | {"augment.p": self.disc.augment.p})
+        augmentation, which stays as it was set. What it may lack, what `disc_level` adds, stays
+        too."""
+        own = self.disc.state_dict()
+        self.disc.load_state_dict(own | weights | {"augment.p": self.disc.augment.p})
 
     def stateful(self):
         """{name: whatever has a state that must outlive the process}, beside the learner's."""
@@ -106,16 +108,18 @@ class Adversary:
         least = self.settings.disc_lead
         return bool(self.lead and least and self.lead.value.item() < least)
 
-    def view(self, x):
-        """What the discriminator sees of clean images: (x + sigma n, sigma, draws)."""
+    def view(self, x, level):
+        """What the discriminator sees of clean images, of evaluations at `level` `(B,)`:
+        (x + sigma n, sigma, draws, level)."""
         settings, sigma = self.settings, torch.zeros(len(x), device=x.device)
         if settings.disc_noise:
             sigma = draw_levels(len(x), settings.disc_mean, settings.disc_std, x.device)
             x = x + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(x)
-        return x, sigma, self.disc.augment.draw(len(x))
+        return x, sigma, self.disc.augment.draw(len(x)), level
 
-    def turns(self, fakes, step):
-        """Yield its turn on real images and on `fakes(micro_batch)`, then steer augmentation."""
+    def turns(self, fakes, levels, step):
+        """Yield its turn on real images and on `fakes(micro_batch)`, of evaluations at
+        `levels(micro_batch)`, then steer augmentation."""
         settings = self.settings
         penalty = settings.penalty if settings.penalty_weight > 0 else "none"
         if step % settings.penalty_interval:
@@ -125,7 +129,7 @@ class Adversary:
         self.disc.train()
         self.learner.let_learn(True)
         verdicts = []  # a `Verdict` a micro-batch
-        turn = partial(self._loss, fakes=fakes, penalty=penalty, verdicts=verdicts)
+        turn = partial(self._loss, fakes=fakes, levels=levels, penalty=penalty, verdicts=verdicts)
         yield Turn(self.learner, turn)
         self.learner.let_learn(False)
         mean_of = self.execution.processes.mean_of
@@ -136,10 +140,10 @@ class Adversary:
         if self.lead:
             self.lead.follow(mean_of(torch.stack([verdict.lead for verdict in verdicts]).mean()))
 
-    def _loss(self, micro_batch, fakes, penalty, verdicts):
-        settings, fake = self.settings, fakes(micro_batch)
+    def _loss(self, micro_batch, fakes, levels, penalty, verdicts):
+        settings, fake, level = self.settings, fakes(micro_batch), levels(micro_batch)
         micro_batch.begin("critics")
-        real_view, fake_view = self.view(micro_batch.images), self.view(fake)
+        real_view, fake_view = self.view(micro_batch.images, level), self.view(fake, level)
         views = [real_view, fake_view]
         which = [real_view, fake_view] if penalty.endswith("r1r2") else [real_view]
         if penalty.startswith("approx"):
@@ -168,43 +172,50 @@ class Adversary:
             metrics["penalty"] = value.detach()
         return loss, metrics
 
-    def _nearby(self, x, sigma, draws):
-        return x + self.settings.penalty_sigma * torch.randn_like(x), sigma, draws
+    def _nearby(self, x, *others):
+        return x + self.settings.penalty_sigma * torch.randn_like(x), *others
 
     def _learning_logits(self, views):
         """The logits of each view with gradients, in one batch or one after the other."""
         if self.execution.speed.joint_disc:
             together = [torch.cat(tensors) for tensors in zip(*views)]
-            return self.learner(*together, len(views)).chunk(len(views))
+            return self._ask(self.learner, together, len(views)).chunk(len(views))
         logits = []
         for view in views:
-            logits.append(self.learner(*view))
+            logits.append(self._ask(self.learner, view))
             self.disc.eval()  # its iteration goes on with the first alone
         return logits
 
-    def loss_of(self, fake, real):
-        """The student's adversarial loss `(B,)` of its outputs; `real` serves relative losses."""
-        run, real_logits = self.execution.run, None
+    @staticmethod
+    def _ask(disc, view, sets=1):
+        """`disc` of what `view` gives, `sets` batches of it one after the other."""
+        x, sigma, draws, level = view
+        return disc(x, sigma, draws, sets, level)
+
+    def loss_of(self, fake, real, level):
+        """The student's adversarial loss `(B,)` of its outputs at `level` `(B,)`; `real` serves
+        relative losses."""
+        judge, real_logits = partial(self._ask, partial(self.execution.run, self.disc)), None
         if self.gan_loss.relative:
             with torch.no_grad():
-                real_logits = run(self.disc, *self.view(real))
-        return self.gan_loss.generator(run(self.disc, *self.view(fake)), real_logits)
+                real_logits = judge(self.view(real, level))
+        return self.gan_loss.generator(judge(self.view(fake, level)), real_logits)
 
     @torch.no_grad()
-    def judge(self, heldout, fake):
-        """{name: number} of images `[B, 3, H, W]` that it does not learn from: the mean logit of
-        the real ones among them and its lead, of which (1 + lead) / 2 is the share of pairs that
-        it judges rightly; leaves no trace in its state."""
-        run = self.execution.run
-        heldout_logits = run(self.disc, *self.view(heldout))
-        verdict = Verdict.of(heldout_logits, run(self.disc, *self.view(fake)))
+    def judge(self, heldout, fake, level):
+        """{name: number} of images `[B, 3, H, W]` that it does not learn from, generated at `level`
+        `(B,)`: the mean logit of the real ones among them and its lead, of which (1 + lead) / 2 is
+        the share of pairs that it judges rightly; leaves no trace in its state."""
+        judge = partial(self._ask, partial(self.execution.run, self.disc))
+        heldout_logits = judge(self.view(heldout, level))
+        verdict = Verdict.of(heldout_logits, judge(self.view(fake, level)))
         return {
             "logits_heldout": heldout_logits.mean().item(),
             "lead_heldout": verdict.lead.item(),
         }
 
-    def _gradient_penalty(self, x, sigma, draws):
-        judge = partial(self.disc, sigma=sigma, draws=draws)
+    def _gradient_penalty(self, x, sigma, draws, level):
+        judge = partial(self.disc, sigma=sigma, draws=draws, level=level)
         # In fp32: a squared gradient in bf16 is mostly rounding. Not compiled: what is compiled
         # has no second derivative.
         with torch.compiler.set_stance("force_eager"):
@@ -234,7 +245,7 @@ def leave_unused(disc, device):
     learn: DDP demands the gradient of every parameter that does."""
     disc.eval()
     images, sigma = torch.zeros(2, *IMAGE_SHAPE, device=device), torch.ones(2, device=device)
-    disc(images, sigma).sum().backward()
+    disc(images, sigma, level=sigma).sum().backward()
     for parameter in disc.parameters():
         parameter.requires_grad_(parameter.grad is not None)
     disc.zero_grad(set_to_none=True)
@@ -271,6 +282,7 @@ def _discriminator(settings, config, start):
         heads=head_resolutions(settings.disc_heads),
         stddev=settings.disc_stddev,
         condition=settings.disc_condition,
+        from_level=settings.disc_level,
         spectral=settings.disc_spectral,
         policy=policy_names(settings.augment),
         p=settings.augment_p,

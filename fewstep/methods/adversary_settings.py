@@ -28,6 +28,11 @@ class Discriminator:
     )
     disc_stddev: bool = setting(True, "show it how much the images of a batch differ")
     disc_condition: bool = setting(True, "tell it the noise level of its input")
+    disc_level: bool = setting(
+        True,
+        "tell it the noise level of the evaluation that made an image, so that those of one"
+        " evaluation are judged apart from those of another; real ones are given the same levels",
+    )
     disc_spectral: str = setting(
         "auto",
         "spectral normalisation of its weights; auto: for --disc patch",

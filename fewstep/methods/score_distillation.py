@@ -78,7 +78,11 @@ class Distillation:
         1.2, "noise levels at which the teacher judges: standard deviation of ln sigma"
     )
     distill_final: float = setting(
-        0.1, "weight of that loss at the last step; it is 1 at first", low=0, high=1
+        0.1,
+        "weight of that loss at the last step, which is 1 at first; --pair_weight is multiplied by"
+        " it, too",
+        low=0,
+        high=1,
     )
     distill_decay_from: float = setting(
         0.667,

@@ -84,7 +84,7 @@ PANELS = {
     ),
     "student: distance to the noise, loss": Panel(["identity_loss"], "keeps a level"),
     "student: distance to the teacher's image of its noise": Panel(
-        ["pair_loss"], "jumps up where the GAN begins, then keeps a level"
+        ["pair_loss"], "jumps up where the GAN begins, keeps a level, may rise as its weight falls"
     ),
     "student: denoising loss of real images": Panel(["denoising_loss"], "keeps a level"),
     "student: fake score's denoising loss": Panel(

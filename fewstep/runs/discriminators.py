@@ -9,12 +9,17 @@ from fewstep.methods.adversarial import StudentPhase
 from fewstep.methods.adversary import CONFIG_KEYS, DISC, bare_discriminator
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.runs.command_line import make_settings
+from fewstep.runs.settings import BEFORE
 from src.model_config import LATER
 from src.published import DISCRIMINATOR, NOT_OURS, fitting, read_tensors, weights_file
 from src.utils import UserError, read_model_config
 
 ARCHITECTURE = ("disc", "disc_channels", "disc_depth", "disc_heads", "disc_stddev")
-ARCHITECTURE += ("disc_condition", "disc_spectral", "disc_start")
+ARCHITECTURE += ("disc_condition", "disc_level", "disc_spectral", "disc_start")
+
+
+FLAGS = [item.name for item in fields(Discriminator)]
+LACKED = {name: BEFORE[name] for name in FLAGS if name in BEFORE}  # by those of earlier versions
 
 
 class Trained(NamedTuple):
@@ -52,8 +57,8 @@ def of_checkpoint(path):
         for name, value in state.items():
             if not value.isfinite().all():
                 raise UserError(f"{path}: {name} is not finite; use an earlier checkpoint")
-        names = [item.name for item in fields(Discriminator) if item.name in identity]
-        settings = Discriminator(**{name: identity[name] for name in names})
+        flags = LACKED | {name: identity[name] for name in FLAGS if name in identity}
+        settings = Discriminator(**flags)
         config = LATER | read_model_config(folder / "model_config.json")
         config = {key: config[key] for key in CONFIG_KEYS}
         trained = Trained(folder, content["step"], settings, config, state)
@@ -68,7 +73,8 @@ def of_published(path):
     about, state = read_tensors(path, DISCRIMINATOR)
     with fitting(weights_file(path)):
         config = about["model_config"]
-        flags = about["flags"] | {"augment": "", "ada_target": 0.0, "disc_warmup": 0}
+        without = {"augment": "", "ada_target": 0.0, "disc_warmup": 0}
+        flags = LACKED | about["flags"] | without
         settings = make_settings({"network": config["network"], **flags}).discriminator
         folder = weights_file(path).parent
         trained = Trained(folder, about["step"], settings, LATER | config, state)

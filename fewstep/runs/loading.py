@@ -69,7 +69,9 @@ def load_discriminator(path, device=None):
     """`disc(x, sigma) -> logits [B, N]` of a published folder or its file, in evaluation mode.
 
     x: images `[B, 3, 64, 64]` in [-1, 1] with noise of level sigma `(B,)` (0: none); its card says
-    which levels it has learnt. Augmentation is of its training and off. device: as for `load`.
+    which levels it has learnt, and whether it asks for `level` too, the noise level of the
+    evaluation that made an image (`--disc_level`). Augmentation is of its training and off.
+    device: as for `load`.
     Raises `UserError`.
     """
     return built(of_published(path)).to(_device(device))

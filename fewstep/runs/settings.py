@@ -265,7 +265,14 @@ NOT_IDENTITY += ("skip_bad_images",)  # what is left out is not in that digest
 NOT_IDENTITY += ("teacher_steps",)  # of pictures only
 
 # What records from before these settings lack, and their runs did.
-BEFORE = LATER | dict(start_lr=0.0, warm_pairs=0, disc_lead=0.0, disc_lead_most=1.0)
+BEFORE = LATER | dict(
+    start_lr=0.0,
+    warm_pairs=0,
+    pair_weight=0.0,
+    disc_lead=0.0,
+    disc_lead_most=1.0,
+    disc_level=False,
+)
 
 
 def flat(groups):

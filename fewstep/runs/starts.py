@@ -94,6 +94,8 @@ def _load(settings, flag):
         if theirs.settings.disc_start != "random":  # it takes noise levels as its teacher does
             keys += ["preconditioning", "num_train_timesteps"]
         made_of = {key: getattr(theirs.settings, key) for key in ARCHITECTURE}
+        if not made_of["disc_level"]:
+            del made_of["disc_level"]  # it can be told from now on
         made_of |= {key: theirs.config[key] for key in keys}
         return Start(flag, path, made_of, theirs.state)
     theirs = config_of(f"--{flag}", path)

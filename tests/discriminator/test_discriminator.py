@@ -26,6 +26,7 @@ def build(name="resnet", **changes):
         heads=[],
         stddev=True,
         condition=True,
+        from_level=False,
         spectral="auto",
         policy=[],
         p=1.0,
@@ -113,6 +114,35 @@ def test_it_learns_to_tell_noise_from_stripes(disc):
         real = stripes.expand(4, 3, 64, 64) * torch.rand(4, 1, 1, 1)
         fake = torch.randn(4, 3, 64, 64) * 0.5
         loss = (1 - disc(real, sigma)).relu().mean() + (1 + disc(fake, sigma)).relu().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_told_of_the_evaluation_it_judges_the_images_of_each_apart(name):
+    """The same two textures change sides between two evaluations: without the level nothing could
+    be learnt. Before it learns the level says nothing, and it is as it would be without."""
+    disc = build(name, from_level=True)
+    torch.manual_seed(3)
+    stripes = torch.ones(64) * torch.arange(64).remainder(8).sub(3.5).sign() * 0.5
+    textures = stripes.expand(8, 3, 64, 64), torch.randn(8, 3, 64, 64) * 0.5
+    level, sigma = torch.tensor([80.0, 0.5]).repeat(4), torch.full((8,), 0.1)
+    disc.eval()
+    without = build(name).eval()
+    without.load_state_dict(disc.state_dict(), strict=False)
+    with torch.no_grad():
+        expected = without(textures[0], sigma)
+        for levels in (level, level.flip(0)):
+            assert torch.equal(disc(textures[0], sigma, level=levels), expected)
+    disc.train()
+    is_first = (level == 80.0)[:, None, None, None]
+    real, fake = torch.where(is_first, *textures), torch.where(is_first, *textures[::-1])
+    optimizer = torch.optim.Adam(disc.parameters(), lr=4e-3)
+    for _ in range(60):
+        logits = disc(real, sigma, level=level), disc(fake, sigma, level=level)
+        loss = (1 - logits[0]).relu().mean() + (1 + logits[1]).relu().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -56,7 +56,9 @@ def alike(first, second, tolerance):
     return True
 
 
-@pytest.mark.parametrize("flags", [{}, dict(distill="dmd", student_dropout=0.3, penalty="r1")])
+@pytest.mark.parametrize(
+    "flags", [{}, dict(distill="dmd", student_dropout=0.3, penalty="r1", disc_level=True)]
+)
 @pytest.mark.parametrize("place", [0, 1])
 def test_gradients_of_a_step_are_means_over_its_parts(place, flags):
     """Two parts in one step, against the mean of two steps of a part each."""

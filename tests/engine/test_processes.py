@@ -32,7 +32,9 @@ SID = dict(distill="sid", disc="unet", penalty="r1r2", penalty_interval=2, disc_
 ADA = dict(augment="color,translation", augment_p=0.2, ada_target=0.75, ada_images=100.0)
 FLAGS = {
     "sid": SID | dict(joint_disc=False, disc_channels=32),
-    "patch": dict(disc="patch", joint_disc=False, gan_loss="relativistic", warm_start=1),
+    "patch": dict(
+        disc="patch", disc_level=True, joint_disc=False, gan_loss="relativistic", warm_start=1
+    ),
     "frozen": dict(distill="dmd", disc="none", disc_warmup=1, freeze_convs=True, updates="loop"),
     "condition": dict(use_additional_condition=True, distill="dmd", disc="none"),
     # A single head on an early map leaves the later layers of the network without gradients.

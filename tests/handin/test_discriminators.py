@@ -10,14 +10,16 @@ import torch
 import fewstep
 from fewstep.engine.checkpoints import checkpoint_path, save_checkpoint
 from fewstep.handin import publish
+from fewstep.methods.adversary_settings import Discriminator
+from fewstep.runs.discriminators import of_published, of_run
 from fewstep.runs.run_folder import begin_run, own_teacher, phase_identity
-from src.published import CARD
+from src.published import CARD, DISCRIMINATOR, read_tensors
 from src.utils import UserError, save_model, torch_load
 from tests.handin.student import refused, unpack
 from tests.students import AT_ONCE, SIGMA_DATA, student_of, tiny_settings
 
 KINDS = {
-    "resnet": dict(disc="resnet", augment="translation", gan_loss="relativistic"),
+    "resnet": dict(disc="resnet", disc_level=True, augment="translation", gan_loss="relativistic"),
     # Of a long training: its time alone is longer than a default student's whole phase.
     "patch": dict(
         disc="patch",
@@ -34,6 +36,8 @@ def leave_run(folder, **flags):
     """A run's folder with a checkpoint of its student, as training leaves it. Returns the phase."""
     settings = tiny_settings(AT_ONCE, flags)
     phase = student_of(settings)
+    if phase.adversary.disc.level_embedding:  # as if it had learnt
+        torch.nn.init.normal_(phase.adversary.disc.level_embedding.mlp[-1].weight)
     identity = phase_identity(settings, "student", {"images": "0"})
     content = {"identity": identity, "seconds": 1.0, "window": {}, "phase": phase.state_dict()}
     for step in (3, 12):
@@ -76,11 +80,15 @@ def test_it_judges_as_it_did_in_training(kind, tmp_path, capsys):
     own = phase.adversary.disc.eval()
     own.augment.policy = []
     x, sigma = torch.randn(4, 3, 64, 64), torch.tensor([0.1, 0.5, 1.0, 4.0])
+    level = sigma.flip(0) if kind == "resnet" else None
     with torch.no_grad():
-        expected, logits = own(x, sigma), disc(x, sigma)
+        expected, logits = own(x, sigma, level=level), disc(x, sigma, level=level)
     assert logits.shape == expected.shape and not disc.training
     assert (logits - expected).abs().max() < 0.02 * expected.std() + 1e-3
-    assert torch.equal(logits, disc(x, sigma))  # no augmentation, which would be drawn anew
+    if kind == "resnet":
+        assert not torch.allclose(logits, disc(x, sigma, level=sigma), atol=1e-3)
+    # Without augmentation, which would be drawn anew.
+    assert torch.equal(logits, disc(x, sigma, level=level))
 
 
 def test_the_card_says_what_it_judges_and_how_it_is_built(run, tmp_path, capsys):
@@ -96,7 +104,8 @@ def test_the_card_says_what_it_judges_and_how_it_is_built(run, tmp_path, capsys)
         "ln σ ~ N(-1.5, 1²)",
         "It tells these training images from this student's.",
         f"--disc={settings.disc} --disc_channels=8 --disc_depth=0",
-        "--disc_stddev --disc_condition",
+        "--disc_stddev --disc_condition --no-disc_level",
+        "then `disc(x, sigma)`.",
         "network `tiny`",
         "`--gan_loss hinge`",
         "1.00 hours on Some GPU",
@@ -105,6 +114,17 @@ def test_the_card_says_what_it_judges_and_how_it_is_built(run, tmp_path, capsys)
         assert text in card
     count = sum(value.numel() for value in phase.adversary.disc.state_dict().values())
     assert f"{count:,} parameters, trained from random weights" in card
+
+
+def test_one_that_is_told_of_the_evaluation_asks_for_it(tmp_path):
+    leave_run(tmp_path / "run", **KINDS["resnet"])
+    pack(tmp_path / "run", tmp_path / "packed")
+    card = (tmp_path / "packed" / CARD).read_text(encoding="utf-8")
+    assert "then `disc(x, sigma, level=level)`." in card
+    assert "is the noise level of the evaluation that made an image" in card
+    disc = fewstep.load_discriminator(tmp_path / "packed", "cpu")
+    with pytest.raises(ValueError, match="level: this discriminator asks for the noise level"):
+        disc(torch.zeros(2, 3, 64, 64), torch.ones(2))
 
 
 def test_a_checkpoint_of_its_own_is_named_too(run, tmp_path):
@@ -146,6 +166,23 @@ def test_what_has_none_or_is_another_is_refused(run, tmp_path):
     with pytest.raises(UserError, match="damaged"):
         (packed / "model.safetensors").write_bytes(b"x")
         fewstep.load_discriminator(packed)
+
+
+def test_one_from_before_levels_were_told_is_told_none(tmp_path, monkeypatch):
+    """Of a checkpoint, and published: neither names a flag that was not there, `full` has it on."""
+    assert Discriminator().disc_level
+    leave_run(tmp_path / "run")
+    path = checkpoint_path(tmp_path / "run" / "student", 12)
+    content = torch_load(path)
+    del content["identity"]["disc_level"]
+    content = {key: content[key] for key in ("identity", "seconds", "window", "phase")}
+    save_checkpoint(tmp_path / "run" / "student", 12, content, keep=1)
+    assert not of_run(tmp_path / "run").settings.disc_level
+    pack(tmp_path / "run", tmp_path / "packed")
+    about, state = read_tensors(tmp_path / "packed", DISCRIMINATOR)
+    del about["flags"]["disc_level"]
+    monkeypatch.setattr("fewstep.runs.discriminators.read_tensors", lambda *_: (about, state))
+    assert not of_published(tmp_path / "packed").settings.disc_level
 
 
 def test_all_flags_of_it_are_in_the_checkpoint(run):

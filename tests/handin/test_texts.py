@@ -106,6 +106,7 @@ TEXT_OF = {
     ("disc", "resnet"): ("after StyleGAN2", ["spectrally", "PatchGAN"]),
     ("disc", "unet"): ("encoder of the same U-Net. It starts from random weights", ["PatchGAN"]),
     ("disc", "timm:resnet18"): ("resnet18, a network of timm", ["PatchGAN"]),
+    ("disc_level", True): ("told the noise level of the evaluation that made an image", []),
     ("disc_noise", False): ("It sees clean images", ["is told that level"]),
     ("student_start", "consistency"): ("In its first 100 steps it becomes a consistency model", []),
     ("identity_weight", 0.2): ("falls from 0.2 to a fortieth of it", []),
@@ -147,6 +148,10 @@ def test_a_warm_start_on_kept_pairs_says_how_many():
     text, used = words_of(pair_weight=0.5, warm_pairs=2048, warm_nfe=9)
     assert "teacher's own image of it, weighted by 0.5" in text and "dmd" in used
     assert "2,048 pairs are drawn once, 9 evaluations an image" in text
+    assert "That weight falls to 0.1 of it after a share of 0.667" in text
+    steady, _ = words_of(pair_weight=0.5, warm_pairs=2048, distill_final=1.0)
+    assert "own image of it, weighted by 0.5" in steady and "That weight falls" not in steady
+    assert "of the evaluation that made" not in text
 
 
 def test_ada_and_the_teachers_encoder():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewstep.engine.microbatch import split
-from fewstep.methods.adversarial import Weights, distance_to_noise
+from fewstep.methods.adversarial import HELDOUT_SEED, Weights, distance_to_noise
 from fewstep.methods.adversarial_settings import Student, disc_rate, idle, student_rate
 from fewstep.methods.adversary import LEAD_STEPS, SLOWER, SLOWEST
 from fewstep.methods.adversary_settings import Discriminator
@@ -399,10 +399,10 @@ def test_a_start_that_needs_no_pairs_draws_none(tmp_path):
 def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_of_it(tmp_path):
     flags = dict(warm_pairs=12, warm_nfe=3, cache_dir=str(tmp_path), x_flip=False)
     flags["precision"] = "fp32"  # as the target is here; some CPUs choose bf16
-    stage = make_student(pair_weight=0.5, **flags)
+    stage = make_student(pair_weight=0.5, distill="none", **flags)
     images = batch(8, 16)
     (micro_batch,), (without,) = split(images, [0]), split(images, [0])
-    scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.0))
+    scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.8, 0.0, 0.0))
     x, sigma, _ = micro_batch.results["inputs"]
     plain_x, plain_sigma, _ = make_student(precision="fp32")._inputs(without)
     assert stage.inputs.parts(8).pure == slice(4) and torch.equal(sigma, plain_sigma)
@@ -412,10 +412,28 @@ def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_o
     loss = (output[:2] - target.clamp(-1, 1)).square().mean(dim=(1, 2, 3)).sum() / 8
     assert metrics["pair_loss"].item() == pytest.approx(loss.item(), rel=0.02)  # kept as bytes
     (gradient,) = torch.autograd.grad(loss, output)
-    assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=0.02)
+    pull = 0.8 * 0.5 * gradient  # it falls with the distillation's weight
+    assert scalar.item() == pytest.approx((output * pull).sum().item(), rel=0.02)
     assert stage.drawn_first == 12 * 3 and make_student(**flags).drawn_first == 0
     with pytest.raises(UserError, match="--pair_weight 0.5: there are no pairs"):
         make_student(pair_weight=0.5)
+
+
+def test_the_discriminator_is_told_the_level_of_each_images_evaluation():
+    stage = make_student(disc_level=True, self_input_share=0.5)
+    told = []
+    stage.adversary.disc.level_embedding.register_forward_hook(
+        lambda module, inputs, output: told.append(inputs[0].tolist())
+    )
+    (twin,) = in_one(batch())
+    expected = stage._inputs(twin)[1].tolist()
+    assert expected[:4] == [5.0] * 4 and max(expected[4:]) < 5.0
+    stage.step(in_one(batch()), 2)
+    assert len(told) == 2, "the discriminator's turn, and the student's"
+    assert told[0] == expected * (len(told[0]) // 8) and told[1] == expected
+    told.clear()
+    stage.heldout_metrics(batch())
+    assert told == [stage.inputs.draw(batch(), HELDOUT_SEED)[1].tolist()] * 2
 
 
 @pytest.mark.parametrize(
@@ -487,12 +505,14 @@ def other_than(field, value):
         dict(disc="none"),
         dict(disc="none", distill="dmd"),
         dict(distill="dmd", warm_start=1, warm_nfe=2, penalty_weight=0.0),
+        dict(distill="none", pair_weight=0.5, warm_pairs=8, warm_nfe=2),
     ],
     ids=lambda flags: "-".join(map(str, flags.values())),
 )
-def test_idle_settings_change_nothing(flags):
+def test_idle_settings_change_nothing(flags, tmp_path):
     """All of them at once, over the steps in which each part learns."""
-    chosen = dict(disc_warmup=1, adv_ramp=1, student_iterations=6) | flags
+    chosen = dict(disc_warmup=1, adv_ramp=1, student_iterations=6, distill_decay_from=0.1) | flags
+    chosen["cache_dir"] = str(tmp_path)
     settings = tiny_settings(AT_ONCE, chosen)
     found, others = idle(settings), {}
     for group in (Student, Distillation, Discriminator, Consistency):

@@ -41,7 +41,7 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
         self.bias = nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, x, sigma, draws=None, sets=1):
+    def forward(self, x, sigma, draws=None, sets=1, level=None):
         return x.flatten(1) @ self.weight + self.bias
 
 
@@ -52,7 +52,7 @@ def turn_of(count=COUNT, joint_disc=True, **flags):
     settings = tiny_settings(CLEAN, flags).discriminator
     adversary = Adversary(settings, disc, fp32(joint_disc=joint_disc), rate)
     real, fake = torch.randn(count, 2, 1, 1), torch.randn(count, 2, 1, 1) + 1
-    (turn,) = adversary.turns(lambda micro_batch: fake, 0)
+    (turn,) = adversary.turns(lambda micro_batch: fake, lambda micro_batch: torch.ones(count), 0)
     adversary.learner.let_learn(True)
     loss, metrics = turn.loss(split(real, [0])[0])
     return loss, metrics, disc, real, fake
@@ -73,15 +73,15 @@ def test_the_approximate_r2_looks_at_generated_images():
     torch.manual_seed(0)
 
     class Steep(Linear):
-        def forward(self, x, sigma, draws=None, sets=1):
+        def forward(self, x, sigma, draws=None, sets=1, level=None):
             return 5 * torch.relu(x.flatten(1).sum(dim=1, keepdim=True)) + 0 * self.bias
 
-    real = torch.full((COUNT, 2, 1, 1), -1.0)
+    real, levels = torch.full((COUNT, 2, 1, 1), -1.0), torch.ones(COUNT)
     values = {}
     for penalty in ("approx_r1", "approx_r1r2"):
         settings = tiny_settings(CLEAN, dict(penalty=penalty)).discriminator
         adversary = Adversary(settings, Steep(), fp32(), rate)
-        (turn,) = adversary.turns(lambda micro_batch: -real, 0)
+        (turn,) = adversary.turns(lambda micro_batch: -real, lambda micro_batch: levels, 0)
         values[penalty] = turn.loss(split(real, [0])[0])[1]["penalty"].item()
     assert values["approx_r1"] == 0
     assert values["approx_r1r2"] == pytest.approx(EPS**2 * 25 * 2, rel=0.05)
@@ -126,10 +126,32 @@ def test_held_out_images_are_judged_beside_generated_ones():
     adversary = Adversary(settings, disc, fp32(), rate)
     heldout = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).reshape(2, 2, 1, 1)
     fake = torch.tensor([[0.0, 0.0], [2.0, -1.0]]).reshape(2, 2, 1, 1)
-    found = adversary.judge(heldout, fake)
+    found = adversary.judge(heldout, fake, torch.ones(2))
     # Right in both logits of the first pair; of the second one they are 1.5 > -0.5 and 2.5 < 4.5.
     assert found == {"logits_heldout": pytest.approx(2.0), "lead_heldout": 0.5}
     assert all(parameter.grad is None for parameter in disc.parameters())
+
+
+def test_real_and_generated_images_are_judged_as_of_the_same_levels():
+    """So that a level alone tells nothing; in all views, and beside held-out images."""
+    seen = []
+
+    class Watching(Linear):
+        def forward(self, x, sigma, draws=None, sets=1, level=None):
+            seen.append(level.tolist())
+            return super().forward(x, sigma)
+
+    levels = torch.tensor([80.0, 4.0, 1.5])
+    images = torch.randn(3, 2, 1, 1)
+    for joint_disc, penalty in ((True, "approx_r1r2"), (False, "approx_r1r2"), (True, "r1r2")):
+        settings = tiny_settings(CLEAN, dict(penalty=penalty)).discriminator
+        adversary = Adversary(settings, Watching(), fp32(joint_disc=joint_disc), rate)
+        (turn,) = adversary.turns(lambda micro_batch: images, lambda micro_batch: levels, 0)
+        turn.loss(split(images, [0])[0])
+    adversary.loss_of(images, images, levels)  # relativistic: it looks at both
+    adversary.judge(images, images, levels)
+    one = levels.tolist()
+    assert seen == [one * 4] + [one] * 4 + [one * 2] + [one] * 2 + [one] * 2 + [one] * 2
 
 
 def test_the_teachers_shape_may_have_weights_of_its_own():

@@ -85,6 +85,7 @@ CHANGES = {
     "disc_heads": ("8,4", {}),
     "disc_stddev": (False, {}),
     "disc_condition": (False, {}),
+    "disc_level": (True, {}),
     "disc_spectral": ("on", {}),
     "disc_start": ("teacher", dict(disc="unet") | NO_WIDTH),
     "disc_lr": (1e-4, {}),

@@ -242,6 +242,13 @@ def test_a_discriminator_starts_from_one_that_has_learnt(finished, tmp_path):
         assert learnt and not [k for k in learnt if not torch.equal(state[k], weights[k])]
     run(tmp_path / "p", *named, file, *still, *"--augment color --augment_p 0.3".split())
     assert of_run(tmp_path / "p" / "run").state["augment.p"] == torch.tensor(0.3)
+    run(tmp_path / "levels", *named, file, *still, "--disc_level")  # which is new to it
+    levels = of_run(tmp_path / "levels" / "run").state
+    assert not [key for key in learnt if not torch.equal(levels[key], exact[key])]
+    assert len(levels) > len(exact)
+    has_levels = checkpoint_path(tmp_path / "levels" / "run" / "student", 2)
+    _, err = run(tmp_path / "x", *named, has_levels, code=2)
+    assert "it has disc_level = True, what is trained here False" in err
     for flags, told in (
         (["--disc", "resnet"], "it has disc = patch, what is trained here resnet; name one of"),
         (["--disc", "none"], "it has disc = patch, what is trained here none"),
