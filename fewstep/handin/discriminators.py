@@ -62,7 +62,7 @@ def discriminator_card(trained, logits, record, rounding):
     if settings.disc_level:
         call = "disc(x, sigma, level=level)"
         hints += "`level` `(B,)` is the noise level of the evaluation that made an image; real ones"
-        hints += " are given that of the generated ones they are compared with.\n"
+        hints += " are given\nthat of the generated ones they are compared with.\n"
     if settings.disc_stddev:
         hints += "It sees the spread of the batch: real and generated images go in apart.\n"
     if settings.augment:
