@@ -57,11 +57,11 @@ class Discriminator(nn.Module):
             nn.init.zeros_(self.level_embedding.mlp[-1].weight)
             nn.init.zeros_(self.level_embedding.mlp[-1].bias)
 
-    def forward(self, x, sigma, draws=None, sets=1, level=None):
-        """draws: of `self.augment.draw`, where two calls must be augmented alike. sets: how many
-        equally large batches follow one another in x, whose spreads are not mixed. level: `(B,)`,
+    def forward(self, x, sigma, draws=None, level=None, sets=1):
+        """draws: of `self.augment.draw`, where two calls must be augmented alike. level: `(B,)`,
         the noise level of the evaluation that made an image, which `from_level` needs; of a real
-        image, that of the generated ones it is compared with."""
+        image, that of the generated ones it is compared with. sets: how many equally large batches
+        follow one another in x, whose spreads are not mixed."""
         x = self.augment(x, draws)
         x = x * self._input_scale(sigma)[:, None, None, None]
         condition = sigma if self.condition else torch.zeros_like(sigma)

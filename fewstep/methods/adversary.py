@@ -68,7 +68,7 @@ class Verdict(NamedTuple):
 class Adversary:
     """A discriminator in training, as `Discriminator` settings say.
 
-    disc: `disc(x, sigma, draws, sets, level) -> [B, N]`, see `discriminator/`. lr: its learning
+    disc: `disc(x, sigma, draws, level, sets) -> [B, N]`, see `discriminator/`. lr: its learning
     rate as a function of the step.
     """
 
@@ -179,36 +179,30 @@ class Adversary:
         """The logits of each view with gradients, in one batch or one after the other."""
         if self.execution.speed.joint_disc:
             together = [torch.cat(tensors) for tensors in zip(*views)]
-            return self._ask(self.learner, together, len(views)).chunk(len(views))
+            return self.learner(*together, len(views)).chunk(len(views))
         logits = []
         for view in views:
-            logits.append(self._ask(self.learner, view))
+            logits.append(self.learner(*view))
             self.disc.eval()  # its iteration goes on with the first alone
         return logits
-
-    @staticmethod
-    def _ask(disc, view, sets=1):
-        """`disc` of what `view` gives, `sets` batches of it one after the other."""
-        x, sigma, draws, level = view
-        return disc(x, sigma, draws, sets, level)
 
     def loss_of(self, fake, real, level):
         """The student's adversarial loss `(B,)` of its outputs at `level` `(B,)`; `real` serves
         relative losses."""
-        judge, real_logits = partial(self._ask, partial(self.execution.run, self.disc)), None
+        run, real_logits = self.execution.run, None
         if self.gan_loss.relative:
             with torch.no_grad():
-                real_logits = judge(self.view(real, level))
-        return self.gan_loss.generator(judge(self.view(fake, level)), real_logits)
+                real_logits = run(self.disc, *self.view(real, level))
+        return self.gan_loss.generator(run(self.disc, *self.view(fake, level)), real_logits)
 
     @torch.no_grad()
     def judge(self, heldout, fake, level):
         """{name: number} of images `[B, 3, H, W]` that it does not learn from, generated at `level`
         `(B,)`: the mean logit of the real ones among them and its lead, of which (1 + lead) / 2 is
         the share of pairs that it judges rightly; leaves no trace in its state."""
-        judge = partial(self._ask, partial(self.execution.run, self.disc))
-        heldout_logits = judge(self.view(heldout, level))
-        verdict = Verdict.of(heldout_logits, judge(self.view(fake, level)))
+        run = self.execution.run
+        heldout_logits = run(self.disc, *self.view(heldout, level))
+        verdict = Verdict.of(heldout_logits, run(self.disc, *self.view(fake, level)))
         return {
             "logits_heldout": heldout_logits.mean().item(),
             "lead_heldout": verdict.lead.item(),

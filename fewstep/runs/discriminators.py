@@ -17,7 +17,6 @@ from src.utils import UserError, read_model_config
 ARCHITECTURE = ("disc", "disc_channels", "disc_depth", "disc_heads", "disc_stddev")
 ARCHITECTURE += ("disc_condition", "disc_level", "disc_spectral", "disc_start")
 
-
 FLAGS = [item.name for item in fields(Discriminator)]
 LACKED = {name: BEFORE[name] for name in FLAGS if name in BEFORE}  # by those of earlier versions
 

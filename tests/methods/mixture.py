@@ -70,7 +70,7 @@ class PointNetwork(nn.Module):
 
 
 class PointDiscriminator(nn.Module):
-    """disc(x, sigma, draws, sets, level) -> one logit a point, whatever the level."""
+    """disc(x, sigma, draws, level, sets) -> one logit a point, whatever the level."""
 
     class NoAugmentation(nn.Module):
         def draw(self, count):
@@ -87,7 +87,7 @@ class PointDiscriminator(nn.Module):
             nn.Linear(width, 1),
         )
 
-    def forward(self, x, sigma, draws=None, sets=1, level=None):
+    def forward(self, x, sigma, draws=None, level=None, sets=1):
         return self.layers(torch.cat([x.flatten(1), sigma[:, None]], dim=1))
 
 

@@ -41,7 +41,7 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
         self.bias = nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, x, sigma, draws=None, sets=1, level=None):
+    def forward(self, x, sigma, draws=None, level=None, sets=1):
         return x.flatten(1) @ self.weight + self.bias
 
 
@@ -73,7 +73,7 @@ def test_the_approximate_r2_looks_at_generated_images():
     torch.manual_seed(0)
 
     class Steep(Linear):
-        def forward(self, x, sigma, draws=None, sets=1, level=None):
+        def forward(self, x, sigma, draws=None, level=None, sets=1):
             return 5 * torch.relu(x.flatten(1).sum(dim=1, keepdim=True)) + 0 * self.bias
 
     real, levels = torch.full((COUNT, 2, 1, 1), -1.0), torch.ones(COUNT)
@@ -137,7 +137,7 @@ def test_real_and_generated_images_are_judged_as_of_the_same_levels():
     seen = []
 
     class Watching(Linear):
-        def forward(self, x, sigma, draws=None, sets=1, level=None):
+        def forward(self, x, sigma, draws=None, level=None, sets=1):
             seen.append(level.tolist())
             return super().forward(x, sigma)
 
