@@ -117,8 +117,8 @@ def run(processes, stop):
         raise UserError(
             f"{whose}--teacher_ckpt {teacher_path}: no such file; train it, or name another"
         )
-    if dry_run:
-        processes.first(lambda: print(describe(settings, device, processes.count)))
+    if dry_run is not None:
+        processes.first(lambda: print(describe(settings, device, processes.count, dry_run)))
         return 0
     if settings.run.phase != "teacher":
         method.try_to_build(settings)

@@ -19,10 +19,10 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 def parse_settings(arguments, prog="train.py", tell=lambda text: None):
-    """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run). A flag that is given twice
-    has its last value; those of `--config` stand before all others. With --help the program ends.
-    `tell` is called with one line if some change nothing beside the others. Raises `UserError`,
-    naming the flag."""
+    """Arguments -> (`Settings`, "PRESET" or "PRESET+RECIPE", dry_run: None, or the hours it is
+    given, 0 where it has none). A flag that is given twice has its last value; those of `--config`
+    stand before all others. With --help the program ends. `tell` is called with one line if some
+    change nothing beside the others. Raises `UserError`, naming the flag."""
     parser = build_parser(prog)
     given, unknown = parser.parse_known_args(arguments)
     if "help" in given:
@@ -38,7 +38,7 @@ def parse_settings(arguments, prog="train.py", tell=lambda text: None):
             )
         parser.error(f"unknown argument {quoted(name)}{did_you_mean(name, flags)}")
     given = vars(given)
-    dry_run, path = given.pop("dry_run", False), given.pop("config", None)
+    dry_run, path = given.pop("dry_run", None), given.pop("config", None)
     values, name, given = with_config(path, given)
     settings = make_settings(values)
     check_given(settings, given)

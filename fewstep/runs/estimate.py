@@ -13,7 +13,7 @@ from fewstep.engine.microbatch import micro_batches_of, split
 from fewstep.engine.processes import ALONE
 from fewstep.runs.building import build_distilled, build_scratch, check_source
 from fewstep.runs.help_page import values_page
-from fewstep.runs.settings import distils, method_of, phases_of
+from fewstep.runs.settings import STEPS_FLAGS, distils, method_of, phases_of
 from src.feedback import Progress
 from src.formatting import duration, size_text
 from src.samplers import IMAGE_SHAPE
@@ -60,10 +60,10 @@ class Time(NamedTuple):
         return max(1, int(self.fixed + (seconds - self.first) / self.each))
 
 
-def describe(settings, device, processes=1):
+def describe(settings, device, processes=1, hours=0):
     """A text of the flags' values, what is known to keep the images from being opened, parameter
     counts, need of disk and memory, operations and estimated time, those of each of so many
-    processes. Writes nothing."""
+    processes; where `hours` is not 0, also the lengths that take so long. Writes nothing."""
     is_compiled = run_choices(settings, device).compile != "off"
     where = f"{device}, not compiled" if is_compiled else f"{device}"
     if processes > 1:
@@ -89,8 +89,28 @@ def describe(settings, device, processes=1):
             f" {work}; memory of tensors {memory};"
             f" checkpoints up to {size_text(need.disk, digits=0)}"
         )
+    if hours:
+        lines.append(f"in {hours:g} h: {lengths_that_fit(needs, times, 3600 * hours)}")
     lines.append("dry run: nothing was read, trained or written")
     return "\n".join(lines)
+
+
+def lengths_that_fit(needs, times, seconds):
+    """The flags with which these phases take so many seconds together, each a like share of the
+    steps it has now, rounded down to three digits; or, in words, that it is not enough for what
+    comes before their steps."""
+    before = sum(time_needed.first for time_needed in times)
+    fixed = sum(time_needed.fixed * time_needed.each for time_needed in times)
+    each = sum(need.steps * time_needed.each for need, time_needed in zip(needs, times))
+    share = (seconds - before + fixed) / each
+    lengths = [int(share * need.steps) for need in needs]
+    if any(length <= time_needed.fixed for length, time_needed in zip(lengths, times)):
+        return f"too few; what comes before the first steps takes {duration(before)}"
+    digits = [10 ** max(0, len(str(length)) - 3) for length in lengths]
+    return " ".join(
+        f"--{STEPS_FLAGS[need.name]} {length // digit * digit}"
+        for need, length, digit in zip(needs, lengths, digits)
+    )
 
 
 def needs_of(settings, device, processes=1):

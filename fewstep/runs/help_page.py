@@ -23,12 +23,13 @@ from src.formatting import number_text
 GOING_ON = "the same command goes on where its run stopped"
 
 WIDE = 10**6  # from here on an upper limit catches slips of the keyboard; nobody needs to read it
-USAGE = "%(prog)s [--preset NAME] [--method NAME] [--dry_run] [flags]"
+USAGE = "%(prog)s [--preset NAME] [--method NAME] [--dry_run [HOURS]] [flags]"
 INTRO = """\
 Train a generator of 64x64 images that needs few network evaluations. The same command again goes
 on with its run.
 
   python train.py --dry_run                                     say what it would do, and how long
+  python train.py --dry_run 8                                   and which lengths take 8 hours here
   python train.py --preset tiny --data synthetic --device cpu   a first look, minutes on a CPU
   python train.py --data_root DIR                               learn your own images
 """

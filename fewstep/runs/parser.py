@@ -20,6 +20,7 @@ from src.utils import CommandParser
 # What a text is, by the end of its flag's name; any other is a NAME.
 TEXTS = {"dir": "DIR", "root": "DIR", "ckpt": "FILE", "split": "FILE"}
 TEXTS |= {"heads": "N,...", "augment": "NAME,..."}
+MOST_HOURS = 100_000
 
 
 def build_parser(prog="train.py", about=EVERYTHING):
@@ -40,7 +41,9 @@ def build_parser(prog="train.py", about=EVERYTHING):
         " is repeated in a folder of its own"
     )
     add("--config", type=line, metavar="FILE", help=text)
-    add("--dry_run", action="store_true", help="say what would be done, do nothing")
+    text = "say what would be done, do nothing; with HOURS also how many steps fit into them here"
+    hours = dict(type=real_number, metavar="HOURS", low=0, high=MOST_HOURS)
+    add("--dry_run", nargs="?", const=0.0, action=InRange, help=text, **hours)
     add("-h", "--help", action="store_true", help="show this and exit")
     for title, items in shown_sections(about).items():
         section = parser.add_argument_group(title)

@@ -161,3 +161,28 @@ def test_a_dry_run_says_the_operations_of_an_image(monkeypatch):
     text = estimate.describe(settings_of(batch_size=32), CPU, processes=2)
     assert "teacher: 10 steps, about 10.0\u00a0s on cpu" in text and "; 239 GFLOP an image;" in text
     assert text.count("GFLOP") == 1 and "; not counted; memory" in text
+
+
+def needs_and_times():
+    needs = [Need("teacher", 1000, {}, 0, 0, 1), Need("student", 200, {}, 0, 0, 1)]
+    return needs, [Time(2.0), Time(each=5.0, first=100.0, fixed=40)]
+
+
+def test_lengths_that_fit_take_as_long_as_they_should_in_the_proportion_of_now():
+    needs, times = needs_and_times()
+    now = sum(time_needed.of(need.steps) for need, time_needed in zip(needs, times))
+    flags = "--num_iterations 1000 --student_iterations 200"
+    assert estimate.lengths_that_fit(needs, times, now) == flags
+    text = estimate.lengths_that_fit(needs, times, 31_000)
+    _, teacher, _, student = text.split()
+    taken = times[0].of(int(teacher)) + times[1].of(int(student))
+    assert 30_800 < taken <= 31_000 and text.endswith("--student_iterations 2070")
+    assert teacher == "10300"  # three digits
+
+
+def test_hours_that_the_start_alone_takes_are_too_few():
+    needs, times = needs_and_times()
+    for seconds in (0.1, 499):  # 400 s of the teacher for each 40 steps of the student
+        text = estimate.lengths_that_fit(needs, times, seconds)
+        assert text.startswith("too few;") and "1\u00a0min 40\u00a0s" in text
+    assert estimate.lengths_that_fit(needs, times, 515).endswith("41")

@@ -1,6 +1,7 @@
 """`train.py` from the command line, end to end on drawn faces with the tiny network."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -365,12 +366,14 @@ def test_mistakes_are_one_line_and_leave_nothing_behind(finished, tmp_path, flag
 def test_dry_run_shows_everything_and_touches_nothing(tmp_path, monkeypatch):
     for name in ("PLACES", "STEPS"):  # of what is timed for the estimate
         monkeypatch.setattr(f"fewstep.runs.estimate.{name}", 1)
-    out, _ = run(tmp_path, "--dry_run")
+    out, _ = run(tmp_path, "--dry_run", "1000")
     flags, _, answer = out.partition("\n\n")
     assert "--num_iterations 5" in flags and len(out.splitlines()) < 80
     count = sum(p.numel() for p in create_custom_model(network="tiny").parameters())
     assert f"teacher: parameters: teacher {count:,}\n" in out
     assert "MiB" in answer and "student: 5 steps, about" in answer
+    (steps,) = re.findall(r"in 1000 h: --num_iterations (\d+) --student_iterations (\d+)\n", answer)
+    assert min(map(int, steps)) > 1000
     assert list(tmp_path.iterdir()) == []
 
 
