@@ -21,7 +21,7 @@ class MicroBatch:
         self.images, self.seed, self.is_only = images, seed, is_only
         self.results = {}
 
-    def begin(self, name):
+    def reseed(self, name):
         """Seed torch for what is called `name`: it draws the same whatever was done before it."""
         torch.manual_seed(hashed_seed(self.seed, name))
 

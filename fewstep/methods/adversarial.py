@@ -1,5 +1,5 @@
 """Adversarial diffusion distillation (Sauer et al. 2023, arXiv:2311.17042): score distillation from
-the teacher, and a discriminator that learns from random weights as the student does."""
+the teacher, and a discriminator with random first weights that learns beside the student."""
 
 from functools import partial
 from typing import NamedTuple
@@ -182,7 +182,7 @@ class StudentPhase(Phase):
         return micro_batch.once("inputs", partial(self._draw_inputs, micro_batch))
 
     def _draw_inputs(self, micro_batch):
-        micro_batch.begin("inputs")
+        micro_batch.reseed("inputs")
         images, seed = micro_batch.images, hashed_seed(micro_batch.seed, "levels")
         x, sigma, next_sigma = self.inputs.draw(images, seed)
         if self.settings.student.pair_weight:
@@ -197,12 +197,12 @@ class StudentPhase(Phase):
         return micro_batch.once("pairs", partial(self.ode_loss.draw_pairs, count, micro_batch))
 
     def _output(self, micro_batch, inputs):
-        micro_batch.begin("output")  # dropout, if any, draws the same each time
+        micro_batch.reseed("output")  # dropout, if any, draws the same each time
         return self.learners[0](*inputs)
 
     @torch.no_grad()
     def _without_graph(self, micro_batch, inputs):
-        micro_batch.begin("output")
+        micro_batch.reseed("output")
         return self._denoise(*inputs)
 
     def _denoise(self, x, sigma, next_sigma):
@@ -214,7 +214,7 @@ class StudentPhase(Phase):
         from there. weights: a step's `Weights`."""
         inputs = self._inputs(micro_batch)
         output = micro_batch.once("output", partial(self._output, micro_batch, inputs))
-        micro_batch.begin("student")
+        micro_batch.reseed("student")
         # Gradients at the image are cheap and tell both losses apart; the student is walked once.
         image, metrics = output.detach().requires_grad_(), {}
         distill_grad = adv_grad = None

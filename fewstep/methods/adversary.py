@@ -1,4 +1,5 @@
-"""The adversary of phase 2: a discriminator that learns from random weights as the student does."""
+"""The adversary of phase 2: a discriminator with random first weights that learns beside the
+student."""
 
 from dataclasses import asdict
 from functools import partial
@@ -142,7 +143,7 @@ class Adversary:
 
     def _loss(self, micro_batch, fakes, levels, penalty, verdicts):
         settings, fake, level = self.settings, fakes(micro_batch), levels(micro_batch)
-        micro_batch.begin("critics")
+        micro_batch.reseed("critics")
         real_view, fake_view = self.view(micro_batch.images, level), self.view(fake, level)
         views = [real_view, fake_view]
         which = [real_view, fake_view] if penalty.endswith("r1r2") else [real_view]

@@ -56,7 +56,7 @@ class Discriminator:
         200, "steps in which it, and the fake score, learns while the student waits", low=0
     )
     disc_steps: int = setting(
-        1, "the student learns in every N-th step alone, the others in each", low=1, high=1000
+        1, "the student learns only in every N-th step, the others in each", low=1, high=1000
     )
     disc_lead: float = setting(
         0.2,
@@ -93,7 +93,7 @@ class Discriminator:
         high=100,
     )
     penalty_interval: int = steps(
-        1, "compute the penalty in every N-th step alone, N times as strong, which saves time"
+        1, "compute the penalty only in every N-th step, N times as strong, which saves time"
     )
     centring_weight: float = weight(
         0.0,
@@ -128,6 +128,11 @@ def check_discriminator(settings, network):
         raise UserError("--ada_target steers augmentation; name some, e.g. --augment translation")
     if settings.disc == "none":
         return
+    if settings.disc_lead_most < settings.disc_lead:
+        raise UserError(
+            f"--disc_lead_most {settings.disc_lead_most}: below --disc_lead {settings.disc_lead},"
+            " so the discriminator would slow down while the student waits for it"
+        )
     trunk, _ = check_name(settings.disc)
     if settings.ada_target and settings.gan_loss == "relativistic":
         raise UserError("--ada_target asks for the sign of logits, relativistic ones have no zero")

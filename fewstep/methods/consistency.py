@@ -115,12 +115,12 @@ class ConsistencyLoss:
     def __call__(self, micro_batch, progress):
         """(the loss of a micro-batch, what is logged) after the share `progress` of the steps."""
         settings, images = self.settings, micro_batch.images
-        micro_batch.begin("levels")
+        micro_batch.reseed("levels")
         t = draw_levels(len(images), settings.ct_mean, settings.ct_std, images.device)
         r = nearer_level(t, stage_of(progress, settings.ct_stages), settings.ct_factor)
         far = self.scheduler.forward_process(images, self.scheduler.noise_like(images), t)
         target = self._target(micro_batch, far, t, r)
-        micro_batch.begin("dropout")
+        micro_batch.reseed("dropout")
         answer = self.learner(far, t)
         loss = consistency_loss(answer, target, t, r, settings.ct_metric, settings.ct_huber).mean()
         return loss, {"consistency_loss": loss.detach(), "level_ratio": (r / t).mean()}
@@ -134,7 +134,7 @@ class ConsistencyLoss:
         if self.settings.ct_path == "teacher":
             end = self.execution.run(self.teacher.denoise, far, t)
         near = self.scheduler.reverse_process_step(far, end, t, r)
-        micro_batch.begin("dropout")
+        micro_batch.reseed("dropout")
         return self.execution.run(self.learner.module.denoise, near, r)
 
 

@@ -131,7 +131,7 @@ class ScratchPhase(Phase):
         yield Turn(self.learners[0], partial(self._loss, progress=step / self.total))
 
     def _loss(self, micro_batch, progress):
-        micro_batch.begin(self.name)
+        micro_batch.reseed(self.name)
         images, noise = micro_batch.images, self.model.scheduler.noise_like(micro_batch.images)
         if self.is_start:
             images, noise = halve(images), halve(noise)

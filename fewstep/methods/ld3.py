@@ -154,7 +154,7 @@ class Ld3Phase(Phase):
         self.is_behind = True
 
     def _loss(self, micro_batch):
-        micro_batch.begin("noise")
+        micro_batch.reseed("noise")
         x, target = self._pairs(micro_batch.images)
         radius = self.settings.ld3_ball * x[0].numel() * self.generator.scheduler.sigma_max
         metrics = {}

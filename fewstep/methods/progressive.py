@@ -125,7 +125,7 @@ class ProgressivePhase(Phase):
         yield Turn(self.learners[0], partial(self._loss, stage=stage))
 
     def _loss(self, micro_batch, stage):
-        micro_batch.begin("inputs")
+        micro_batch.reseed("inputs")
         images, scheduler = micro_batch.images, self.teacher.scheduler
         kept = self.stages[self.last + 1 - len(SERVED) : stage]
         rest = round(len(images) * self.settings.progressive_keep) if len(kept) else 0

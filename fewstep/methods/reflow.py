@@ -78,13 +78,13 @@ class ReflowPhase(Phase):
 
     def _loss(self, micro_batch, name):
         images, noise = micro_batch.once("pairs", partial(self._pairs, micro_batch))
-        micro_batch.begin(name)
+        micro_batch.reseed(name)
         loss = self.learners[0](images, noise)
         return loss, {"loss": loss.detach()}
 
     def _pairs(self, micro_batch):
         """(images of the first flow, the noise that they come from)."""
-        micro_batch.begin("pairs")
+        micro_batch.reseed("pairs")
         noise = self.noise_like(micro_batch.images)
         return images_of(self.velocity, noise, self.settings.reflow_heun), noise
 

@@ -101,8 +101,8 @@ class Distillation:
     fake_steps: int = setting(2, "updates of the fake score in each step", low=1, high=1000)
     balance: str = setting(
         "ratio",
-        "what --adv_weight means: the ratio of the two losses' gradients at the image, so that 1"
-        " lets both pull equally hard, or a plain factor (constant)",
+        "what --adv_weight means: how many times as hard as that loss the discriminator pulls at"
+        " the image while that loss has its first weight (ratio), or a plain factor (constant)",
         ["ratio", "constant"],
     )
     adv_weight: float = weight(
@@ -112,11 +112,11 @@ class Distillation:
 
 
 def score_distillation(
-    kind, x0, noise, sigma, teacher, fake_score=None, weighting="auto", sid_alpha=1.0
+    kind, output, noise, sigma, teacher, fake_score=None, weighting="auto", sid_alpha=1.0
 ):
     """The distillation loss `kind` of student outputs, times the weight of each level.
 
-    x0: `[B, C, H, W]`; noise: like x0; sigma `(B,)`; teacher and fake_score: denoisers
+    output: `[B, C, H, W]`; noise: like output; sigma `(B,)`; teacher and fake_score: denoisers
     (x, sigma) -> x0. Returns `(B,)`. kinds:
 
     - add, sds: (x - sg(P))^2, ADD's loss (arXiv:2311.17042, eq. 4); they differ in the weighting.
@@ -125,18 +125,19 @@ def score_distillation(
     - sid: (P - F) (P - x) - sid_alpha (P - F)^2, which follows both networks' gradients as well
       (SiD, arXiv:2404.04057, eq. 23). It rests at F = P.
     """
-    x_sigma = x0 + sigma.reshape(-1, 1, 1, 1) * noise
+    x_sigma = output + sigma.reshape(-1, 1, 1, 1) * noise
     with torch.set_grad_enabled(kind == "sid" and torch.is_grad_enabled()):
-        target = teacher(x_sigma, sigma)
-        fake = fake_score(x_sigma, sigma) if kind in NEEDS_FAKE_SCORE else None
+        denoised = teacher(x_sigma, sigma)
+        fake_denoised = fake_score(x_sigma, sigma) if kind in NEEDS_FAKE_SCORE else None
     if kind == "dmd":
-        error = 0.5 * (x0 - (x0 - (fake - target)).detach()) ** 2
+        error = 0.5 * (output - (output - (fake_denoised - denoised)).detach()) ** 2
     elif kind == "sid":
-        error = (target - fake) * ((target - x0) - sid_alpha * (target - fake))
+        gap = denoised - fake_denoised
+        error = gap * ((denoised - output) - sid_alpha * gap)
     else:
-        error = (x0 - target) ** 2
+        error = (output - denoised) ** 2
     name = OWN_WEIGHTING[kind] if weighting == "auto" else weighting
-    weight = WEIGHTINGS[name](sigma, x0.detach(), target.detach())
+    weight = WEIGHTINGS[name](sigma, output.detach(), denoised.detach())
     return weight * error.mean(dim=(1, 2, 3))
 
 
@@ -205,7 +206,7 @@ class FakeScore:
 
     def _loss(self, micro_batch, fakes, name):
         fake = fakes(micro_batch)
-        micro_batch.begin(name)
+        micro_batch.reseed(name)
         settings = self.settings
         sigma = draw_levels(len(fake), settings.distill_mean, settings.distill_std, fake.device)
         loss = self.learner(fake, self.model.scheduler.noise_like(fake), sigma)

@@ -36,7 +36,7 @@ class OdeLoss:
         self.pairs = None  # the `TeacherPairs`
 
     def __call__(self, micro_batch):
-        micro_batch.begin("inputs")
+        micro_batch.reseed("inputs")
         images = micro_batch.images
         count = self.inputs.parts(len(images)).pure.stop
         seed = hashed_seed(micro_batch.seed, "levels")
@@ -47,7 +47,7 @@ class OdeLoss:
             first, target = x[:count], self._images(x[:count])
         x = torch.cat([first, x[count:]])
         target = torch.cat([target, images[count:]])
-        micro_batch.begin("output")  # dropout, if any, draws the same each time
+        micro_batch.reseed("output")  # dropout, if any, draws the same each time
         loss = (self.learner(x, sigma, next_sigma) - target).square().mean()
         return loss, {"warm_loss": loss.detach()}
 

@@ -71,12 +71,12 @@ def test_gradients_of_a_step_are_means_over_its_parts(place, flags):
 
 def test_a_turn_draws_the_same_whatever_came_before():
     part = MicroBatch(torch.zeros(1), 5)
-    part.begin("critics")
+    part.reseed("critics")
     first = torch.rand(3)
     torch.rand(7)
-    part.begin("critics")
+    part.reseed("critics")
     assert torch.equal(torch.rand(3), first)
-    part.begin("student")
+    part.reseed("student")
     assert not torch.equal(torch.rand(3), first)
     assert hashed_seed(1, "a", 2) != hashed_seed(1, "a", 3)
 

@@ -114,6 +114,7 @@ CONSISTENT = {
     "distill": "add",
     "disc_start": "random",
     "ada_target": 0.0,
+    "disc_lead": 0.0,
     "student_start": "teacher",
     "warm_start": 0,
     "disc_warmup": 0,

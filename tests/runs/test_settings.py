@@ -149,6 +149,7 @@ def test_settings_survive_json():
         (["--disc_heads", "16,x"], "--disc_heads"),
         (["--augment", "rotate"], "--augment rotate"),
         (["--ada_target", "0.6"], "--augment"),
+        (["--disc_lead", "0.9"], "--disc_lead_most 0.8: below --disc_lead 0.9"),
         ("--augment color --ada_target 0.6 --gan_loss relativistic".split(), "--ada_target"),
         ("--disc unet --disc_start teacher --disc_depth 2".split(), "--disc_depth"),
         ("--distill none --adv_weight 0".split(), "nothing to learn from"),
