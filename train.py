@@ -38,6 +38,7 @@ from fewstep.runs.run_folder import (
     phase_identity,
 )
 from fewstep.runs.settings import (
+    BEFORE,
     GROWING_FLAGS,
     HEALTHY,
     PANELS,
@@ -182,6 +183,7 @@ def run_phase(current, name, identity):
         selection=selection_of(settings, phase, images.train, heldout, results.publish_best),
         publish=results.publish,
         steps_flag=GROWING_FLAGS.get(name),
+        before=BEFORE,
     )
     seconds = trained.seconds
     facts = {f"{name}_seconds": round(seconds, 1)}

@@ -64,8 +64,18 @@ class Selection(NamedTuple):
 class Training:
     """A `Phase` in training, and how far it has come; all that a checkpoint holds."""
 
-    def __init__(self, phase, job, identity, selection=None, publish=lambda: None, steps_flag=None):
+    def __init__(
+        self,
+        phase,
+        job,
+        identity,
+        selection=None,
+        publish=lambda: None,
+        steps_flag=None,
+        before=None,
+    ):
         self.phase, self.job, self.identity, self.steps_flag = phase, job, identity, steps_flag
+        self.before = before or {}
         self.selection, self.publish = selection, publish
         self.own_folder, self.log = job.folder / phase.name, job.folder / "log.jsonl"
         self.step, self.seconds, self.window, self.best = 0, 0.0, Window(), None
@@ -81,7 +91,7 @@ class Training:
         if checkpoint is None:
             return
         saved = checkpoint["identity"]
-        check_identity(self.own_folder, saved, self.identity, self.steps_flag)
+        check_identity(self.own_folder, self.before | saved, self.identity, self.steps_flag)
         self.identity = saved | self.identity  # what it began with, even where nobody asks now
         self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
         self.window, self.best = Window(**checkpoint["window"]), checkpoint.get("best")
@@ -207,8 +217,9 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
     batch_of(step) -> images `[B, 3, H, W]` on the device, a function of the step alone: this
     process's. identity: plain dict that a checkpoint must share to be gone on from. heldout:
     images that the phase measures itself by at picture steps. publishing: `selection`, a
-    `Selection` that says which checkpoint is the best, `publish()`, called after each, and
-    `steps_flag`, the key of the length in `identity`: a larger one takes the phase further.
+    `Selection` that says which checkpoint is the best, `publish()`, called after each,
+    `steps_flag`, the key of the length in `identity`: a larger one takes the phase further, and
+    `before`, what identities of earlier programs may lack.
     Returns the `Training`, which has `seconds`, in all, and `best`. Raises `Interrupted` after
     saving where the job is asked to stop, `UserError` where numbers are no longer finite.
     """
@@ -217,7 +228,8 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
     processes.first_then_all(training.resume)
     with stop:  # ends it at once, and not after a step: nothing is half done
         began = time.perf_counter()
-        phase.draw_first(training.step)
+        if training.step < phase.total:
+            phase.draw_first(training.step)
         training.seconds += time.perf_counter() - began
     total, window = phase.total, training.window
     first = processes.rank * job.micro_batches

@@ -3,11 +3,14 @@
 import math
 
 
-def warmup_cosine(step, total, warmup):
-    """Factor of the learning rate: linear from 0 over `warmup` steps, then half a cosine to 0."""
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+def warmup_cosine(step, total, warmup, missed=0):
+    """Factor of the learning rate: linear from 0 over `warmup` steps, then half a cosine to 0.
+
+    missed: how many of the steps so far had no update; the warm-up counts updates.
+    """
+    rise = min(1.0, (step - missed + 1) / (warmup + 1))
+    progress = max(0, step - warmup) / max(1, total - warmup)
+    return rise * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def ramp(step, start, length):

@@ -18,12 +18,14 @@ from fewstep.methods.adversarial_settings import (
     check,
     check_size,
     disc_rate,
+    has_critics,
     idle,
+    ramp_steps,
     start_steps,
     student_config,
     student_rate,
 )
-from fewstep.methods.adversary import build_adversary, try_to_build
+from fewstep.methods.adversary import LEAD, build_adversary, try_to_build
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency, ConsistencyLoss
 from fewstep.methods.edm import copy_of, set_dropout
@@ -81,7 +83,8 @@ class StudentPhase(Phase):
         self.consistency_steps, warm_steps = start_steps(student)
         self.warm = self.fixed_start = self.consistency_steps + warm_steps
         self.alone = alone_steps(settings)
-        self.disc_steps = settings.discriminator.disc_steps if critics else 1
+        self.disc_steps = settings.discriminator.disc_steps if has_critics(settings) else 1
+        self.adv_ramp, self.rate = ramp_steps(settings), student_rate(settings)
         half_life = student.student_ema_images / settings.data.batch_size
         decay = 0.5 ** (1 / half_life) if half_life else 0.0
 
@@ -92,14 +95,14 @@ class StudentPhase(Phase):
             model.train(),
             "denoise",
             execution,
-            lr=student_rate(settings),
+            lr=self._rate,
             decay=lambda updates: warmed_decay(updates, decay),
         )
         super().__init__([learner, *critics], total, config)
         self.consistency_loss = ConsistencyLoss(settings.consistency, learner, teacher, execution)
         scheduler = model.scheduler
         self.inputs = StudentInputs(
-            scheduler.few_step_table, model.device, self._denoise, scheduler.noise_like, student
+            scheduler.few_step_table, model.device, self._sample, scheduler.noise_like, student
         )
         self.ode_loss = OdeLoss(settings, learner, teacher, self.inputs, execution)
         self.waits = False
@@ -134,8 +137,16 @@ class StudentPhase(Phase):
     def settled(self):
         """The step from which sentinels hold: all parts learn at their full weight, and the blur of
         the teacher's one-step answers has had time to go."""
-        ramp_steps = self.settings.distillation.adv_ramp if self.adversary else 0
+        ramp_steps = self.adv_ramp if self.adversary else 0
         return max(self.warm + self.alone + ramp_steps, self.total // 3)
+
+    @property
+    def waited(self):
+        """How many steps the student has waited."""
+        return self.adversary.waited if self.adversary else 0
+
+    def _rate(self, step):
+        return self.rate(step, self.waited)
 
     def turns(self, step):
         if step < self.consistency_steps:
@@ -146,7 +157,9 @@ class StudentPhase(Phase):
             yield Turn(self.learners[0], self.ode_loss)
             return
         learnt = step - self.warm - self.alone
-        self.waits = learnt >= 0 and self.adversary is not None and self.adversary.is_behind
+        loss = self.settings.distillation
+        listens = learnt >= 0 and self.adversary is not None and loss.adv_weight > 0
+        self.waits = listens and self.adversary.is_behind
         learns = learnt >= 0 and learnt % self.disc_steps == 0 and not self.waits
         fakes = partial(self.fakes, with_graph=learns)
         if self.fake_score:
@@ -154,11 +167,12 @@ class StudentPhase(Phase):
         if self.adversary:
             yield from self.adversary.turns(fakes, self.levels, step)
         if learns:
-            loss = self.settings.distillation
             distill = late_decay(step, self.total, loss.distill_final, loss.distill_decay_from)
-            adversarial = loss.adv_weight * ramp(learnt, 0, loss.adv_ramp)
+            adversarial = loss.adv_weight * ramp(learnt - self.waited, 0, self.adv_ramp)
             weights = Weights(distill, adversarial, self._identity_weight(learnt))
             yield Turn(self.learners[0], partial(self._student_loss, weights=weights))
+        elif self.waits:
+            self.adversary.lead.waited += 1
 
     def _identity_weight(self, learnt):
         progress = learnt / (self.total - self.warm - self.alone)
@@ -207,6 +221,15 @@ class StudentPhase(Phase):
 
     def _denoise(self, x, sigma, next_sigma):
         return self.execution.run(self.model.denoise, x, sigma, next_sigma)
+
+    def _sample(self, x, sigma, next_sigma):
+        """The same as in sampling, without dropout."""
+        if not self.settings.student.student_dropout:
+            return self._denoise(x, sigma, next_sigma)
+        self.model.eval()
+        denoised = self._denoise(x, sigma, next_sigma)
+        self.model.train()
+        return denoised
 
     def _student_loss(self, micro_batch, weights):
         """A scalar with the gradient of both losses, weighed against each other at the image, and
@@ -281,16 +304,23 @@ class StudentPhase(Phase):
     def _stateful(self):
         return super()._stateful() | (self.adversary.stateful() if self.adversary else {})
 
+    def load_state_dict(self, state):
+        lead = state.get(LEAD) if isinstance(state, dict) else None
+        if isinstance(lead, dict):  # earlier versions did not count the steps of waiting
+            state = state | {LEAD: {"waited": torch.zeros((), dtype=torch.int64)} | lead}
+        super().load_state_dict(state)
+
     def observe(self, micro_batch):
         fakes = micro_batch.results.get("output", micro_batch.results.get("fakes"))
         if fakes is None:
             return {}  # a step of the start
         pure = self.inputs.parts(len(fakes)).pure
         metrics = measure(fakes[pure].detach(), micro_batch.images)
-        if self.settings.discriminator.disc_lead and self.adversary:
+        lead = self.adversary.lead if self.adversary else None
+        if lead and self.settings.discriminator.disc_lead:
             metrics["student_waits"] = torch.full((), float(self.waits), device=fakes.device)
-        if self.settings.discriminator.disc_lead_most < 1 and self.adversary:
-            metrics["disc_pace"] = torch.full((), self.adversary.pace, device=fakes.device)
+        if lead and lead.most < 1:
+            metrics["disc_pace"] = lead.pace.clone()
         if self.settings.discriminator.ada_target and self.adversary:
             metrics["ada_p"] = self.adversary.disc.augment.p.clone()
         return metrics
@@ -304,7 +334,7 @@ class StudentPhase(Phase):
         # As in training, but of another size, for which nothing should be compiled again.
         with torch.compiler.set_stance("force_eager"):
             x, sigma, next_sigma = self.inputs.draw(images, HELDOUT_SEED)
-            fakes = self._denoise(x, sigma, next_sigma)
+            fakes = self._sample(x, sigma, next_sigma)
             return self.adversary.judge(images, fakes, sigma)
 
 

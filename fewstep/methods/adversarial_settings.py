@@ -119,28 +119,41 @@ def start_steps(student):
     return consistency, student.warm_start
 
 
+def has_critics(settings):
+    """Whether the student learns from networks that learn beside it: a discriminator, a fake
+    score."""
+    loss, disc = settings.distillation, settings.discriminator
+    return loss.distill in NEEDS_FAKE_SCORE or (disc.disc != "none" and loss.adv_weight > 0)
+
+
 def alone_steps(settings):
     """Steps in which the critics learn without the student: none where there are no critics."""
-    has_fake_score = settings.distillation.distill in NEEDS_FAKE_SCORE
-    has_critics = has_fake_score or settings.discriminator.disc != "none"
-    return settings.discriminator.disc_warmup if has_critics else 0
+    return settings.discriminator.disc_warmup if has_critics(settings) else 0
+
+
+def ramp_steps(settings):
+    """Steps in which the weight of the discriminator's judgement rises: not more than half of those
+    in which the student learns from it."""
+    student = settings.student
+    total = student.student_iterations - sum(start_steps(student)) - alone_steps(settings)
+    return min(settings.distillation.adv_ramp, total // 2)
 
 
 def student_rate(settings):
-    """The student's learning rate as a function of the step: a warm-up and half a cosine for its
-    start, if it has one, and another for what follows, in which it rests while critics learn alone.
-    """
+    """The student's learning rate as a function of the step and of how many it has waited: a
+    warm-up and half a cosine for its start, if it has one, and another for what follows, in which
+    it rests while critics learn alone. No warm-up takes more than half of its part."""
     student, alone = settings.student, alone_steps(settings)
-    total, begin = student.student_iterations, sum(start_steps(student))
+    begin = sum(start_steps(student))
+    total = student.student_iterations - begin - alone
 
-    def rate(step):
+    def rate(step, waited=0):
         if step < begin:
             peak = student.start_lr or student.student_lr
             return peak * warmup_cosine(step, begin, min(student.student_warmup, begin // 2))
+        warmup = min(student.student_warmup, total // 2)
         learnt = max(0, step - begin - alone)
-        return student.student_lr * warmup_cosine(
-            learnt, total - begin - alone, student.student_warmup
-        )
+        return student.student_lr * warmup_cosine(learnt, total, warmup, missed=waited)
 
     return rate
 
@@ -164,16 +177,21 @@ def check(settings):
     check_falling("--sigmas, --first_sigma", student_sigmas(student))
     if sum(student.level_shares) <= 0:
         raise UserError("--level_shares: at least one share must be above 0")
-    if (student.warm_start or student.pair_weight) and not student.level_shares[0]:
-        flag = "warm_start" if student.warm_start else "pair_weight"
-        raise UserError(
-            f"--{flag} {getattr(student, flag)}: the first of --level_shares is 0, so the student"
-            " would learn nothing there"
-        )
+    for flag in ("warm_start", "pair_weight", "identity_weight"):
+        if getattr(student, flag) and not student.level_shares[0]:
+            raise UserError(
+                f"--{flag} {getattr(student, flag)}: the first of --level_shares is 0, so the"
+                " student would learn nothing there"
+            )
     if student.denoise_weight and student.self_input_share == 1:
         raise UserError(
             f"--denoise_weight {student.denoise_weight}: with --self_input_share 1 no real image is"
             " among the inputs; give less of the latter"
+        )
+    if student.denoise_weight and not sum(student.level_shares[1:]):
+        raise UserError(
+            f"--denoise_weight {student.denoise_weight}: only the first of --level_shares is above"
+            " 0, so no real image is among the inputs"
         )
     if student.pair_weight and not student.warm_pairs:
         raise UserError(
@@ -222,6 +240,7 @@ def idle(settings):
         (not is_tuned, "--student_start consistency", {"consistency_steps", *_names(Consistency)}),
         (loss.distill == "none", "--distill", of_loss),
         (not has_disc, "--disc", of_disc | of_adversary | {"balance"}),
+        (not loss.adv_weight, "--adv_weight", of_disc | {"disc", "adv_ramp", "balance"}),
     ]
     return {name: flag for is_idle, flag, names in rules if is_idle for name in names}
 

@@ -17,6 +17,7 @@ from src.model_config import LATER, MODEL_DEFAULTS, NETWORKS
 from src.samplers import IMAGE_SHAPE, draw_levels
 
 DISC = "disc"  # its name among the learners, in the log and in checkpoints
+LEAD = f"{DISC}_lead"  # that of its `Lead`
 # Keys of the student's `model_config.json` that shape it.
 CONFIG_KEYS = ("network", "norm_groups", "preconditioning", "sigma_data", "num_train_timesteps")
 LEAD_STEPS = 20  # over which the lead is averaged
@@ -26,14 +27,15 @@ SLOWER, SLOWEST = 0.995, 0.1
 
 
 class Lead(torch.nn.Module):
-    """How far the discriminator is ahead, averaged over `LEAD_STEPS`; and its pace, the factor of
-    its learning rate, which falls while it is ahead by more than `most` (1: it always is 1).
-    Buffers, so that a resumed run goes on with them."""
+    """How far the discriminator is ahead, averaged over `LEAD_STEPS`; its pace, the factor of its
+    learning rate, which falls while it is ahead by more than `most` (1: it always is 1); and how
+    many steps the student has waited. Buffers, so that a resumed run goes on with them."""
 
     def __init__(self, device, most=1.0):
         super().__init__()
         self.most = most
         self.register_buffer("value", torch.zeros((), device=device))
+        self.register_buffer("waited", torch.zeros((), dtype=torch.int64))  # counted on the CPU
         if most < 1:
             self.register_buffer("pace", torch.ones((), device=device))
 
@@ -100,7 +102,12 @@ class Adversary:
 
     def stateful(self):
         """{name: whatever has a state that must outlive the process}, beside the learner's."""
-        return {f"{DISC}_lead": self.lead} if self.lead else {}
+        return {LEAD: self.lead} if self.lead else {}
+
+    @property
+    def waited(self):
+        """How many steps the student has waited for it."""
+        return self.lead.waited.item() if self.lead else 0
 
     @property
     def is_behind(self):

@@ -45,7 +45,7 @@ class OdeLoss:
             first, target = self.draw_pairs(count, micro_batch)
         else:
             first, target = x[:count], self._images(x[:count])
-        x = torch.cat([first, x[count:]])
+        x = self.execution.lay_out(torch.cat([first, x[count:]]))
         target = torch.cat([target, images[count:]])
         micro_batch.reseed("output")  # dropout, if any, draws the same each time
         loss = (self.learner(x, sigma, next_sigma) - target).square().mean()

@@ -72,7 +72,7 @@ def of_published(path):
     about, state = read_tensors(path, DISCRIMINATOR)
     with fitting(weights_file(path)):
         config = about["model_config"]
-        without = {"augment": "", "ada_target": 0.0, "disc_warmup": 0}
+        without = {"augment": "", "ada_target": 0.0, "disc_warmup": 0, "disc_lead": 0.0}
         flags = LACKED | about["flags"] | without
         settings = make_settings({"network": config["network"], **flags}).discriminator
         folder = weights_file(path).parent

@@ -12,8 +12,9 @@ from fewstep.engine.hardware import wait_for
 from fewstep.engine.microbatch import micro_batches_of, split
 from fewstep.engine.processes import ALONE
 from fewstep.runs.building import build_distilled, build_scratch, check_source
+from fewstep.runs.command_line import make_settings
 from fewstep.runs.help_page import values_page
-from fewstep.runs.settings import STEPS_FLAGS, distils, method_of, phases_of
+from fewstep.runs.settings import STEPS_FLAGS, distils, flat, method_of, phases_of
 from src.feedback import Progress
 from src.formatting import duration, size_text
 from src.samplers import IMAGE_SHAPE
@@ -90,27 +91,29 @@ def describe(settings, device, processes=1, hours=0):
             f" checkpoints up to {size_text(need.disk, digits=0)}"
         )
     if hours:
-        lines.append(f"in {hours:g} h: {lengths_that_fit(needs, times, 3600 * hours)}")
+        lines.append(f"in {hours:g} h: {lengths_that_fit(settings, needs, times, 3600 * hours)}")
     lines.append("dry run: nothing was read, trained or written")
     return "\n".join(lines)
 
 
-def lengths_that_fit(needs, times, seconds):
+def lengths_that_fit(settings, needs, times, seconds):
     """The flags with which these phases take so many seconds together, each a like share of the
-    steps it has now, rounded down to three digits; or, in words, that it is not enough for what
-    comes before their steps."""
+    steps it has now, rounded down to three digits; or, in words, why there are none."""
     before = sum(time_needed.first for time_needed in times)
     fixed = sum(time_needed.fixed * time_needed.each for time_needed in times)
     each = sum(need.steps * time_needed.each for need, time_needed in zip(needs, times))
     share = (seconds - before + fixed) / each
-    lengths = [int(share * need.steps) for need in needs]
-    if any(length <= time_needed.fixed for length, time_needed in zip(lengths, times)):
-        return f"too few; what comes before the first steps takes {duration(before)}"
-    digits = [10 ** max(0, len(str(length)) - 3) for length in lengths]
-    return " ".join(
-        f"--{STEPS_FLAGS[need.name]} {length // digit * digit}"
-        for need, length, digit in zip(needs, lengths, digits)
-    )
+    lengths = {}
+    for need in needs:
+        steps = int(share * need.steps)
+        digit = 10 ** max(0, len(str(steps)) - 3)
+        lengths[STEPS_FLAGS[need.name]] = steps // digit * digit
+    try:
+        make_settings(flat(settings.as_dict()) | lengths)
+    except UserError as error:
+        first = f" (what comes before the first steps takes {duration(before)})" if before else ""
+        return f"too few{first}: {error}"
+    return " ".join(f"--{flag} {steps}" for flag, steps in lengths.items())
 
 
 def needs_of(settings, device, processes=1):

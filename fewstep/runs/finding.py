@@ -6,7 +6,15 @@ from pathlib import Path
 from fewstep.engine.checkpoints import has_checkpoints
 from fewstep.methods import METHODS
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher, places_of, teacher_of
-from fewstep.runs.settings import PHASES, STARTS, STEPS_FLAGS, flat, method_of, phases_of
+from fewstep.runs.settings import (
+    PHASES,
+    STARTS,
+    STEPS_FLAGS,
+    flat,
+    method_of,
+    phases_of,
+    recorded,
+)
 from src.formatting import short_name
 from src.utils import UserError, get_current_time, read_json
 
@@ -141,7 +149,7 @@ def _is_generator(settings, content):
 def _unequal(keys, now, content):
     groups = content.get("settings")
     is_record = isinstance(groups, dict) and all(isinstance(one, dict) for one in groups.values())
-    before = flat(groups) if is_record else {}
+    before = recorded(groups) if is_record else {}
     return {
         key: f"{key} = {short_name(str(before.get(key, '')))}, not {short_name(str(now[key]))}"
         for key in keys

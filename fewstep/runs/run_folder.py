@@ -6,7 +6,14 @@ from pathlib import Path
 
 from fewstep.engine.checkpoints import check_identity, has_checkpoints, load_newest
 from fewstep.methods import METHODS
-from fewstep.runs.settings import GROWING_FLAGS, NOT_IDENTITY, PHASES, STEPS_FLAGS, method_of
+from fewstep.runs.settings import (
+    BEFORE,
+    GROWING_FLAGS,
+    NOT_IDENTITY,
+    PHASES,
+    STEPS_FLAGS,
+    method_of,
+)
 from src.utils import UserError, read_json, write_json
 
 CONFIG_NAME = "training_config.json"
@@ -114,7 +121,7 @@ def _check_phase(folder, phase, recorded, identity, remedy):
         # The record may say what was asked for and never trained, or be of an earlier version.
         recorded = load_newest(folder / phase)["identity"]
     try:
-        check_identity(folder, recorded, identity, GROWING_FLAGS.get(phase))
+        check_identity(folder, BEFORE | recorded, identity, GROWING_FLAGS.get(phase))
     except UserError as error:
         raise UserError(f"{error}{remedy}") from error
     return identity.get(flag) != recorded.get(flag)

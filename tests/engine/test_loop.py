@@ -145,6 +145,33 @@ def test_other_settings_are_refused(tmp_path):
         run(tmp_path, CountingPhase(6), lr=2.0)
 
 
+def test_an_earlier_programs_run_goes_on_with_what_it_had_without_saying(tmp_path, capsys):
+    def train_with(phase, new):
+        identity = {"steps": phase.total} | new
+        more = dict(heldout=torch.zeros(1, 3, 4, 4), steps_flag="steps", before={"weight": 0.0})
+        job = job_in(tmp_path, log_interval=4, save_interval=3, sample_interval=100)
+        train(phase, job, full_of_step, identity=identity, **more)
+
+    train_with(CountingPhase(5), {})
+    train_with(CountingPhase(7), {"weight": 0.0})
+    assert "from 5 to 7 steps" in capsys.readouterr().out
+    with pytest.raises(UserError, match="weight = 0.0, not 0.5"):
+        train_with(CountingPhase(7), {"weight": 0.5})
+
+
+def test_a_finished_phase_draws_nothing_first(tmp_path):
+    class Drawing(CountingPhase):
+        draws = 0
+
+        def draw_first(self, step):
+            self.draws += 1
+
+    first, again = Drawing(5), Drawing(5)
+    run(tmp_path, first)
+    run(tmp_path, again)
+    assert first.draws == 1 and again.draws == 0
+
+
 def test_a_finished_phase_is_taken_further_and_says_by_which_schedule(tmp_path, capsys):
     """Also when the longer run is stopped in between."""
     whole, parted = CountingPhase(11), CountingPhase(11)

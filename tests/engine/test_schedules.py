@@ -19,6 +19,8 @@ def test_warmup_then_cosine():
     assert warmup_cosine(550, 1000, 100) == pytest.approx(0.5)
     assert warmup_cosine(999, 1000, 100) < 1e-4
     assert warmup_cosine(0, 10, 0) == 1
+    assert warmup_cosine(550, 1000, 100, missed=500) == pytest.approx(0.5 * 51 / 101)
+    assert warmup_cosine(550, 1000, 100, missed=450) == pytest.approx(0.5)
 
 
 def test_ramp_and_late_decay():

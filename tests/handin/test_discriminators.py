@@ -181,6 +181,7 @@ def test_one_from_before_levels_were_told_is_told_none(tmp_path, monkeypatch):
     pack(tmp_path / "run", tmp_path / "packed")
     about, state = read_tensors(tmp_path / "packed", DISCRIMINATOR)
     del about["flags"]["disc_level"]
+    about["flags"] |= {"disc_lead": 0.5, "disc_lead_most": 0.3}  # was allowed
     monkeypatch.setattr("fewstep.runs.discriminators.read_tensors", lambda *_: (about, state))
     assert not of_published(tmp_path / "packed").settings.disc_level
 

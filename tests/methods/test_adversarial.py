@@ -9,7 +9,13 @@ import torch
 
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import HELDOUT_SEED, Weights, distance_to_noise
-from fewstep.methods.adversarial_settings import Student, disc_rate, idle, student_rate
+from fewstep.methods.adversarial_settings import (
+    Student,
+    disc_rate,
+    idle,
+    ramp_steps,
+    student_rate,
+)
 from fewstep.methods.adversary import LEAD_STEPS, SLOWER, SLOWEST
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency
@@ -248,6 +254,54 @@ def test_a_student_waits_until_its_discriminator_is_ahead():
     assert stage.adversary.lead.value.item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_student_that_waited_begins_as_gently_as_one_that_did_not():
+    """Its warm-up and the ramp of the discriminator's weight count its own updates."""
+    stage = make_student(disc_lead=0.5, student_warmup=3, adv_ramp=4, student_lr=0.1)
+    used, loss, rates = [], stage._student_loss, []
+
+    def noted(micro_batch, weights):
+        used.append(weights.adversarial)
+        return loss(micro_batch, weights)
+
+    stage._student_loss = noted
+    for step in range(9):
+        stage.adversary.lead.value.fill_(0.9 if step >= 5 else 0.0)
+        stage.step(in_one(batch()), step)
+        rates.append(stage.learners[0].optimizer.param_groups[0]["lr"])
+    assert stage.waited == 5
+    assert used == [0.25, 0.5, 0.75, 1.0] and rates[:5] == [0.0] * 5
+    assert rates[5:] == pytest.approx([0.025, 0.05, 0.075, 0.1], rel=0.01)
+
+
+def test_a_state_of_before_waiting_was_counted_goes_on():
+    stage = make_student(disc_lead=0.5)
+    state = stage.state_dict()
+    del state["disc_lead"]["waited"]
+    state["disc_lead"]["value"] = torch.tensor(0.25)
+    stage.adversary.lead.waited += 7
+    stage.load_state_dict(state)
+    assert stage.waited == 0 and stage.adversary.lead.value == 0.25
+    with pytest.raises(ValueError, match="disc_lead: value is"):
+        stage.load_state_dict(state | {"disc_lead": {"value": torch.zeros(2)}})
+
+
+def test_a_student_without_the_discriminators_judgement_waits_for_none():
+    stage = make_student(disc_lead=0.5, adv_weight=0.0, disc_warmup=5, disc_steps=3)
+    metrics = [stage.step(in_one(batch()), step) for step in range(2)]
+    assert all("student_grad_norm" in one and one["student_waits"] == 0 for one in metrics)
+
+
+def test_own_inputs_are_made_without_dropout_as_in_sampling():
+    stage = make_student(student_dropout=0.5, self_input_share=1.0)
+    modes, denoise = [], stage.model.denoise
+    stage.model.denoise = lambda *x: modes.append(stage.model.training) or denoise(*x)
+    stage.inputs.draw(batch(), 0)
+    assert modes and not any(modes) and stage.model.training
+    modes.clear()
+    stage.heldout_metrics(batch())
+    assert not any(modes) and stage.model.training
+
+
 def test_a_discriminator_too_far_ahead_learns_more_slowly():
     stage = make_student(disc_lead_most=0.5, disc_lr=0.01)
     adversary, rate = stage.adversary, stage.adversary.learner.lr
@@ -285,9 +339,18 @@ def test_the_start_has_a_learning_rate_of_its_own_and_the_students_begins_after_
     assert start[0] == pytest.approx(0.8 / 5) and max(start) == start[4] == 0.8
     assert start[9] < 0.1  # half a cosine to 0
     assert [rate(step) for step in range(10, 16)] == [pytest.approx(0.1 / 5)] * 6
+    assert rate(19, waited=2) == pytest.approx(0.06)
     assert rate(19) == 0.1 and rate(57) == pytest.approx(0.054, abs=0.002) and rate(99) < 0.001
     same = student_rate(tiny_settings(flags, dict(student_lr=0.1, start_lr=0.0)))
     assert same(4) == 0.1
+
+
+def test_in_a_short_phase_warm_up_and_ramp_end_halfway():
+    flags = dict(warm_start=10, disc_warmup=10, student_iterations=40, student_lr=0.1)
+    settings = tiny_settings(flags, dict(student_warmup=500, adv_ramp=500))
+    rate = student_rate(settings)
+    assert rate(30) == 0.1 and rate(29) < 0.1 and rate(39) < 0.01
+    assert ramp_steps(settings) == 10
 
 
 def test_the_discriminators_rate_falls_from_where_the_student_begins():
@@ -465,10 +528,10 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping(start):
     p = whole.adversary.disc.augment.p
     assert torch.equal(p, resumed.adversary.disc.augment.p) and p != 0.2
     for name, part in whole.adversary.stateful().items():
-        lead, pace = part.buffers()
+        lead, waited, pace = part.buffers()
         other = resumed.adversary.stateful()[name]
         assert torch.equal(lead, other.value) and torch.equal(pace, other.pace)
-        assert lead != 0 and pace < 1
+        assert waited == other.waited and lead != 0 and pace < 1
 
 
 def test_a_gradient_that_is_not_finite_is_dropped():
@@ -504,6 +567,8 @@ def other_than(field, value):
         dict(distill="none", penalty="none", disc_noise=False),
         dict(disc="none"),
         dict(disc="none", distill="dmd"),
+        dict(adv_weight=0.0, disc_lead=0.9),
+        dict(adv_weight=0.0, distill="dmd"),
         dict(distill="dmd", warm_start=1, warm_nfe=2, penalty_weight=0.0),
         dict(distill="none", pair_weight=0.5, warm_pairs=8, warm_nfe=2),
     ],

@@ -21,7 +21,7 @@ MIB = 2**20
 
 
 def settings_of(**flags):
-    return make_settings({"network": "tiny", "disc_warmup": 0, **flags})
+    return make_settings({"network": "tiny", "disc_warmup": 0} | flags)
 
 
 def test_memory_is_what_lives_and_operations_are_those_of_products():
@@ -163,26 +163,27 @@ def test_a_dry_run_says_the_operations_of_an_image(monkeypatch):
     assert text.count("GFLOP") == 1 and "; not counted; memory" in text
 
 
-def needs_and_times():
+def hours_of(seconds, **flags):
+    """(the lengths that fit into `seconds`, {phase: seconds a step}) of a teacher and a student
+    whose 100 s before the first step and 40 steps of warm start are fixed."""
+    lengths = dict(num_iterations=1000, student_iterations=200, warm_start=40)
     needs = [Need("teacher", 1000, {}, 0, 0, 1), Need("student", 200, {}, 0, 0, 1)]
-    return needs, [Time(2.0), Time(each=5.0, first=100.0, fixed=40)]
+    times = [Time(2.0), Time(each=5.0, first=100.0, fixed=40)]
+    text = estimate.lengths_that_fit(settings_of(**lengths, **flags), needs, times, seconds)
+    return text, lambda teacher, student: times[0].of(int(teacher)) + times[1].of(int(student))
 
 
 def test_lengths_that_fit_take_as_long_as_they_should_in_the_proportion_of_now():
-    needs, times = needs_and_times()
-    now = sum(time_needed.of(need.steps) for need, time_needed in zip(needs, times))
-    flags = "--num_iterations 1000 --student_iterations 200"
-    assert estimate.lengths_that_fit(needs, times, now) == flags
-    text = estimate.lengths_that_fit(needs, times, 31_000)
-    _, teacher, _, student = text.split()
-    taken = times[0].of(int(teacher)) + times[1].of(int(student))
-    assert 30_800 < taken <= 31_000 and text.endswith("--student_iterations 2070")
-    assert teacher == "10300"  # three digits
+    assert hours_of(2900)[0] == "--num_iterations 1000 --student_iterations 200"  # as it is
+    text, seconds_of = hours_of(31_000)
+    assert text == "--num_iterations 10300 --student_iterations 2070"  # three digits
+    assert 30_800 < seconds_of(10300, 2070) <= 31_000
 
 
-def test_hours_that_the_start_alone_takes_are_too_few():
-    needs, times = needs_and_times()
+def test_hours_that_what_comes_first_takes_are_too_few():
     for seconds in (0.1, 499):  # 400 s of the teacher for each 40 steps of the student
-        text = estimate.lengths_that_fit(needs, times, seconds)
-        assert text.startswith("too few;") and "1\u00a0min 40\u00a0s" in text
-    assert estimate.lengths_that_fit(needs, times, 515).endswith("41")
+        text, _ = hours_of(seconds)
+        assert text.startswith("too few (what comes before the first steps takes 1\u00a0min 40")
+    assert hours_of(515)[0].endswith("41")
+    text, _ = hours_of(515, disc_warmup=10)
+    assert "too few" in text and "--warm_start 40 and --disc_warmup 10: the student's 41" in text

@@ -8,7 +8,7 @@ from fewstep.engine.checkpoints import checkpoint_path
 from fewstep.runs.command_line import parse_settings
 from fewstep.runs.finding import choose_run_folder, other_images
 from fewstep.runs.run_folder import add_facts, begin_run, own_teacher
-from src.utils import UserError, read_json, torch_save
+from src.utils import UserError, read_json, torch_save, write_json
 
 
 def settings_for(*arguments):
@@ -57,6 +57,18 @@ def test_the_same_command_finds_its_unfinished_run(tmp_path, capsys):
     assert choose_run_folder(settings, tmp_path)[0] != unfinished
     named = settings_for("--save_dir", str(tmp_path / "mine"))
     assert choose_run_folder(named, tmp_path)[0] == tmp_path / "mine"
+
+
+def test_a_run_of_before_a_setting_was_there_is_found(tmp_path):
+    settings, folder = settings_for("--no-disc_level"), tmp_path / "earlier"
+    start(folder, settings)
+    record = read_json(folder / "training_config.json")
+    for name in ("disc_level", "disc_lead", "disc_lead_most"):
+        del record["settings"]["discriminator"][name]
+    write_json(folder / "training_config.json", record)
+    same = settings_for("--no-disc_level", "--disc_lead", "0", "--disc_lead_most", "1")
+    assert choose_run_folder(same, tmp_path)[0] == folder
+    assert choose_run_folder(settings, tmp_path)[0] != folder
 
 
 def test_a_finished_run_that_could_be_taken_further_is_named(tmp_path, capsys):

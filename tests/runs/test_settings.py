@@ -149,6 +149,14 @@ def test_settings_survive_json():
         (["--disc_heads", "16,x"], "--disc_heads"),
         (["--augment", "rotate"], "--augment rotate"),
         (["--ada_target", "0.6"], "--augment"),
+        (
+            "--identity_weight 0.2 --warm_start 0 --level_shares 0 1 1 1".split(),
+            "--identity_weight 0.2: the first of --level_shares is 0",
+        ),
+        (
+            "--denoise_weight 0.2 --level_shares 1 0 0 0".split(),
+            "--denoise_weight 0.2: only the first of --level_shares",
+        ),
         (["--disc_lead", "0.9"], "--disc_lead_most 0.8: below --disc_lead 0.9"),
         ("--augment color --ada_target 0.6 --gan_loss relativistic".split(), "--ada_target"),
         ("--disc unet --disc_start teacher --disc_depth 2".split(), "--disc_depth"),
