@@ -108,7 +108,9 @@ class Distillation:
     adv_weight: float = weight(
         1.0, "weight of the discriminator's judgement beside that loss, see --balance"
     )
-    adv_ramp: int = steps(500, "steps in which --adv_weight rises from 0", low=0)
+    adv_ramp: int = steps(
+        500, "updates of the student in which --adv_weight rises from 0, at most half of all", low=0
+    )
 
 
 def score_distillation(
