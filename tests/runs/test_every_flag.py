@@ -78,7 +78,7 @@ CHANGES = {
     "fake_steps": (3, FAKE),
     "balance": ("constant", {}),
     "adv_weight": (0.3, {}),
-    "adv_ramp": (5, {}),
+    "adv_ramp": (1, {}),
     "disc": ("patch", {}),
     "disc_channels": (16, {}),
     "disc_depth": (2, {}),
