@@ -137,7 +137,8 @@ class StudentPhase(Phase):
     def settled(self):
         """The step from which sentinels hold: all parts learn at their full weight, and the blur of
         the teacher's one-step answers has had time to go."""
-        ramp_steps = self.adv_ramp if self.adversary else 0
+        # In a phase that is too short for the whole ramp nothing is settled.
+        ramp_steps = self.settings.distillation.adv_ramp if self.adversary else 0
         return max(self.warm + self.alone + ramp_steps, self.total // 3)
 
     @property
