@@ -138,8 +138,8 @@ class StudentPhase(Phase):
         """The step from which sentinels hold: all parts learn at their full weight, and the blur of
         the teacher's one-step answers has had time to go."""
         # In a phase that is too short for the whole ramp nothing is settled.
-        ramp_steps = self.settings.distillation.adv_ramp if self.adversary else 0
-        return max(self.warm + self.alone + ramp_steps, self.total // 3)
+        whole_ramp = self.settings.distillation.adv_ramp if self.adversary else 0
+        return max(self.warm + self.alone + whole_ramp, self.total // 3)
 
     @property
     def waited(self):

@@ -21,7 +21,7 @@ MIB = 2**20
 
 
 def settings_of(**flags):
-    return make_settings({"network": "tiny", "disc_warmup": 0} | flags)
+    return make_settings({"network": "tiny", "disc_warmup": 0, **flags})
 
 
 def test_memory_is_what_lives_and_operations_are_those_of_products():

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = "--standalone --nproc_per_node 2".split()
 FLAGS = (
     "--preset tiny --data synthetic --synthetic_count 32 --batch_size 4 --device cpu"
-    " --num_iterations 8 --start_share 0.5 --student_iterations 6 --warmup 1 --disc_warmup 1"
+    " --num_iterations 8 --start_share 0.5 --student_iterations 7 --warmup 1 --disc_warmup 1"
     " --disc_channels 8"
     " --log_interval 2 --save_interval 2 --sample_interval 4 --teacher_steps 2 --best_images 8"
     " --distill dmd --disc resnet --disc_heads 16 --student_dropout 0.1"
@@ -178,7 +178,7 @@ def test_two_processes_leave_what_one_leaves(alone, pair):
     assert first["identities"] == second["identities"] and first["finished"]
     assert out.count("training time in all") == 1 and out.count("synthetic faces") == 1
     steered = [row["ada_p"] for row in rows(alone)[1] if "ada_p" in row]
-    assert steered and all(abs(p - 0.2) > 0.01 for p in steered)  # by all processes' images
+    assert len(set(steered)) > 1  # what is steered by all processes' images was at work
 
 
 def test_a_stopped_run_goes_on_with_another_number_of_processes(alone, story):
