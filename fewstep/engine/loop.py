@@ -229,7 +229,7 @@ def train(phase, job, batch_of, identity, heldout=None, **publishing):
     with stop:  # ends it at once, and not after a step: nothing is half done
         began = time.perf_counter()
         if training.step < phase.total:
-            phase.draw_first(training.step)
+            phase.draw_first(training.step, stop.check)
         training.seconds += time.perf_counter() - began
     total, window = phase.total, training.window
     first = processes.rank * job.micro_batches

@@ -73,8 +73,9 @@ class Phase:
     def rehearse(self):
         """Steps will only be counted or timed: leave out what is drawn once for a whole run."""
 
-    def draw_first(self, step):
-        """Draw what is drawn once for a whole run, if the steps from this one on need it."""
+    def draw_first(self, step, check):
+        """Draw what is drawn once for a whole run, if the steps from this one on need it; `check()`
+        now and then raises where the run is to stop."""
 
     def evaluate_first(self, images):
         """One evaluation, on so many images, of the kind that `drawn_first` counts."""

@@ -70,6 +70,12 @@ class StopRequests:
         is_over = self.deadline is not None and time.monotonic() >= self.deadline
         return TIME_IS_UP if is_over else 0
 
+    def check(self):
+        """Raise `Interrupted` where the run is asked to stop. For what is long and no loop of
+        steps: a signal has raised it there, the end of the time has not."""
+        if self.exit_code:
+            raise Interrupted(self.exit_code)
+
     def __enter__(self):
         self.depth += 1
         if self.depth == 1:

@@ -289,9 +289,9 @@ class StudentPhase(Phase):
     def drawn_first(self):
         return self.ode_loss.evaluations
 
-    def draw_first(self, step):
+    def draw_first(self, step, check):
         if step < self.warm or self.settings.student.pair_weight:
-            self.ode_loss.draw_first()
+            self.ode_loss.draw_first(check)
 
     def evaluate_first(self, images):
         with torch.no_grad():
@@ -383,6 +383,7 @@ METHOD = Method(
     idle=idle,
     try_to_build=try_to_build,
     warmups=(("student_warmup", "student_iterations"),),
+    start=("consistency_steps", "warm_start", "disc_warmup"),
     presets=PRESETS,
     recipes=RECIPES,
 )

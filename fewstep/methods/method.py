@@ -32,7 +32,8 @@ class Method(NamedTuple):
     that would let it}; try_to_build(settings): for what could not be built when its turn comes, at
     some cost. no_teacher: the setting and its value with which it needs none after all, and its
     phase is built as of a method without one. warmups: pairs of settings, a warm-up and the
-    steps of its phase. presets: {name: {setting: value}}; recipes: {name: `Recipe`}.
+    steps of its phase. start: settings that say how many of its steps come before what the method
+    is for. presets: {name: {setting: value}}; recipes: {name: `Recipe`}.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Method(NamedTuple):
     idle: Callable = lambda settings: {}
     try_to_build: Callable = lambda settings: None
     warmups: tuple = ()
+    start: tuple = ()
     presets: dict = {}
     recipes: dict = {}
 

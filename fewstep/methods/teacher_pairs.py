@@ -58,13 +58,14 @@ class OdeLoss:
         are_used = student.warm_start or student.pair_weight
         return student.warm_pairs * student.warm_nfe if are_used else 0
 
-    def draw_first(self):
-        """Make the pairs that are kept, if any are used, or find them."""
+    def draw_first(self, check):
+        """Make the pairs that are kept, if any are used, or find them. check: of `TeacherPairs`."""
         if self.evaluations and not self.pairs:
-            self.pairs = self._pairs_of(IMAGE_SHAPE)
+            self.pairs = self._pairs_of(IMAGE_SHAPE, check)
 
-    def _pairs_of(self, shape):
-        return TeacherPairs(self.settings, self.teacher, self.first_level, shape, self.execution)
+    def _pairs_of(self, shape, check=lambda: None):
+        level, execution = self.first_level, self.execution
+        return TeacherPairs(self.settings, self.teacher, level, shape, execution, check)
 
     def rehearse(self):
         """Draw zeros in place of pairs: steps will only be counted or timed."""
@@ -90,9 +91,10 @@ class TeacherPairs:
     on, so they are drawn once for all runs with this teacher, by all processes together; noise is
     drawn anew from the pair's number.
     Where training images are mirrored, so are pairs, noise and image. shape: (3, H, H) of an image.
+    check: called between two files that are drawn, may raise; those that are there stay.
     """
 
-    def __init__(self, settings, teacher, sigma, shape, execution):
+    def __init__(self, settings, teacher, sigma, shape, execution, check=lambda: None):
         student, one, self.shape = settings.student, teacher.scheduler, shape
         self.scheduler, self.device = one, teacher.device
         self.sigma, self.evaluations = sigma, student.warm_nfe
@@ -101,6 +103,7 @@ class TeacherPairs:
         ode = one.sigma_data, one.sigma_min, one.rho, one.noise_offset
         self.facts = f"teacher's pairs {weights_digest(teacher)} {ode} {which} from {SEED}"
         self.ode = partial(ode_images, partial(execution.run, teacher.denoise), one)
+        self.check, self.has_drawn = check, False
         self.folder, self.shown = settings.data.cache_dir, execution.processes.is_first
         starts = range(0, self.count, PART)
         parts = [range(start, min(start + PART, self.count)) for start in starts]
@@ -138,6 +141,8 @@ class TeacherPairs:
         return cached_images(self.folder, digest, len(numbers), make, self.shape[-1])
 
     def _images(self, numbers):
+        if self.has_drawn:  # else a run with a short limit of time would never get further
+            self.check()
         doing, total = "pairs of the teacher's", len(numbers)
         if self.count > PART:
             doing += f", {numbers[0] + 1:,} to {numbers[-1] + 1:,}"
@@ -147,6 +152,7 @@ class TeacherPairs:
                 images = self.ode(self.sigma * self.noise(some), self.sigma, self.evaluations)
                 yield from to_uint8(images).cpu().numpy()
                 bar.update(len(some))
+        self.has_drawn = True
 
 
 class StandIn:

@@ -46,11 +46,13 @@ class Need(NamedTuple):
 
 class Time(NamedTuple):
     """Seconds that a phase takes: `first` in all for what comes before its step number `fixed`,
-    which does not depend on its length, and `each` for every step from there on."""
+    which does not depend on its length, and `each` for every step from there on. drawn: what of
+    `first` is for images that are drawn before step 0."""
 
     each: float
     first: float = 0.0
     fixed: int = 0
+    drawn: float = 0.0
 
     def of(self, steps):
         """Seconds of so many steps."""
@@ -98,22 +100,33 @@ def describe(settings, device, processes=1, hours=0):
 
 def lengths_that_fit(settings, needs, times, seconds):
     """The flags with which these phases take so many seconds together, each a like share of the
-    steps it has now, rounded down to three digits; or, in words, why there are none."""
-    before = sum(time_needed.first for time_needed in times)
-    fixed = sum(time_needed.fixed * time_needed.each for time_needed in times)
-    each = sum(need.steps * time_needed.each for need, time_needed in zip(needs, times))
-    share = (seconds - before + fixed) / each
+    steps it has now, rounded down to three digits; or, in words, why there are none. In less time
+    than now a start of fixed length (`Method.start`) is shorter by that share, too: else it would
+    leave the student hardly a step of what the start is for."""
+    drawn = sum(time_needed.drawn for time_needed in times)
+    now = sum(time_needed.of(need.steps) for need, time_needed in zip(needs, times))
+    share, starts = max(0, seconds - drawn) / (now - drawn), {}
+    if share > 1:
+        first = sum(time_needed.of(time_needed.fixed) for time_needed in times)
+        each = sum(need.steps * one.each for need, one in zip(needs, times))
+        kept = sum(one.fixed * one.each for one in times)
+        share = (seconds - first + kept) / each
+    elif settings.run.phase != "teacher":
+        method, values = method_of(settings), flat(settings.as_dict())
+        used = set(method.start) - set(method.idle(settings))
+        starts = {flag: int(share * values[flag]) for flag in method.start if flag in used}
+        starts = {flag: steps for flag, steps in starts.items() if steps != values[flag]}
     lengths = {}
     for need in needs:
         steps = int(share * need.steps)
         digit = 10 ** max(0, len(str(steps)) - 3)
         lengths[STEPS_FLAGS[need.name]] = steps // digit * digit
     try:
-        make_settings(flat(settings.as_dict()) | lengths)
+        make_settings(flat(settings.as_dict()) | lengths | starts)
     except UserError as error:
-        first = f" (what comes before the first steps takes {duration(before)})" if before else ""
+        first = f" (drawing the pairs takes {duration(drawn)})" if drawn else ""
         return f"too few{first}: {error}"
-    return " ".join(f"--{flag} {steps}" for flag, steps in lengths.items())
+    return " ".join(f"--{flag} {steps}" for flag, steps in (lengths | starts).items())
 
 
 def needs_of(settings, device, processes=1):
@@ -152,7 +165,8 @@ def _seconds_of(settings, needs, device, processes):
         speed = SHARE_OF_PEAK * _convolution_speed(execution_of(settings, device))
         reckoned = [need.operations / speed for need in needs]
         if max(reckoned) * at_once / images > MOST_SECONDS:
-            return [Time(each, need.first / speed) for each, need in zip(reckoned, needs)]
+            drawn = [need.first / speed for need in needs]
+            return [Time(each, first, drawn=first) for each, first in zip(reckoned, drawn)]
     return [_time_of(settings, phase, device, processes) for phase in _uncompiled(settings, device)]
 
 
@@ -216,10 +230,10 @@ def _time_of(settings, phase, device, processes):
     images = torch.rand(timed, *IMAGE_SHAPE, device=device) * 2 - 1
     images = execution_of(settings, device).lay_out(images)
     each = _step_seconds(phase, images, fixed, phase.total) * share / timed
-    first = _seconds_before(phase, images)
+    first = drawn = _seconds_before(phase, images)
     if fixed:
         first += _step_seconds(phase, images, 0, fixed) * share / timed * fixed
-    return Time(each, first, fixed)
+    return Time(each, first, fixed, drawn)
 
 
 def _step_seconds(phase, images, begin, end):

@@ -26,6 +26,7 @@ IMAGE_FIELDS = ("data", "data_root", "train_split", "val_split", "synthetic_coun
 LEFT_OUT = {"cache_dir", "skip_bad_images"}
 SAME_RUN = ("method", "phase", "seed", "teacher_ckpt", *STARTS)
 PATHS = ("data_root", "train_split", "val_split", "teacher_ckpt", *STARTS)
+KIND = {"method", "phase", *IMAGE_FIELDS}  # a run that differs in these was not meant
 MOST_NAMED, MOST_DIFFERENCES = 3, 3  # runs that may have been meant, and how far they may be off
 
 
@@ -111,14 +112,20 @@ def _newest_first(results):
 
 
 def _nearly(settings, runs):
-    """Lines on the runs that a slip may have missed: unfinished ones of nearly these settings, and
-    finished ones of fewer steps."""
+    """Lines on the runs that a slip, or new defaults, may have missed: unfinished ones of nearly
+    these settings or of the same method and images, and finished ones of fewer steps."""
     lengths = {STEPS_FLAGS[phase] for phase in phases_of(settings)}
     for folder, content in runs[:MOST_NAMED]:
         differences = _differences(settings, content)
-        text = ", ".join(differences.values())
+        text = ", ".join(list(differences.values())[:MOST_DIFFERENCES])
         if not content.get("finished") and len(differences) <= MOST_DIFFERENCES:
             yield f"not going on with {folder}, which is unfinished: it has {text}"
+        elif not content.get("finished") and not KIND & set(differences):
+            yield (
+                f"not going on with {folder}, which is unfinished: {len(differences)} settings"
+                f" differ, such as {text}; to go on as it was begun: --config"
+                f" {folder / CONFIG_NAME} --save_dir {folder}"
+            )
         elif content.get("finished") and differences and set(differences) <= lengths:
             yield f"{folder} is finished and has {text}; to take it further: --save_dir {folder}"
 

@@ -234,6 +234,15 @@ def _as_dict(self):
 # Flags of `Run`: networks that a method's own phase may start from, beside its teacher.
 STARTS = ("student_ckpt", "disc_ckpt")
 
+
+def exporting(run):
+    """{name of a field of `Run`: value} of those on which it depends which step is exported."""
+    names = ["export"]
+    if run.export == "best":  # what is weighed, and how often
+        names += ["best_images", "best_features", "save_interval"]
+    return {name: getattr(run, name) for name in names}
+
+
 # {name in `Settings`: the dataclass}; field names are unique over all of them.
 GROUPS = {"run": Run, "data": Data, "network": Network, "scratch": Scratch, "teacher": Teacher}
 for _method in METHODS.values():

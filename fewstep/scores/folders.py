@@ -27,6 +27,19 @@ def say_if_few(count, what):
         print(f"only {count} {what}: distances to them mean little")
 
 
+def common_count(count, folders, training):
+    """How many images of each are scored: `count`, or as many as the smallest folder has, or as
+    there are training images, of which the floor is; fewer are said. Distances of different numbers
+    of images cannot be compared."""
+    sizes = {f"--folder {name}: it has": len(files) for name, files in folders.items()}
+    sizes["the training set has"] = training
+    which = min(sizes, key=sizes.get)
+    if sizes[which] >= count:
+        return count
+    print(f"{which} {sizes[which]} images, so {sizes[which]} of each are scored, not {count}")
+    return sizes[which]
+
+
 def image_files(folder, flag, like_cleanfid=False):
     """Sorted image files of a folder and its subfolders, hidden ones left out, at least two.
 

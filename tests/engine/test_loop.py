@@ -32,7 +32,7 @@ class CountingPhase(Phase):
         loss = float("nan") if broken else step
         return {"loss": torch.tensor(loss), "skipped": torch.tensor(float(broken))}
 
-    def draw_first(self, step):
+    def draw_first(self, step, check):
         self.drawn_at = step
 
     def pictures(self, count, side):
@@ -103,7 +103,7 @@ def stop_at(last):
 
 def test_a_signal_ends_what_is_drawn_first_at_once(tmp_path):
     class Drawing(CountingPhase):
-        def draw_first(self, step):
+        def draw_first(self, step, check):
             signal.raise_signal(signal.SIGTERM)
             raise AssertionError("it went on")
 
@@ -163,7 +163,7 @@ def test_a_finished_phase_draws_nothing_first(tmp_path):
     class Drawing(CountingPhase):
         draws = 0
 
-        def draw_first(self, step):
+        def draw_first(self, step, check):
             self.draws += 1
 
     first, again = Drawing(5), Drawing(5)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from custom_model import MODEL_DEFAULTS
+from custom_model import MODEL_DEFAULTS, create_custom_model
 from fewstep.methods.adversarial_settings import student_sigmas
 from fewstep.methods.student_inputs import nfe_table
 from fewstep.runs.command_line import make_settings
@@ -12,7 +12,7 @@ from fewstep.runs.presets import PRESETS
 from fewstep.scores.inception import FID_SHA256
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.sheets import picture_sheet
-from src.utils import save_picture, write_json
+from src.utils import read_json, save_picture, torch_save, write_json
 
 SPACE = {"name": "random-conv-v1", "sha256": "ab" * 32, "is_fid": False}
 INCEPTION = {"name": "Inception", "sha256": FID_SHA256, "is_fid": True}
@@ -96,7 +96,9 @@ def make_run(folder, spaces=(SPACE,), **flags):
         random_sheet(folder / "samples" / f"student_{step:07d}.png", 24, 8)
     for nfe in (1, 2, 4):
         random_sheet(folder / "evaluation" / f"student_nfe={nfe}.png", 40, 10)
-    (folder / "final_model.pt").write_bytes(b"weights")
-    student = fingerprint(folder / "final_model.pt")
+    config = read_json(folder / "model_config.json")
+    student = create_custom_model(**config)
+    torch_save({"state_dict": student.state_dict()}, folder / "final_model.pt")
+    student = fingerprint(student, config)
     write_json(folder / "evaluation" / "scores.json", scores_of(list(spaces)) | student)
     return folder

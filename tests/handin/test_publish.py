@@ -198,7 +198,7 @@ def test_only_finite_weights_are_packed(tmp_path):
 
 def test_scores_in_the_card_are_those_of_these_weights(checkpoint, tmp_path):
     path, folder = tmp_path / "scores.json", tmp_path / "packed"
-    good = scores_of([SPACE]) | fingerprint(checkpoint)
+    good = scores_of([SPACE]) | fingerprint(student(), TINY)
     wrong = [
         (good | {"weights_sha256": "0" * 64}, "of other weights"),
         (good | {"few_step_sigmas": {"1": [80.0]}}, "of other weights or noise levels"),

@@ -17,7 +17,7 @@ from fewstep.handin.writeup.curves import LOSSES
 from fewstep.handin.writeup.document import contents, make_writeup
 from fewstep.handin.writeup.records import early_step, read_records
 from src.sheets import picture_sheet
-from src.utils import UserError, read_json, save_picture, write_json
+from src.utils import UserError, read_json, save_picture, torch_load, torch_save, write_json
 from tests.handin.records import INCEPTION, SPACE, make_run, random_sheet, settings_of
 
 
@@ -94,6 +94,13 @@ def without(pattern):
     return remove
 
 
+def train_on(run):
+    """As if its student had learnt more after it was scored."""
+    content = torch_load(run / "final_model.pt")
+    next(iter(content["state_dict"].values())).add_(1)
+    torch_save(content, run / "final_model.pt")
+
+
 LACKS = {
     "early samples of the teacher (samples/teacher_*.png)": without("samples/teacher*"),
     "early samples of the student": without("samples/student*"),
@@ -121,7 +128,7 @@ LACKS = {
         "evaluation/scores",
         spaces=[{"name": "Inception", "sha256": "ab" * 32, "is_fid": True}],
     ),
-    "scores.json: of other weights": lambda run: (run / "final_model.pt").write_bytes(b"other"),
+    "scores.json: of other weights": train_on,
 }
 
 

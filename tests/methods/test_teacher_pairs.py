@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fewstep.engine.batches import to_float
+from fewstep.engine.stopping import TIME_IS_UP, Interrupted, StopRequests
 from fewstep.methods import teacher_pairs
 from fewstep.methods.edm import ode_images
 from fewstep.methods.teacher_pairs import TeacherPairs
@@ -18,9 +19,10 @@ def teacher():
     return build_teacher(tiny_settings({})).ema.eval().requires_grad_(False)
 
 
-def pairs_of(teacher, folder, mirror=False):
+def pairs_of(teacher, folder, mirror=False, check=lambda: None):
     flags = dict(warm_pairs=40, warm_nfe=EVALUATIONS, x_flip=mirror, cache_dir=str(folder))
-    return TeacherPairs(tiny_settings(flags), teacher, SIGMA, (3, 64, 64), plain_execution())
+    settings, shape = tiny_settings(flags), (3, 64, 64)
+    return TeacherPairs(settings, teacher, SIGMA, shape, plain_execution(), check)
 
 
 def test_an_image_is_the_end_of_the_odes_path_from_its_noise(teacher, tmp_path):
@@ -84,3 +86,15 @@ def test_seeds_pick_pairs_and_mirrored_ones_stay_pairs(teacher, tmp_path):
         assert torch.equal(image, kept[number] if any(same) else kept[number].flip(-1))
         mirrored += any(flipped)
     assert 16 < mirrored < 48
+
+
+def test_a_limit_of_time_ends_them_between_two_files(teacher, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(teacher_pairs, "PART", 16)
+    stop = StopRequests()
+    stop.deadline = 0.0  # it is over: each run draws one file more
+    for there in (1, 2):
+        with pytest.raises(Interrupted) as stopped:
+            pairs_of(teacher, tmp_path, check=stop.check)
+        assert stopped.value.exit_code == TIME_IS_UP
+        assert len(set(tmp_path.iterdir())) == there
+    assert len(pairs_of(teacher, tmp_path, check=stop.check).parts) == 3

@@ -114,7 +114,7 @@ def test_long_steps_are_reckoned_not_timed(monkeypatch, operations, is_timed):
     monkeypatch.setattr(estimate, "_uncompiled", lambda settings, device: ["a phase"])
     need = Need("teacher", 10, {}, 0, 0, operations, 10**13)
     (needed,) = estimate._seconds_of(settings_of(batch_size=8), [need], CPU, 1)
-    assert needed == (Time(5.0) if is_timed else pytest.approx((1000, 100, 0)))
+    assert needed == (Time(5.0) if is_timed else pytest.approx((1000, 100, 0, 100)))
     assert needed.of(2) == pytest.approx(10 if is_timed else 2100)
 
 
@@ -145,7 +145,7 @@ def test_a_start_of_fixed_length_has_a_price_of_its_own(monkeypatch):
     )
     settings = settings_of(batch_size=16, warm_start=3, student_iterations=30)
     time_needed = estimate._time_of(settings, random_phases(settings, CPU)[-1], CPU, 1)
-    assert time_needed == Time(each=64.0, first=7.0 + 3 * 16, fixed=3)
+    assert time_needed == Time(each=64.0, first=7.0 + 3 * 16, fixed=3, drawn=7.0)
     assert time_needed.of(5) == 55 + 2 * 64
     assert [time_needed.fitting(seconds) for seconds in (55, 118, 119, 184)] == [3, 3, 4, 5]
     assert time_needed.fitting(10) == 2 and Time(2.0, 30.0).fitting(1) == 1
@@ -165,10 +165,10 @@ def test_a_dry_run_says_the_operations_of_an_image(monkeypatch):
 
 def hours_of(seconds, **flags):
     """(the lengths that fit into `seconds`, {phase: seconds a step}) of a teacher and a student
-    whose 100 s before the first step and 40 steps of warm start are fixed."""
+    that draws pairs for 60 s and has a start of 40 steps of 1 s."""
     lengths = dict(num_iterations=1000, student_iterations=200, warm_start=40)
     needs = [Need("teacher", 1000, {}, 0, 0, 1), Need("student", 200, {}, 0, 0, 1)]
-    times = [Time(2.0), Time(each=5.0, first=100.0, fixed=40)]
+    times = [Time(2.0), Time(each=5.0, first=100.0, fixed=40, drawn=60.0)]
     text = estimate.lengths_that_fit(settings_of(**lengths, **flags), needs, times, seconds)
     return text, lambda teacher, student: times[0].of(int(teacher)) + times[1].of(int(student))
 
@@ -180,10 +180,14 @@ def test_lengths_that_fit_take_as_long_as_they_should_in_the_proportion_of_now()
     assert 30_800 < seconds_of(10300, 2070) <= 31_000
 
 
-def test_hours_that_what_comes_first_takes_are_too_few():
-    for seconds in (0.1, 499):  # 400 s of the teacher for each 40 steps of the student
+def test_in_less_time_the_start_is_shorter_too():
+    text, _ = hours_of(60 + 2840 / 4, disc_warmup=10)
+    expected = "--num_iterations 250 --student_iterations 50 --warm_start 10 --disc_warmup 2"
+    assert text == expected
+    assert "consistency_steps" not in text  # which these settings do not use
+
+
+def test_hours_that_drawing_the_pairs_takes_are_too_few():
+    for seconds in (0.1, 61):
         text, _ = hours_of(seconds)
-        assert text.startswith("too few (what comes before the first steps takes 1\u00a0min 40")
-    assert hours_of(515)[0].endswith("41")
-    text, _ = hours_of(515, disc_warmup=10)
-    assert "too few" in text and "--warm_start 40 and --disc_warmup 10: the student's 41" in text
+        assert text.startswith("too few (drawing the pairs takes 1\u00a0min 0\u00a0s): ")

@@ -59,6 +59,20 @@ def test_the_same_command_finds_its_unfinished_run(tmp_path, capsys):
     assert choose_run_folder(named, tmp_path)[0] == tmp_path / "mine"
 
 
+def test_an_unfinished_run_of_other_defaults_is_named_with_the_way_back(tmp_path, capsys):
+    earlier, settings = tmp_path / "earlier", settings_for("--lr", "0.01")
+    start(earlier, settings)
+    flags = ["--lr", "0.02", "--seed", "1", "--warmup", "9", "--p_mean", "0.5"]
+    assert choose_run_folder(settings_for(*flags), tmp_path)[0] != earlier
+    said = capsys.readouterr().out
+    assert "unfinished: 4 settings differ, such as" in said
+    assert f"--config {earlier / 'training_config.json'} --save_dir {earlier}" in said
+    again = ["--config", str(earlier / "training_config.json"), "--save_dir", str(earlier)]
+    assert parse_settings(again)[0].scratch.lr == 0.01
+    choose_run_folder(settings_for(*flags, "--data_seed", "5"), tmp_path)
+    assert "earlier" not in capsys.readouterr().out  # of other images
+
+
 def test_a_run_of_before_a_setting_was_there_is_found(tmp_path):
     settings, folder = settings_for("--no-disc_level"), tmp_path / "earlier"
     start(folder, settings)

@@ -33,7 +33,7 @@ from fewstep.studies.compare.cells import (
     teacher_flags,
     training_flags,
 )
-from fewstep.studies.compare.laboratory import Laboratory, check_lengths
+from fewstep.studies.compare.laboratory import Laboratory, balance_of, check_lengths
 from fewstep.studies.compare.main import attempt, list_cells, main, parse, run_all
 from fewstep.studies.compare.plan import complete_plan, parse_pairs
 from fewstep.studies.compare.reading import flag_value
@@ -193,6 +193,7 @@ def test_an_empty_value_can_be_seen_and_names_no_other_folder():
         ({"grid": {"lr": [0.1, 1]}}, "lr is the same for all cells"),
         ({"grid": {"preset": ["tiny"]}}, "preset is the same for all cells"),
         ({"base": {"seed": 3}}, "seed is set by the comparison"),
+        ({"base": {"max_minutes": 5}}, "max_minutes would end each training as a failure"),
         ({"cells": [{"phase": "add"}]}, "phase is set by the comparison"),
         ({"cells": ["patch"]}, "cells should be a list of flag sets"),
         ({"seeds": []}, "seeds: at least one"),
@@ -325,6 +326,20 @@ def test_the_table_has_mean_and_sd_and_best_first():
     assert "Best at NFE 1 in all 2 feature spaces: disc=unet" in table
     assert "none failed: it fell over" in table and "(the floor, n = 9): 1.00" in table
     assert "not FID" in table and "77 held-out" in table
+
+
+def test_the_table_says_how_much_students_learnt_where_they_could_wait():
+    families, spaces, floor = families_of(lambda distance: 2 * distance)
+    rows = [{"step": 50}, {"step": 100, "student_waits": 0.5, "disc_lead": 0.2}]
+    rows += [{"step": 200, "student_waits": 0.2, "disc_lead": 0.4}, {"concern": "spread"}]
+    assert balance_of(rows) == {"waited": pytest.approx(0.35), "lead": 0.4}
+    assert balance_of([{"step": 1, "loss": 0.1}]) == {}  # of a teacher alone
+    assert "waited" not in markdown(families, spaces, [floor], [])
+    families[0] |= balance_of(rows)
+    lines = markdown(families, spaces, [floor], []).splitlines()
+    unet, patch, _ = [line for line in lines if line.startswith("| `")]
+    assert "| 1.5 | 0.35 | 0.40 | 2 |" in unet and "| 1.5 |  |  | 2 |" in patch
+    assert "- waited: share of the steps" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -628,19 +643,31 @@ def test_steps_are_timed_again_for_another_base_until_the_cell_has_begun(tmp_pat
 
     monkeypatch.setattr(Laboratory, "estimate", estimate)
 
-    def steps(disc, *cells):
+    def laboratory(disc, *cells, minutes=5):
         base = {"preset": "tiny", "data": "synthetic", "disc": disc}
-        plan = {"cells": [{"adv_weight": 2.0}, *cells], "base": base, "minutes": 5}
+        plan = {"cells": [{"adv_weight": 2.0}, *cells], "base": base, "minutes": minutes}
         lab = Laboratory(complete_plan(plan, ""), tmp_path)
         lab.digests = {"teacher": "0"}
-        return lab._steps(make_cells(lab.plan)[0])
+        return lab, make_cells(lab.plan)
+
+    def steps(*arguments):
+        lab, cells = laboratory(*arguments)
+        return lab._steps(cells[0])
+
+    def check(minutes):
+        lab, cells = laboratory("patch", minutes=minutes)
+        lab.check_lengths(cells)
 
     assert [steps("patch"), steps("patch"), steps("resnet")] == [1, 1, 2]
     assert steps("resnet", {"method": "rectified_flow"}) == 3
+    check(minutes=20)  # nothing has been trained for five
     (family,) = (tmp_path / "cells").iterdir()
     (family / "seed_0" / "run").mkdir(parents=True)
     (family / "seed_0" / "run" / "training_config.json").write_text("{}")
     assert steps("patch") == 3  # and train.py refuses another base
+    check(minutes=5)
+    with pytest.raises(UserError, match="was begun with minutes 5, not 20"):
+        check(minutes=20)
 
 
 def test_a_score_belongs_to_the_weights_of_what_it_started_from(tmp_path):
@@ -751,6 +778,6 @@ def test_a_cell_is_not_taken_further(tmp_path):
     check_lengths(flags)  # nothing is trained yet
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "checkpoint_iter_2000.pt").touch()
-    with pytest.raises(UserError, match="num_iterations = 2000, not 4000"):
+    with pytest.raises(UserError, match=r"2,000 steps \(num_iterations\), not 4,000"):
         check_lengths(flags)
     check_lengths(flags | {"num_iterations": 2000})

@@ -6,15 +6,18 @@ import shutil
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from fewstep.images.synthetic import draw_face
 from fewstep.scores import inception, two_sample
+from fewstep.scores.folders import common_count
 from fewstep.studies.evaluate import main as evaluate
-from fewstep.studies.evaluate.main import common_count, shown_source, summary
+from fewstep.studies.evaluate.main import shown_source, summary
 from fewstep.studies.evaluate.report import _write_page
-from src.utils import UserError, file_digest, read_json, write_json
+from fewstep.studies.evaluate.subjects import open_subjects
+from src.utils import UserError, file_digest, read_json, state_digest, torch_load, write_json
 from tests.stand_in import save_stand_in, trust_stand_in
 from tests.studies.programs import run_fewstep, train_in_process
 
@@ -86,7 +89,9 @@ def test_tuned_levels_are_those_that_sampling_uses(folder):
     assert tuning["feature_space"] == "random-conv-v1"
     scores = read_json(folder / "run" / "evaluation" / "scores.json")
     assert scores["few_step_sigmas"] == config["few_step_sigmas"]
-    assert scores["weights_sha256"] == file_digest(folder / "run" / "final_model.pt").hex()
+    assert scores["weights_sha256"] == state_digest(
+        torch_load(folder / "run" / "final_model.pt")["state_dict"]
+    )
     assert "run/export/model_config.json: levels of NFE 1, 2 written" in (
         folder / "output.txt"
     ).read_text().replace(str(folder) + "/", "")
@@ -145,6 +150,17 @@ def test_as_many_images_of_each_are_scored_as_there_are(capsys):
     )
     assert common_count(1000, {}, 300) == 300  # the floor is of the training images
     assert "the training set has 300 images" in capsys.readouterr().out
+
+
+def test_held_out_images_without_a_colour_are_refused_before_the_work(tmp_path):
+    faces, random = tmp_path / "faces", np.random.RandomState(0)
+    faces.mkdir()
+    for number in range(50):
+        pixels = random.randint(0, 256, (64, 64, 3)) * [1, 1, 0]
+        Image.fromarray(pixels.astype(np.uint8)).save(faces / f"{number}.png")
+    flags = {"data_root": str(faces), "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(UserError, match="blue of the held-out images is everywhere the same"):
+        open_subjects(None, None, None, flags, "cpu")
 
 
 def test_the_report_is_one_file(folder):

@@ -70,8 +70,8 @@ def test_the_spread_over_trainings_stands_beside_that_over_samples():
 
 
 def test_only_the_seed_of_other_trainings_may_differ(tmp_path):
-    def run(name, seed, **identity):
-        content = {"settings": Settings(run=Run(seed=seed)).as_dict()}
+    def run(name, seed, export="last", **identity):
+        content = {"settings": Settings(run=Run(seed=seed, export=export)).as_dict()}
         content["identities"] = {"student": {"lr": 0.1, "seed": seed} | identity}
         write_json(tmp_path / name / "training_config.json", content)
         return str(tmp_path / name)
@@ -80,6 +80,7 @@ def test_only_the_seed_of_other_trainings_may_differ(tmp_path):
     check_seed_runs(first, [second])
     for other, message in [
         (run("c", 3, lr=0.2), "c: its lr of the student is not that of .*a; only the seed may"),
+        (run("e", 4, export="best"), "e: its best_features of the run is not that of"),
         (run("d", 1), "d: it has the seed 1 of .*a too"),
         (str(tmp_path / "absent"), "--seed_runs .*absent"),
     ]:

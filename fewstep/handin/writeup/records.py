@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from custom_model import create_custom_model
 from fewstep.engine.log import read_rows
 from fewstep.methods.adversarial_settings import alone_steps
 from fewstep.runs.command_line import settings_from_json
@@ -10,7 +11,7 @@ from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.settings import Settings, method_of
 from fewstep.scores.inception import FID_SHA256
 from fewstep.studies.evaluate.subjects import fingerprint
-from src.utils import UserError, read_json
+from src.utils import UserError, load_model, read_json, read_model_config
 
 NFE = (1, 2, 4)
 EARLY_STEP = 200  # sheets before it show hardly more than noise
@@ -147,7 +148,9 @@ def read_scores(path, checkpoint):
                 f"{path}: it calls FID what is of weights other than Inception's (SHA-256"
                 f" {digest}); run fewstep evaluate again"
             )
-    if any(scores.get(key) != now for key, now in fingerprint(checkpoint).items()):
+    config = read_model_config(Path(checkpoint).with_name("model_config.json"))
+    now = fingerprint(load_model(checkpoint, create_custom_model), config)
+    if any(scores.get(key) != value for key, value in now.items()):
         raise UserError(f"{path}: of other weights or noise levels; run fewstep evaluate again")
     return scores
 

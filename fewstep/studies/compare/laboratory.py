@@ -10,8 +10,9 @@ import torch
 
 from custom_model import create_custom_model
 from fewstep.engine.batches import to_float
-from fewstep.engine.checkpoints import check_identity, has_checkpoints
+from fewstep.engine.checkpoints import has_checkpoints
 from fewstep.engine.lock import sole_use, use_after_others
+from fewstep.engine.log import read_rows
 from fewstep.images import evenly
 from fewstep.methods.sentinels import MOST_IMAGES, measure
 from fewstep.runs.building import open_images
@@ -19,9 +20,9 @@ from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import training_seconds
 from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.run_folder import CONFIG_NAME, own_teacher
-from fewstep.runs.settings import STARTS, STEPS_FLAGS, flat, phases_of
+from fewstep.runs.settings import STARTS, STEPS_FLAGS, exporting, flat, phases_of
 from fewstep.scores.comparison import PIXELS, Comparison
-from fewstep.scores.folders import say_if_few
+from fewstep.scores.folders import common_count, say_if_few
 from fewstep.scores.spaces import feature_spaces, free_names
 from fewstep.studies.compare.cells import (
     cell_steps,
@@ -52,6 +53,7 @@ from src.utils import (
 BATCH = 50  # of sampling
 SAMPLING_SEED = 0  # the same noise for every model
 SCORE = "score.json"  # of a cell, in its folder
+STEPS = "steps.json"  # those that minutes came to, of all seeds of a cell, in the folder above
 ANY_STEPS = 10**9  # in checks before the steps are known
 
 
@@ -75,6 +77,25 @@ class Laboratory:
         """Raise `UserError` if the flags of a cell cannot be."""
         given = cell.steps or self.plan["steps"]
         self._settings(cell, ANY_STEPS if self._is_timed(cell) else given)
+
+    def check_lengths(self, cells):
+        """Raise `UserError` where the folder has trainings of another length than the plan says:
+        side by side in a table they would say nothing."""
+        if self.trains_teacher:
+            check_lengths(teacher_flags(self.plan, self.folder / "teacher"))
+        for cell in cells:
+            if not self._is_timed(cell):
+                run = {"save_dir": self.place(cell) / "run"}
+                check_lengths(self._flags(cell, self._steps(cell)) | run)
+                continue
+            family = self.place(cell).parent
+            if (family / STEPS).exists() and _has_begun(family):
+                minutes = read_json(family / STEPS)["identity"]["minutes"]
+                if minutes != self.plan["minutes"]:
+                    raise UserError(
+                        f"{family}: was begun with minutes {minutes:g}, not"
+                        f" {self.plan['minutes']:g}; give the same, or another --save_dir"
+                    )
 
     def _is_timed(self, cell):
         """Whether minutes say how long the cell trains."""
@@ -132,7 +153,9 @@ class Laboratory:
     def _prepare(self):
         images = open_images(self.settings)
         say_if_few(len(images.val), "images are held out")
-        say_if_few(self.plan["num_samples"], "images of each cell are scored")
+        count = common_count(self.plan["num_samples"], {}, len(images.train))
+        self.plan = self.plan | {"num_samples": count}
+        say_if_few(count, "images of each cell are scored")
         if self.trains_teacher:
             flags = teacher_flags(self.plan, self.folder / "teacher")
             self._train(flags, self.folder / "teacher" / "output.txt")
@@ -157,9 +180,9 @@ class Laboratory:
     def run(self, cell):
         """Train and score a cell; returns its score, from its folder where that is there already.
 
-        The score: training steps and minutes, and a row of the table for each NFE; samples.png in
-        the folder shows some images of the first NFE. Raises `UserError` when training fails; what
-        it printed is in output.txt.
+        The score: training steps and minutes, `balance_of`, a row of the table for each NFE;
+        samples.png in the folder shows some images of the first NFE. Raises `UserError` when
+        training fails; what it printed is in output.txt.
         """
         if score := self.score_of(cell):
             return score
@@ -171,7 +194,7 @@ class Laboratory:
         model = load_model(run / "final_model.pt", create_custom_model, self.device)
         rows = self._rows(model, cell.title, self.plan["nfe_list"], folder / STRIP)
         score = {"identity": self._score_identity(cell, steps), "steps": steps}
-        score |= {"minutes": minutes, "rows": rows}
+        score |= {"minutes": minutes, "rows": rows} | balance_of(read_rows(run / "log.jsonl"))
         write_json(folder / SCORE, score)
         return score
 
@@ -205,10 +228,10 @@ class Laboratory:
             settings = self._settings(cell, self.plan["steps"])
             return cell_steps(self.plan, settings, method_of(self.plan, cell), self.device)
         family = self.place(cell).parent
-        path, identity = family / "steps.json", self._timing_identity(cell)
+        path, identity = family / STEPS, self._timing_identity(cell)
         with use_after_others(family):
-            has_begun = any(family.glob(f"seed_*/run/{CONFIG_NAME}")) and path.exists()
-            if not has_begun and _stored(path, identity) is None:
+            is_settled = path.exists() and _has_begun(family)
+            if not is_settled and _stored(path, identity) is None:
                 write_json(path, {"identity": identity, "steps": self.estimate(cell)[0]})
         return read_json(path)["steps"]
 
@@ -265,16 +288,35 @@ class Laboratory:
         return scores | {PIXELS: watched}
 
 
+def balance_of(rows):
+    """Of a student beside a discriminator, from the rows of its run's log: {"waited": in which
+    share of the steps it waited, "lead": the discriminator's in the last row}; of others nothing.
+    Each row is a mean over the steps since the one before."""
+    waits = [row["student_waits"] for row in rows if row.get("student_waits") is not None]
+    leads = [row["disc_lead"] for row in rows if row.get("disc_lead") is not None]
+    balance = {"waited": sum(waits) / len(waits)} if waits else {}
+    return balance | ({"lead": leads[-1]} if leads else {})
+
+
 def check_lengths(flags):
-    """Raise `UserError` where a run is there that these flags of train.py would take further: equal
-    steps are equal schedules."""
+    """Raise `UserError` where a run is there that these flags of train.py would take further: its
+    schedules would not be those of runs of as many steps."""
     settings, folder = parse_settings(as_arguments(flags))[0], Path(flags["save_dir"])
     path, wanted = folder / CONFIG_NAME, flat(settings.as_dict())
     recorded = read_json(path).get("identities", {}) if path.exists() else {}
     for phase in phases_of(settings):
         flag = STEPS_FLAGS[phase]
-        if flag in recorded.get(phase, {}) and has_checkpoints(folder / phase):
-            check_identity(folder, recorded[phase], {flag: wanted[flag]})
+        old, new = recorded.get(phase, {}).get(flag), wanted[flag]
+        if old not in (None, new) and has_checkpoints(folder / phase):
+            raise UserError(
+                f"{folder}: was trained for {old:,} steps ({flag}), not {new:,}, and a comparison"
+                " takes no run further; give the same length, or another --save_dir"
+            )
+
+
+def _has_begun(family):
+    """Whether a cell's training has begun with one of its seeds."""
+    return any(family.glob(f"seed_*/run/{CONFIG_NAME}"))
 
 
 def _identity(settings):
@@ -283,9 +325,8 @@ def _identity(settings):
     run = groups.pop("run")
     own = ["method"]
     own += [name for name in STARTS if run[name]]
-    if run["export"] == "best":  # which step is scored depends on what is weighed, and how often
-        own += ["export", "best_images", "best_features", "save_interval"]
-    return {key: run[key] for key in own} | flat(groups)
+    exported = exporting(settings.run) if run["export"] == "best" else {}
+    return {key: run[key] for key in own} | exported | flat(groups)
 
 
 def _stored(path, identity):

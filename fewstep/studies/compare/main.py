@@ -56,6 +56,7 @@ def main(arguments=None):
     refusals = check_all(laboratory, cells)
     if all(refusals.values()):
         raise UserError(f"no cell can run; the first: {next(iter(refusals.values()))}")
+    laboratory.check_lengths([cell for cell in cells if not refusals[cell.folder]])
     if args.dry_run:
         list_cells(laboratory, cells, refusals)
         return 0

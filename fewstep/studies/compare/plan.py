@@ -164,6 +164,11 @@ def _check_flags(plan, where):
             if not all(map(is_plain, value if several else [value])):
                 raise UserError(f"{where}: {key} {quoted(value)}: texts and numbers are expected")
             _known(key, {*DEFAULTS, "preset", "recipe", "method"}, f"{where}: unknown flag")
+            if key == "max_minutes":
+                raise UserError(
+                    f"{where}: max_minutes would end each training as a failure; stop the whole"
+                    " comparison (Ctrl-C, SIGTERM), and the same command goes on"
+                )
             if key in SET_BY_GRID and not (key == "teacher_ckpt" and flags is plan["base"]):
                 raise UserError(f"{where}: {key} is set by the comparison itself")
             if key == "method":

@@ -22,6 +22,12 @@ from src.utils import save_picture, whole_file
 STRIP = "samples.png"  # of a cell, in its folder
 TEACHER_STRIP = "teacher.png"  # beside the sheet of all
 FACTS = {"spread": 2, "detail": 2, "steps": 0, "minutes": 1}  # beside distances; their decimals
+# The same of cells whose student learns beside a discriminator, {key of a score: (decimals, what
+# it is)}: what differs between them may be how much their students learnt, not what from.
+BALANCE = {
+    "waited": (2, "share of the steps in which the student waited for its discriminator"),
+    "lead": (2, "the discriminator's at the end; 1: it always knows, 0: it guesses"),
+}
 SENTINELS = (
     "spread: distance between generated images, detail: share of power that 2x2 averaging removes;"
     " both at NFE {}, over those of held-out images (1 is right)"
@@ -46,8 +52,8 @@ def summarise(results, spaces, nfes):
     """A dict for each flag set, best first in the first space at the first NFE, what failed last:
     its "flags" as texts ("" where it does not set one), "rows" of scores over its seeds,
     "distances" of these in each space at each NFE (None: all failed), its "places" among all, one
-    a space, how many "seeds", why some "failed", and the means of `FACTS`, those of images at the
-    first NFE."""
+    a space, how many "seeds", why some "failed", and the means of `FACTS` and `BALANCE`, those of
+    images at the first NFE."""
     names = list(dict.fromkeys(key for cell, _, _ in results for key in cell.flags)) or ["cell"]
     families = []
     for title in dict.fromkeys(cell.title for cell, _, _ in results):
@@ -70,6 +76,9 @@ def summarise(results, spaces, nfes):
         }
         for key in ("steps", "minutes"):
             family[key] = statistics.mean(score[key] for score in scores) if scores else None
+        for key in BALANCE:
+            values = [score[key] for score in scores if score.get(key) is not None]
+            family[key] = statistics.mean(values) if values else None
         for key in ("spread", "detail"):
             family[key] = rows[0]["scores"][PIXELS][key]["mean"] if scores else None
         families.append(family | {"places": []})
@@ -85,13 +94,19 @@ def _first_distance(family, space):
     return distance_of(family["rows"][0], space)["mean"] if family["seeds"] else float("inf")
 
 
+def facts_of(families):
+    """{key: decimals} of the columns beside distances; of `BALANCE` those that some family has."""
+    there = [key for key in BALANCE if any(family[key] is not None for family in families)]
+    return FACTS | {key: BALANCE[key][0] for key in there}
+
+
 def markdown(families, spaces, baseline, notes):
     """The table, and below it the order, the floor, the teacher, `notes`, and what failed."""
     header = list(families[0]["flags"])
     for space, scores in families[0]["distances"].items():
         prefix = "" if space == spaces[0]["name"] else f"{space}, "
         header += [f"{prefix}NFE {nfe}" for nfe in scores]
-    several = len(spaces) > 1
+    several, facts = len(spaces) > 1, facts_of(families)
     rows = []
     for family in families:
         row = [f"`{value}`" if value else "" for value in family["flags"].values()]
@@ -99,7 +114,7 @@ def markdown(families, spaces, baseline, notes):
             row += [score_text(score) or "failed" for score in scores.values()]
         if several:
             row.append(", ".join(str(place) for place in family["places"] if place))
-        for key, digits in FACTS.items():
+        for key, digits in facts.items():
             row.append("" if family[key] is None else f"{family[key]:,.{digits}f}")
         rows.append([*row, str(family["seeds"])])
     lines = [f"- {sentence}" for sentence in order(families, spaces, baseline)]
@@ -107,11 +122,12 @@ def markdown(families, spaces, baseline, notes):
         floor = f" (the floor, n = {row['count']})" if row["model"] == "real" else ""
         texts = [score_text(distance_of(row, space)) for space in spaces]
         lines.append(f"- {row['images']}{floor}: {', '.join(texts)}")
+    lines += [f"- {key}: {BALANCE[key][1]}" for key in facts if key in BALANCE]
     lines += [f"- {note}" for note in notes]
     lines += [f"- {one['title']} failed: {one['failed']}" for one in families if one["failed"]]
     title = f"{distance_title(spaces[0])}, mean ± sd over training seeds where there are several:"
     header += ["place in each space"] * several
-    table = markdown_table([*header, *FACTS, "seeds"], rows)
+    table = markdown_table([*header, *facts, "seeds"], rows)
     return "\n".join([title, "", table, "", *lines]) + "\n"
 
 
@@ -177,7 +193,7 @@ def notes(laboratory):
 
 def write_csv(families, path):
     """The same rows for a spreadsheet."""
-    records = []
+    records, facts = [], facts_of(families)
     for family in families:
         record = dict(family["flags"])
         for place, (space, scores) in enumerate(family["distances"].items()):
@@ -185,7 +201,7 @@ def write_csv(families, path):
                 for part in ("mean", "sd"):
                     key = f"nfe{nfe}_{part}"
                     record[f"{space}_{key}" if place else key] = score and score[part]
-        records.append(record | {key: family[key] for key in (*FACTS, "seeds", "failed")})
+        records.append(record | {key: family[key] for key in (*facts, "seeds", "failed")})
     with whole_file(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, records[0])
         writer.writeheader()

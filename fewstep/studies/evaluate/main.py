@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from fewstep.engine.hardware import hardware
-from fewstep.scores.folders import image_files, say_if_few
+from fewstep.scores.folders import common_count, image_files, say_if_few
 from fewstep.studies.evaluate.headline import headline
 from fewstep.studies.evaluate.kept import Kept
 from fewstep.studies.evaluate.report import publish
@@ -153,7 +153,7 @@ def main(argv=None):
     content = {
         "name": subjects.name,
         "checkpoint": subjects.checkpoint and str(subjects.checkpoint),
-        **fingerprint(subjects.checkpoint, subjects.config),
+        **fingerprint(subjects.student, subjects.config),
         "reference": shown_source(images.description, subjects.settings.data.data_root),
         "reference_count": len(images.val),
         "training_count": len(images.train),
@@ -201,16 +201,3 @@ def list_series(args, subjects):
 def shown_source(description, data_root):
     """Which images there are, without the folders in which theirs lies: reports are shared."""
     return description.replace(one_line(str(data_root)), Path(data_root).name)
-
-
-def common_count(count, folders, training):
-    """How many images of each are scored: `count`, or as many as the smallest folder has, or as
-    there are training images, of which the floor is; fewer are said. Distances of different numbers
-    of images cannot be compared."""
-    sizes = {f"--folder {name}: it has": len(files) for name, files in folders.items()}
-    sizes["the training set has"] = training
-    which = min(sizes, key=sizes.get)
-    if sizes[which] >= count:
-        return count
-    print(f"{which} {sizes[which]} images, so {sizes[which]} of each are scored, not {count}")
-    return sizes[which]

@@ -6,8 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from custom_model import create_custom_model
 from fewstep.engine.checkpoints import check_identity
+from fewstep.images import evenly
 from fewstep.runs.building import open_images
 from fewstep.runs.command_line import make_settings, settings_from_json
 from fewstep.runs.loading import load
@@ -31,9 +34,17 @@ from src.arguments import (
 )
 from src.model_config import LEVEL_SAMPLERS
 from src.published import is_published, weights_file
-from src.utils import CommandParser, UserError, file_digest, load_model, pick_device, read_json
+from src.utils import (
+    CommandParser,
+    UserError,
+    load_model,
+    pick_device,
+    read_json,
+    weights_digest,
+)
 
 CHECKPOINT = "./checkpoints/best_model.pt"
+CHANNELS, MOST_LOOKED_AT = ("red", "green", "blue"), 1000
 LEAST = 4  # of each kind: what the classifier needs to train on some and be tested on others
 
 
@@ -199,15 +210,14 @@ def has_levels(model):
     return getattr(model, "sampler", None) in LEVEL_SAMPLERS
 
 
-def fingerprint(checkpoint, config=None):
+def fingerprint(model, config):
     """Which model scores belong to: {"weights_sha256": ..., "few_step_sigmas": levels, or None of
-    a model that has none}; {} where there is no model. config: its `model_config.json`, where that
-    does not lie beside it."""
-    if checkpoint is None:
+    a model that has none}; {} where there is no model. Of its weights, not of a file: a run that
+    goes on writes its files again. config: its `model_config.json`."""
+    if model is None:
         return {}
-    config = config or read_json(Path(checkpoint).with_name("model_config.json"))
-    digest = file_digest(checkpoint).hex()
-    return {"weights_sha256": digest, "few_step_sigmas": config.get("few_step_sigmas")}
+    levels = config.get("few_step_sigmas")
+    return {"weights_sha256": weights_digest(model), "few_step_sigmas": levels}
 
 
 def data_fields():
@@ -234,6 +244,13 @@ def _opened_images(settings):
             f" {len(images.train)} and {len(images.val)}; name more with --val_split FILE"
         )
     say_if_few(len(images.val), "images are held out")
+    some = np.asarray(images.val.images[evenly(len(images.val), MOST_LOOKED_AT)])
+    flat = [name for name, channel in zip(CHANNELS, some.T) if channel.min() == channel.max()]
+    if flat:
+        raise UserError(
+            f"{images.description}: {' and '.join(flat)} of the held-out images is everywhere the"
+            " same, and contrasts cannot be compared with none; measure_fid.py can score them"
+        )
     return images
 
 

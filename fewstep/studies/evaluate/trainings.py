@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fewstep.runs.command_line import settings_from_json
 from fewstep.runs.run_folder import CONFIG_NAME
+from fewstep.runs.settings import exporting
 from fewstep.studies.evaluate.series import model_series
 from fewstep.studies.evaluate.subjects import open_subjects
 from fewstep.studies.evaluate.tables import TRAININGS, merge_rows
@@ -62,7 +63,8 @@ def over_trainings(rows):
 
 def _identities(run_dir):
     """{(phase, setting): value} of all but the seed and the teacher's weights, which come of it."""
-    phases = read_json(Path(run_dir) / CONFIG_NAME).get("identities", {})
+    record = read_json(Path(run_dir) / CONFIG_NAME)
+    phases = record.get("identities", {}) | {"run": exporting(settings_from_json(record).run)}
     pairs = [(name, *item) for name, identity in phases.items() for item in identity.items()]
     return {(name, key): value for name, key, value in pairs if key not in ("seed", "teacher")}
 
