@@ -18,10 +18,10 @@ from fewstep.methods.adversarial_settings import (
     check,
     check_size,
     disc_rate,
-    has_critics,
     idle,
     ramp_steps,
     start_steps,
+    steps_an_update,
     student_config,
     student_rate,
 )
@@ -83,7 +83,7 @@ class StudentPhase(Phase):
         self.consistency_steps, warm_steps = start_steps(student)
         self.warm = self.fixed_start = self.consistency_steps + warm_steps
         self.alone = alone_steps(settings)
-        self.disc_steps = settings.discriminator.disc_steps if has_critics(settings) else 1
+        self.disc_steps = steps_an_update(settings)
         self.adv_ramp, self.rate = ramp_steps(settings), student_rate(settings)
         half_life = student.student_ema_images / settings.data.batch_size
         decay = 0.5 ** (1 / half_life) if half_life else 0.0
@@ -138,7 +138,8 @@ class StudentPhase(Phase):
         """The step from which sentinels hold: all parts learn at their full weight, and the blur of
         the teacher's one-step answers has had time to go."""
         # In a phase that is too short for the whole ramp nothing is settled.
-        whole_ramp = self.settings.distillation.adv_ramp if self.adversary else 0
+        updates = self.settings.distillation.adv_ramp if self.adversary else 0
+        whole_ramp = updates * self.disc_steps
         return max(self.warm + self.alone + whole_ramp, self.total // 3)
 
     @property

@@ -131,12 +131,17 @@ def alone_steps(settings):
     return settings.discriminator.disc_warmup if has_critics(settings) else 0
 
 
+def steps_an_update(settings):
+    """How many steps there are to an update of a student that does not wait, after its start."""
+    return settings.discriminator.disc_steps if has_critics(settings) else 1
+
+
 def ramp_steps(settings):
     """Steps in which the weight of the discriminator's judgement rises: not more than half of those
     in which the student learns from it."""
     student = settings.student
     total = student.student_iterations - sum(start_steps(student)) - alone_steps(settings)
-    return min(settings.distillation.adv_ramp, total // 2)
+    return min(settings.distillation.adv_ramp * steps_an_update(settings), total // 2)
 
 
 def student_rate(settings):
@@ -151,7 +156,7 @@ def student_rate(settings):
         if step < begin:
             peak = student.start_lr or student.student_lr
             return peak * warmup_cosine(step, begin, min(student.student_warmup, begin // 2))
-        warmup = min(student.student_warmup, total // 2)
+        warmup = min(student.student_warmup * steps_an_update(settings), total // 2)
         learnt = max(0, step - begin - alone)
         return student.student_lr * warmup_cosine(learnt, total, warmup, missed=waited)
 
@@ -196,6 +201,11 @@ def check(settings):
     if student.pair_weight and not student.warm_pairs:
         raise UserError(
             f"--pair_weight {student.pair_weight}: there are no pairs; give --warm_pairs, e.g. 2048"
+        )
+    if student.student_start == "consistency" and settings.network.use_additional_condition:
+        raise UserError(
+            "--student_start consistency: not with --use_additional_condition, whose input it would"
+            " not learn"
         )
     total, alone = student.student_iterations, alone_steps(settings)
     consistency, warm = start_steps(student)

@@ -181,7 +181,10 @@ class ConsistencyPhase(Phase):
         return phase
 
     def turns(self, step):
-        yield Turn(self.learners[0], partial(self.loss, progress=step / self.total))
+        # By the length that it was begun with: taken further, it stays in the last stage, whose
+        # near neighbours the ones before would pull apart again.
+        progress = min(1.0, step / self.first_total)
+        yield Turn(self.learners[0], partial(self.loss, progress=progress))
 
 
 def consistency_config(teacher_config, settings):

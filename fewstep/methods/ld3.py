@@ -26,6 +26,7 @@ from fewstep.methods.method import Method
 from fewstep.methods.student_inputs import per_image
 from src.arguments import MOST_EVALUATIONS
 from src.samplers import ddim_states
+from src.utils import UserError
 
 EVALUATIONS = (2, 4)  # whose levels are learnt; one evaluation has but the first
 SHORTEST = 0.01  # share of the range that each interval keeps, so that levels always fall
@@ -206,6 +207,15 @@ def ld3_config(teacher_config, settings):
     return teacher_config | {"sampler": "ddim"}
 
 
+def check(settings):
+    """Raise `UserError` for settings that contradict themselves."""
+    if settings.network.use_additional_condition:
+        raise UserError(
+            "--use_additional_condition: the levels' sampler would tell a teacher the next level,"
+            " of which it has only learnt 0; leave it out"
+        )
+
+
 METHOD = Method(
     name="ld3",
     summary="the teacher as it is, at noise levels that are learnt through its sampler",
@@ -214,6 +224,7 @@ METHOD = Method(
     steps_flag="ld3_iterations",
     needs_teacher=True,
     config=ld3_config,
+    check=check,
     presets={
         "small": dict(ld3_iterations=200),
         "tiny": dict(ld3_iterations=100, ld3_evaluations=15),

@@ -197,10 +197,11 @@ def heun_step(denoise, x, sigma, end):
 
 @torch.no_grad()
 def begin_as(teacher, model):
-    """Give a model that is told a second level the weights of a teacher, so that it answers as the
-    teacher does whatever that level is; but for rounding where the teacher has that input too.
+    """Give a model that is told a second level the weights of a teacher. Of one without that input
+    it answers as the teacher does, whatever the second level is; of one with it, where that is 0,
+    the only one that a teacher learns.
 
-    Else time features h go through two linear layers with a SiLU between that the teacher has not.
+    Without it, time features h go through two linear layers with a SiLU between that the teacher has not.
     About its point of inflection a SiLU is a line: h comes out as it went in, up to a third order.
     """
     has_input = teacher.use_additional_condition

@@ -156,6 +156,8 @@ train.py | --student_start consistency --student_iterations 120 | --consistency_
 train.py | --disc patch --disc_start teacher | --disc_start
 train.py | --disc unet --disc_start teacher --disc_depth 2 | --disc_depth
 train.py | --disc unet --disc_start teacher --use_additional_condition | --disc_start
+train.py | --student_start consistency --use_additional_condition | --student_start
+train.py | --method ld3 --use_additional_condition | --use_additional_condition
 train.py | --device abacus | --device
 train.py | --device cuda:x | --device
 train.py | --device meta | --device

@@ -353,6 +353,17 @@ def test_in_a_short_phase_warm_up_and_ramp_end_halfway():
     assert ramp_steps(settings) == 10
 
 
+def test_a_student_of_fewer_steps_has_as_many_updates_of_warm_up_and_ramp():
+    flags = dict(warm_start=0, disc_warmup=0, student_iterations=400, student_lr=0.1)
+    every, fourth = (
+        tiny_settings(flags, dict(student_warmup=20, adv_ramp=30, disc_steps=steps))
+        for steps in (1, 4)
+    )
+    assert ramp_steps(every) == 30 and ramp_steps(fourth) == 120
+    peaks = [max(range(400), key=student_rate(settings)) for settings in (every, fourth)]
+    assert peaks[0] == pytest.approx(20, abs=1) and peaks[1] == pytest.approx(80, abs=1)
+
+
 def test_the_discriminators_rate_falls_from_where_the_student_begins():
     flags = dict(warm_start=10, disc_warmup=10, student_iterations=100, disc_lr=0.1)
     rate = disc_rate(tiny_settings(flags, dict(disc_lr_final=0.2)))

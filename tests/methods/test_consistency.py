@@ -254,6 +254,13 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping():
     assert torch.equal(weights(whole), weights(resumed))
 
 
+def test_taken_further_it_stays_in_its_last_stage():
+    phase = make_phase(ct_iterations=80)
+    phase.first_total = 40
+    (before,), (after,) = phase.turns(20), phase.turns(60)
+    assert before.loss.keywords == {"progress": 0.5} and after.loss.keywords == {"progress": 1.0}
+
+
 CHANGES = {
     "ct_mean": 0.5,
     "ct_std": 0.5,
