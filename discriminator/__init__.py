@@ -9,8 +9,6 @@ Augmentation happens inside. To add one, see `discriminator/registry.py`. What o
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from discriminator.judge import Discriminator
 from discriminator.registry import REGISTRY
@@ -44,48 +42,22 @@ def known_names():
     return [f"{k}:{t.argument}" if t.argument else k for k, t in sorted(REGISTRY.items())]
 
 
-@dataclass(frozen=True)
-class DiscriminatorOptions:
-    """channels, depth: of the trunk, 0 for its own choice. spectral: "on", "off" or "auto" (as the
-    architecture has it). The rest: see `Discriminator`."""
-
-    channels: int = 0
-    depth: int = 0
-    heads: Sequence[int] = ()
-    stddev: bool = True
-    condition: bool = True
-    from_level: bool = False
-    spectral: str = "auto"
-    policy: Sequence[str] = ()
-    p: float = 1.0
-
-
-def build_discriminator(name, network, sigma_data, teacher=None, **options):
+def build_discriminator(
+    name, network, sigma_data, teacher=None, channels=0, depth=0, spectral="auto", **options
+):
     """The discriminator called `name`, with random weights.
 
     network: arguments of the U-Net in training, from which sizes of 0 are derived. teacher: a
     denoiser over the same U-Net whose encoder to start from instead, where the architecture can.
-    options: fields of `DiscriminatorOptions`. Raises `UserError`.
+    channels, depth: of the trunk, 0 for its own choice. spectral: "on", "off" or "auto" (as the
+    architecture has it). options: of `Discriminator`. Raises `UserError`.
     """
-    options = DiscriminatorOptions(**options)
     trunk_class, argument = check_name(name)
-    sizes = dict(channels=options.channels, depth=options.depth)
-    if argument:
-        sizes["argument"] = argument
+    sizes = dict(channels=channels, depth=depth) | ({"argument": argument} if argument else {})
     trunk = trunk_class(network=network, sigma_data=sigma_data, **sizes)
     if teacher is not None:
         if not hasattr(trunk, "start_from"):
             raise UserError(f"--disc_start teacher: --disc {name} cannot; use --disc unet")
         trunk.start_from(teacher, network)
-    by_itself = options.spectral == "auto" and trunk_class.spectral
-    return Discriminator(
-        trunk,
-        sigma_data,
-        options.heads,
-        options.stddev,
-        options.condition,
-        options.from_level,
-        spectral=by_itself or options.spectral == "on",
-        policy=options.policy,
-        p=options.p,
-    )
+    normalised = trunk_class.spectral if spectral == "auto" else spectral == "on"
+    return Discriminator(trunk, sigma_data, spectral=normalised, **options)

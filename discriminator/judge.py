@@ -29,7 +29,16 @@ class Discriminator(nn.Module):
     """
 
     def __init__(
-        self, trunk, sigma_data, heads, stddev, condition, from_level, spectral, policy, p
+        self,
+        trunk,
+        sigma_data,
+        heads=(),
+        stddev=True,
+        condition=True,
+        from_level=False,
+        spectral=False,
+        policy=(),
+        p=1.0,
     ):
         super().__init__()
         resolutions = [resolution for resolution, _ in trunk.maps]

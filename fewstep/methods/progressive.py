@@ -201,8 +201,9 @@ def begin_as(teacher, model):
     it answers as the teacher does, whatever the second level is; of one with it, where that is 0,
     the only one that a teacher learns.
 
-    Without it, time features h go through two linear layers with a SiLU between that the teacher has not.
-    About its point of inflection a SiLU is a line: h comes out as it went in, up to a third order.
+    Without it, time features h go through two linear layers with a SiLU between that the teacher
+    has not. About its point of inflection a SiLU is a line: h comes out as it went in, up to a
+    third order.
     """
     has_input = teacher.use_additional_condition
     model.load_state_dict(teacher.state_dict(), strict=has_input)
