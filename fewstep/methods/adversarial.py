@@ -9,7 +9,7 @@ import torch
 from fewstep.engine.learner import Learner
 from fewstep.engine.microbatch import hashed_seed
 from fewstep.engine.phase import Phase, Turn
-from fewstep.engine.schedules import cosine_fall, late_decay, ramp, warmed_decay
+from fewstep.engine.schedules import late_decay, ramp, warmed_decay
 from fewstep.methods.adversarial_settings import (
     PRESETS,
     RECIPES,
@@ -40,14 +40,14 @@ from fewstep.methods.score_distillation import (
 from fewstep.methods.sentinels import HEALTHY, PANELS, REMEDIES, concerns, measure
 from fewstep.methods.student_inputs import StudentInputs
 from fewstep.methods.teacher_pairs import OdeLoss
+from fewstep.methods.ties import Ties, identity_weight
 
 HELDOUT_SEED = 0  # of which levels the discriminator is shown beside held-out images
-IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at the last step
 
 
 class Weights(NamedTuple):
     """A step's weights of distillation (by which that of pairs is multiplied), of the adversarial
-    loss, of `distance_to_noise`."""
+    loss, of `ties.distance_to_noise`."""
 
     distill: float
     adversarial: float
@@ -105,6 +105,7 @@ class StudentPhase(Phase):
             scheduler.few_step_table, model.device, self._sample, scheduler.noise_like, student
         )
         self.ode_loss = OdeLoss(settings, learner, teacher, self.inputs, execution)
+        self.ties = Ties(student, self.inputs, self.ode_loss, scheduler.sigma_data)
         self.waits = False
 
     @classmethod
@@ -171,14 +172,12 @@ class StudentPhase(Phase):
         if learns:
             distill = late_decay(step, self.total, loss.distill_final, loss.distill_decay_from)
             adversarial = loss.adv_weight * ramp(learnt - self.waited, 0, self.adv_ramp)
-            weights = Weights(distill, adversarial, self._identity_weight(learnt))
+            progress = learnt / (self.total - self.warm - self.alone)
+            identity = identity_weight(self.settings.student, progress)
+            weights = Weights(distill, adversarial, identity)
             yield Turn(self.learners[0], partial(self._student_loss, weights=weights))
         elif self.waits:
             self.adversary.lead.waited += 1
-
-    def _identity_weight(self, learnt):
-        progress = learnt / (self.total - self.warm - self.alone)
-        return self.settings.student.identity_weight * cosine_fall(progress, IDENTITY_FINAL)
 
     def fakes(self, micro_batch, with_graph=False):
         """The student's outputs `[B, 3, H, W]` without gradients, the same in all turns of a step.
@@ -202,15 +201,9 @@ class StudentPhase(Phase):
         images, seed = micro_batch.images, hashed_seed(micro_batch.seed, "levels")
         x, sigma, next_sigma = self.inputs.draw(images, seed)
         if self.settings.student.pair_weight:
-            noise, _ = self._pairs(micro_batch)
+            noise, _ = self.ties.pairs(micro_batch)
             x[: len(noise)] = noise
         return x, sigma, next_sigma
-
-    def _pairs(self, micro_batch):
-        """(noise, the teacher's image of it) of the first half of the inputs that are pure noise;
-        the others' noise is new, so that that of the pairs is not learnt by heart."""
-        count = (self.inputs.parts(len(micro_batch.images)).pure.stop + 1) // 2
-        return micro_batch.once("pairs", partial(self.ode_loss.draw_pairs, count, micro_batch))
 
     def _output(self, micro_batch, inputs):
         micro_batch.reseed("output")  # dropout, if any, draws the same each time
@@ -235,7 +228,7 @@ class StudentPhase(Phase):
 
     def _student_loss(self, micro_batch, weights):
         """A scalar with the gradient of both losses, weighed against each other at the image, and
-        of `_ties` as they are. Not the losses' sum: their gradients meet at the image, and go on
+        of `Ties` as they are. Not the losses' sum: their gradients meet at the image, and go on
         from there. weights: a step's `Weights`."""
         inputs = self._inputs(micro_batch)
         output = micro_batch.once("output", partial(self._output, micro_batch, inputs))
@@ -256,35 +249,12 @@ class StudentPhase(Phase):
         grad, ratio = combined_gradient(distill_grad, adv_grad, *both, balance)
         if ratio is not None:
             metrics["grad_ratio"] = ratio
-        for name, weight, distances in self._ties(image, inputs, micro_batch, weights):
+        for name, weight, distances in self.ties(image, inputs, micro_batch, weights):
             loss = distances.sum() / len(image)  # images that are not tied count 0
             (own_grad,) = torch.autograd.grad(loss, image)
             grad = grad + weight * own_grad
             metrics[name] = loss.detach()
         return (output * grad).sum(), metrics
-
-    def _ties(self, image, inputs, micro_batch, weights):
-        """What ties some of the images to something of their own, beside the losses that judge all
-        of them: (name of the loss, its weight, squared distances `(count,)`).
-
-        Pure noise to itself (`distance_to_noise`); real images that were noised to themselves, a
-        denoising loss beside a GAN as in Consistency Trajectory Models (Kim et al. 2023,
-        arXiv:2310.02279); noise of the pairs to the teacher's image of it, DMD's regression loss
-        (arXiv:2311.18828, sec. 4.3, there of LPIPS), which keeps the modes that the teacher has.
-        """
-        student, (x, sigma, _) = self.settings.student, inputs
-        pure, _, real = self.inputs.parts(len(image))
-        if weights.identity:
-            data = self.model.scheduler.sigma_data
-            distances = distance_to_noise(image[pure], x[pure], sigma[pure], data)
-            yield "identity_loss", weights.identity, distances
-        if student.denoise_weight:
-            distances = squared_distance(image[real], micro_batch.images[real])
-            yield "denoising_loss", student.denoise_weight, distances
-        if student.pair_weight:
-            _, target = self._pairs(micro_batch)
-            distances = squared_distance(image[: len(target)], target)
-            yield "pair_loss", student.pair_weight * weights.distill, distances
 
     @property
     def drawn_first(self):
@@ -338,22 +308,6 @@ class StudentPhase(Phase):
             x, sigma, next_sigma = self.inputs.draw(images, HELDOUT_SEED)
             fakes = self._sample(x, sigma, next_sigma)
             return self.adversary.judge(images, fakes, sigma)
-
-
-def distance_to_noise(image, x, sigma, sigma_data):
-    """||G(sigma n) / sigma_data - n||^2, mean over pixels, `(B,)`: the transport cost of
-    Adversarial Flow Models (Lin et al. 2025, arXiv:2511.22475), which picks one of the many maps
-    from noise to images. Theirs is ||G(z) - z||^2 of z and images of unit variance; here noise is
-    n = x / sigma, and images are brought to its scale.
-
-    image: G's output; x: its input, pure noise at the levels sigma `(B,)`; `[B, C, H, W]`.
-    """
-    return squared_distance(image / sigma_data, x / sigma.reshape(-1, 1, 1, 1))
-
-
-def squared_distance(image, target):
-    """||image - target||^2, mean over pixels, `(B,)`, of `[B, C, H, W]`."""
-    return (image - target).square().mean(dim=(1, 2, 3))
 
 
 def freeze_convolutions(network):

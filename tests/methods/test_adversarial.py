@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewstep.engine.microbatch import split
-from fewstep.methods.adversarial import HELDOUT_SEED, Weights, distance_to_noise
+from fewstep.methods.adversarial import HELDOUT_SEED, Weights
 from fewstep.methods.adversarial_settings import (
     Student,
     disc_rate,
@@ -22,6 +22,7 @@ from fewstep.methods.consistency import Consistency
 from fewstep.methods.edm import ode_images
 from fewstep.methods.score_distillation import Distillation
 from fewstep.methods.student_inputs import StudentInputs
+from fewstep.methods.ties import distance_to_noise, identity_weight
 from fewstep.runs.settings import flat
 from src.utils import UserError
 from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
@@ -440,9 +441,9 @@ def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weig
     assert metrics["identity_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
     (gradient,) = torch.autograd.grad(loss, output)
     assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=1e-3)
-    falling = [stage._identity_weight(learnt) for learnt in (0, 50, 100)]
+    falling = [identity_weight(stage.settings.student, share) for share in (0, 0.5, 1)]
     assert falling == pytest.approx([0.2, (0.2 + 0.005) / 2, 0.005])
-    assert make_student()._identity_weight(0) == 0
+    assert identity_weight(make_student().settings.student, 0) == 0
 
 
 def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
