@@ -17,7 +17,8 @@ from src.utils import UserError
 
 @register("unet")
 class UNetTrunk(Plain, nn.Module):
-    """Maps at 64, 32, 16, 8 (the end of each level) and 8 (after the middle blocks).
+    """Maps at the end of each resolution (of the full network 64, 32, 16, 8) and after the middle
+    blocks.
 
     channels: width (a multiple of the U-Net's `norm_groups`); 0: the U-Net's. depth: residual
     blocks a level; 0: the U-Net's, but at least one, without which the way down would be linear.

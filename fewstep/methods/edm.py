@@ -46,8 +46,8 @@ class Teacher:
 
     preconditioning: str = setting(
         "flow",
-        "what the network sees and predicts, teacher's and student's: EDM's mixtures, which turn"
-        " with the noise level, or a rectified flow's, which stays (flow)",
+        "what the network predicts, teacher's and student's: edm: what changes with the noise level"
+        " from the noise to the image; flow: noise minus image, always",
         list(PRECONDITIONINGS),
     )
     p_mean: float = log_sigma(0.0, "noise levels that the teacher is trained at: mean of ln sigma")

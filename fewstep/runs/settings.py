@@ -161,8 +161,8 @@ class Network:
     )
     norm_groups: int = setting(
         32,
-        "groups in which channels are normalised, a power of two; the fewer, the more a narrow"
-        " network knows of the noise level, which is told to each channel",
+        "groups in which channels are normalised, a power of two; with as many groups as channels"
+        " the noise level, which is told to each channel, is normalised away",
         low=NORM_GROUPS[-1],
         high=NORM_GROUPS[0],
     )
