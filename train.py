@@ -33,6 +33,7 @@ from fewstep.runs.finding import choose_run_folder, other_images
 from fewstep.runs.results import Results, exported_path, warn_of_export
 from fewstep.runs.run_folder import (
     add_facts,
+    add_seconds,
     begin_run,
     own_teacher,
     phase_identity,
@@ -186,7 +187,7 @@ def run_phase(current, name, identity):
         before=BEFORE,
     )
     seconds = trained.seconds
-    facts = {f"{name}_seconds": round(seconds, 1)}
+    facts = {}
     if start_flags(settings, name):
         facts[f"{name}_start"] = given_flags(settings, name)
     if not distils(settings, name) and "sigma_data" in phase.config:
@@ -195,6 +196,7 @@ def run_phase(current, name, identity):
     if results.is_generator:
         facts |= processes.first(lambda: results.export(trained.best))
         saved = f"python sampling.py --ckpt_path {exported_path(settings.run)}"
+    processes.first(lambda: add_seconds(folder, name, seconds))
     processes.first(lambda: add_facts(folder, **facts))
     print(f"{name}: {seconds:.0f} s of training; {saved}")
     return seconds

@@ -10,6 +10,7 @@ from fewstep.handin.recipe import recipe
 from fewstep.handin.rounding import encode
 from fewstep.runs.flag_values import as_arguments
 from fewstep.runs.presets import DEFAULT_PRESET, PRESETS
+from fewstep.runs.run_folder import machine_of
 from fewstep.runs.settings import PHASES, Network
 from fewstep.studies.evaluate.tables import markdown, without_folders
 from src.errors import package_for
@@ -103,7 +104,9 @@ def origin(record, of_teacher=False, scores=None):
     data = groups.get("data", {}).get("data", "not recorded")
     if scores and data == "folder":
         data += f" of {scores['training_count']:,} images"
-    machine = record.get("device", "a machine that is not recorded")
+    trained = [name for name in names if f"{name}_seconds" in record]
+    machines = filter(None, dict.fromkeys(machine_of(record, name)[0] for name in trained))
+    machine = " and ".join(machines) or "a machine that is not recorded"
     starts = any(record.get(f"{name}_start") for name in names)
     starts |= "teacher_file" in record and not of_teacher
     before = ", after those of what it started from" if starts else ""

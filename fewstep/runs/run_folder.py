@@ -24,7 +24,8 @@ TEACHERS = {one.phase.name: one.teacher.name for one in METHODS.values() if one.
 # What it holds beside the settings: what is written down of a run, and sets nothing.
 FACTS = {"identities", "started_in", "finished", "teacher_file", "preset", "exported"}
 FACTS |= {"torch", "processes", "micro_batch_images", "device", "computes_in", "sigma_data"}
-FACTS |= {"training_seconds", *(f"{phase}_seconds" for phase in PHASES)}
+FACTS |= {"training_seconds"}
+FACTS |= {f"{phase}_{what}" for phase in PHASES for what in ("seconds", "device", "torch")}
 FACTS |= {f"{phase}_start" for phase in PHASES}  # flags of networks that it started from
 
 
@@ -101,6 +102,21 @@ def add_facts(folder, **facts):
     """Add some of `FACTS` to the run's `training_config.json`."""
     _check_facts(facts)
     write_json(folder / CONFIG_NAME, _read_if_there(folder) | facts)
+
+
+def add_seconds(folder, phase, seconds):
+    """Say how long a phase has trained in all, and on what: the machine of now, unless it has
+    trained no further since that was said. A finished run may be repeated anywhere."""
+    record, seconds = _read_if_there(folder), round(seconds, 1)
+    facts = {f"{phase}_seconds": seconds}
+    if record.get(f"{phase}_seconds") != seconds:
+        facts |= {f"{phase}_{key}": record[key] for key in ("device", "torch") if key in record}
+    add_facts(folder, **facts)
+
+
+def machine_of(record, phase):
+    """(device, torch's version) that a phase was trained with; None where the record lacks it."""
+    return tuple(record.get(f"{phase}_{key}", record.get(key)) for key in ("device", "torch"))
 
 
 def _check_facts(facts):

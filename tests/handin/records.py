@@ -12,7 +12,7 @@ from fewstep.runs.presets import PRESETS
 from fewstep.scores.inception import FID_SHA256
 from fewstep.studies.evaluate.subjects import fingerprint
 from src.sheets import picture_sheet
-from src.utils import read_json, save_picture, torch_save, write_json
+from src.utils import read_json, save_model, save_picture, write_json
 
 SPACE = {"name": "random-conv-v1", "sha256": "ab" * 32, "is_fid": False}
 INCEPTION = {"name": "Inception", "sha256": FID_SHA256, "is_fid": True}
@@ -80,7 +80,6 @@ def make_run(folder, spaces=(SPACE,), **flags):
         "finished": True,
     }
     write_json(folder / "training_config.json", facts)
-    write_json(folder / "model_config.json", config_of(settings))
     rows = []
     for step in range(50, 1401, 50):
         loss = {"loss": 20 / step, "heldout_loss": 21 / step}
@@ -96,9 +95,13 @@ def make_run(folder, spaces=(SPACE,), **flags):
         random_sheet(folder / "samples" / f"student_{step:07d}.png", 24, 8)
     for nfe in (1, 2, 4):
         random_sheet(folder / "evaluation" / f"student_nfe={nfe}.png", 40, 10)
-    config = read_json(folder / "model_config.json")
-    student = create_custom_model(**config)
-    torch_save({"state_dict": student.state_dict()}, folder / "final_model.pt")
-    student = fingerprint(student, config)
-    write_json(folder / "evaluation" / "scores.json", scores_of(list(spaces)) | student)
+    write_json(folder / "evaluation" / "scores.json", scores_of(list(spaces)))
+    save_scored(folder, config_of(settings))
     return folder
+
+
+def save_scored(folder, config):
+    """Save random weights of this `model_config.json`; the run's scores are then theirs."""
+    model, scores = create_custom_model(**config), folder / "evaluation" / "scores.json"
+    save_model(model, folder / "final_model.pt", config)
+    write_json(scores, read_json(scores) | fingerprint(model, config))

@@ -72,6 +72,8 @@ def test_the_card_has_data_recipe_and_hours():
         assert text in card
     assert "1.50 hours on Some GPU" in card and "nothing changed" in card
     assert "1.00 hours on Some GPU" in origin(record, of_teacher=True)
+    elsewhere = record | {"teacher_device": "Another"}
+    assert "1.50 hours on Another and Some GPU" in model_card(TINY, 1, elsewhere, [])
     assert "/home" not in card
     assert "not recorded" in model_card(TINY, 1, {}, [])
     record["exported"] = {"kind": "best", "step": 3500, "by": "heldout_loss"}

@@ -16,9 +16,10 @@ from fewstep.handin.writeup import records
 from fewstep.handin.writeup.curves import LOSSES
 from fewstep.handin.writeup.document import contents, make_writeup
 from fewstep.handin.writeup.records import early_step, read_records
+from src.model_config import FLOW_DEFAULTS
 from src.sheets import picture_sheet
 from src.utils import UserError, read_json, save_picture, torch_load, torch_save, write_json
-from tests.handin.records import INCEPTION, SPACE, make_run, random_sheet, settings_of
+from tests.handin.records import INCEPTION, SPACE, make_run, random_sheet, save_scored, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -257,8 +258,7 @@ def test_a_rectified_flow_has_one_phase(own_run, tmp_path, monkeypatch):
     monkeypatch.setattr("fewstep.handin.writeup.document._parameters", lambda config: 395971)
     flow = settings_of(method="rectified_flow").as_dict()
     change(own_run, settings=flow, flow_seconds=70.0, teacher_seconds=None, student_seconds=None)
-    write_json(own_run / "model_config.json", {"model_type": "rectified_flow", "network": "tiny"})
-    change(own_run, "evaluation/scores", few_step_sigmas=None)
+    save_scored(own_run, FLOW_DEFAULTS | {"network": "tiny"})
     rows = [{"phase": "flow", "step": step, "loss": 1 / step} for step in (50, 100, 1400)]
     (own_run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match=r"early samples of the flow \(samples/flow_"):
@@ -279,7 +279,8 @@ def test_submit_makes_the_same_file_and_hands_it_in_with_that_runs_student(
     assert submit.main([*map(str, flags), "--output", str(tmp_path / "a.zip")]) == 0
     assert (own_run / "writeup.pdf").read_bytes() == output.read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        assert archive.read("checkpoints/best_model.pt") == b"weights"
+        student = (own_run / "final_model.pt").read_bytes()
+        assert archive.read("checkpoints/best_model.pt") == student
         assert archive.read("writeup.pdf") == (own_run / "writeup.pdf").read_bytes()
         config = archive.read("checkpoints/model_config.json")
     assert config == (own_run / "model_config.json").read_bytes()

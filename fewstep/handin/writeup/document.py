@@ -13,6 +13,7 @@ from fewstep.handin.writeup.method_text import describe
 from fewstep.handin.writeup.records import read_records
 from fewstep.handin.writeup.scores_table import score_table
 from fewstep.handin.writeup.wording import listed
+from fewstep.runs.run_folder import machine_of
 from src.errors import package_for
 from src.formatting import duration
 from src.sheets import first_rows
@@ -94,9 +95,7 @@ def training_text(records):
     seconds = {phase.name: phase.facts[f"{phase.name}_seconds"] for phase in phases}
     parts = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())
     parts = f" ({parts})" if len(phases) > 1 else ""
-    machines = {
-        phase.name: f"{phase.facts['device']}; torch {phase.facts['torch']}" for phase in phases
-    }
+    machines = {one.name: "{}; torch {}".format(*machine_of(one.facts, one.name)) for one in phases}
     others = [f"{name}: {m}" for name, m in machines.items() if m != machines[last.name]]
     others = f" ({', '.join(others)})" if others else ""
     images = f"{records.scores['training_count']:,} training images"
