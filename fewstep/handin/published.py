@@ -65,7 +65,7 @@ def model_card(config, parameters, record, rounding, scores=None):
     title, use, nfe = "A few-step generator of 64×64 images", "", 1
     if is_teacher(config):
         title, nfe = "A diffusion teacher of 64×64 images", 35
-        use = f"\n`{distil_command(config, 'FILE')}` distils that."
+        use = f"\n`{distil_command(config, 'DIR')}` distils it."
     table = "Not recorded."
     if scores:
         table = markdown(scores | {"reference": without_folders(scores["reference"])})

@@ -16,6 +16,7 @@ from fewstep.scores.frechet import feature_distance
 from fewstep.scores.spaces import feature_space
 from src.arguments import check_input_file
 from src.model_config import LEVEL_SAMPLERS, MODEL_DEFAULTS
+from src.published import is_published, read_published
 from src.samplers import image_batches
 from src.utils import UserError, load_model, read_model_config
 
@@ -73,7 +74,7 @@ def load_teacher(settings, path, device="cpu"):
     Raises `UserError` when what is there is no teacher, or has another network than the settings
     describe.
     """
-    config = config_of("--teacher_ckpt", path)
+    teacher, config = load_weights("--teacher_ckpt", path, device)
     for key, value in asdict(settings.network).items():
         if config.get(key, MODEL_DEFAULTS[key]) != value:
             raise UserError(
@@ -82,7 +83,6 @@ def load_teacher(settings, path, device="cpu"):
             )
     method = method_of(settings)
     check_teacher(method, path, config)
-    teacher = load_model(path, create_custom_model, device)
     return teacher, method.config(config, settings)
 
 
@@ -96,8 +96,11 @@ def check_teacher(method, path, config):
         raise UserError(f"--teacher_ckpt {path}: it is {kind}; name {wanted} model.pt")
 
 
-def config_of(flag, path):
-    """The `model_config.json` of the weights that a flag names."""
+def load_weights(flag, path, device="cpu"):
+    """(model, `model_config.json`) of the weights that a flag names: a file that train.py saved, or
+    published ones, their folder or file. Raises `UserError`."""
+    if is_published(path):
+        return read_published(path, create_custom_model, device)
     check_input_file(flag, path, "name weights that train.py saved")
     config = Path(path).with_name("model_config.json")
     if not config.exists():
@@ -105,7 +108,7 @@ def config_of(flag, path):
             f"{flag} {path}: has no model_config.json beside it, as weights that train.py saves"
             " have; name such weights, with that file"
         )
-    return read_model_config(config)
+    return load_model(path, create_custom_model, device), read_model_config(config)
 
 
 def distance_to_training(space, cache, count, device, model):

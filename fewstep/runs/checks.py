@@ -103,13 +103,16 @@ def check_places(settings):
         package_of(run.logger)
     if run.teacher_ckpt:
         check_place("--teacher_ckpt", run.teacher_ckpt)
-        if Path(run.teacher_ckpt).is_dir():
+        if Path(run.teacher_ckpt).is_dir() and not is_published(run.teacher_ckpt):
             raise UserError(
-                f"--teacher_ckpt {run.teacher_ckpt}: is a folder; name a model.pt (of a published"
-                " one: python -m fewstep publish unpack)"
+                f"--teacher_ckpt {run.teacher_ckpt}: is a folder, not a published one; name a"
+                " model.pt"
             )
     if run.student_ckpt:
-        check_input_file("--student_ckpt", run.student_ckpt, "name a run's final_model.pt")
+        check_place("--student_ckpt", run.student_ckpt)
+        if not is_published(run.student_ckpt):
+            remedy = "name a run's final_model.pt, or a published folder"
+            check_input_file("--student_ckpt", run.student_ckpt, remedy)
     if run.disc_ckpt:
         check_place("--disc_ckpt", run.disc_ckpt)
         if not is_published(run.disc_ckpt):

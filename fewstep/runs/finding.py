@@ -16,6 +16,7 @@ from fewstep.runs.settings import (
     recorded,
 )
 from src.formatting import short_name
+from src.published import is_published, weights_file
 from src.utils import UserError, get_current_time, read_json
 
 # Two runs learn the same images when they agree on these; a teacher serves either.
@@ -39,6 +40,7 @@ def choose_run_folder(settings, results="results"):
     Runs that are nearly those that were asked for are named.
     """
     named, phase = settings.run.teacher_ckpt, settings.run.phase
+    named = weights_file(named) if named and is_published(named) else named
     if phase == "teacher":
         named = ""  # what a teacher starts from is not the teacher of its run
     if settings.run.save_dir:

@@ -29,13 +29,13 @@ class Run:
     )
     teacher_ckpt: str = setting(
         "",
-        "weights of the teacher to distil; empty: the teacher that this run trains; with --phase"
-        " teacher: weights that it starts from",
+        "weights of the teacher to distil, a model.pt or a published folder; empty: the teacher"
+        " that this run trains; with --phase teacher: weights that it starts from",
     )
     student_ckpt: str = setting(
         "",
-        "generator of an earlier run to start from; empty: start from the teacher, or from random"
-        " weights",
+        "generator of an earlier run to start from, its final_model.pt, or a published folder;"
+        " empty: start from the teacher, or from random weights",
     )
     disc_ckpt: str = setting(
         "",

@@ -5,13 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_model import create_custom_model
 from fewstep.methods.edm import TeacherPhase
-from fewstep.runs.building import check_teacher, config_of
+from fewstep.runs.building import check_teacher, load_weights
 from fewstep.runs.discriminators import ARCHITECTURE, of_checkpoint, of_published
 from fewstep.runs.settings import method_of
 from src.published import is_published
-from src.utils import UserError, load_model, state_digest
+from src.utils import UserError, state_digest
 
 # {flag: the key of its weights' digest in the identity of a phase}
 KEYS = {"teacher_ckpt": "start", "student_ckpt": "start", "disc_ckpt": "disc_start_weights"}
@@ -98,9 +97,9 @@ def _load(settings, flag):
             del made_of["disc_level"]  # it can be told from now on
         made_of |= {key: theirs.config[key] for key in keys}
         return Start(flag, path, made_of, theirs.state)
-    theirs = config_of(f"--{flag}", path)
+    model, theirs = load_weights(f"--{flag}", path)
     if flag == "teacher_ckpt":
         check_teacher(method_of(settings), path, theirs)
     names = "model_type", "sampler", "preconditioning", *asdict(settings.network)
     made_of = {key: theirs.get(key) for key in names}
-    return Start(flag, path, made_of, load_model(path, create_custom_model).state_dict())
+    return Start(flag, path, made_of, model.state_dict())

@@ -165,8 +165,11 @@ def test_the_command_that_is_told_distils_the_teacher(more, tmp_path, capsys):
     told = capsys.readouterr().out.splitlines()[-1].partition("written; python train.py ")[2]
     settings, _, _ = parse_settings(shlex.split(told))
     load_teacher(settings, target)
-    general = told.replace(f"'{target}'", "FILE")
-    assert f"`python train.py {general}` distils" in (folder / CARD).read_text()
+    assert weights_digest(load_teacher(settings, folder)[0]) == weights_digest(
+        load_teacher(settings, target)[0]
+    )
+    general = told.replace(f"'{target}'", "DIR")
+    assert f"`python train.py {general}` distils it" in (folder / CARD).read_text()
 
 
 def test_a_checkpoint_of_the_working_folder_is_packed(tmp_path, monkeypatch):

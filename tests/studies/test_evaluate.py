@@ -276,7 +276,7 @@ def test_a_checkpoint_alone(folder):
     assert [row["images"] for row in content["rows"]] == ["real training images", "student, NFE 2"]
 
 
-def test_published_weights_are_scored_as_they_are_and_not_tuned(folder):
+def test_published_weights_are_scored_and_gone_on_with_as_they_are_and_not_tuned(folder):
     pack = "publish pack --ckpt_path run/export/best_model.pt --output_dir packed"
     unpack = "publish unpack --input_dir packed --ckpt_path unpacked/best_model.pt"
     for command in (pack, unpack):
@@ -296,6 +296,19 @@ def test_published_weights_are_scored_as_they_are_and_not_tuned(folder):
             published, levels = distances, content["few_step_sigmas"]
             assert content["checkpoint"] == "packed/model.safetensors"
     assert distances == published and content["few_step_sigmas"] == levels
+    pack = "publish pack --ckpt_path run/teacher/model.pt --output_dir packed_teacher"
+    assert run_fewstep(pack.split(), folder)[0] == 0
+    again = ["--phase", "add", "--teacher_ckpt", "packed_teacher", "--student_ckpt", "packed"]
+    again += ["--save_dir", "second"]
+    assert train_in_process([*TRAIN, *again], folder=folder)[0] == 0
+    record = read_json(folder / "second" / "training_config.json")
+    assert record["finished"] and record["teacher_file"].endswith(
+        "packed_teacher/model.safetensors"
+    )
+    words = "--run_dir second --num_samples 4 --device cpu --features random --nfe_list 1 --no_auc"
+    words += " --seeds 1 --teacher --teacher_nfe_list 2"
+    code, output = run_fewstep(["evaluate", *words.split()], folder)
+    assert code == 0, output
     code, output = run_fewstep(["tune", *flags.split(), "--ckpt_path", "packed"], folder)
     assert code == 2 and "published weights stay as they are" in output
 

@@ -15,7 +15,7 @@ from fewstep.engine.lock import sole_use, use_after_others
 from fewstep.engine.log import read_rows
 from fewstep.images import evenly
 from fewstep.methods.sentinels import MOST_IMAGES, measure
-from fewstep.runs.building import open_images
+from fewstep.runs.building import load_weights, open_images
 from fewstep.runs.command_line import parse_settings
 from fewstep.runs.estimate import training_seconds
 from fewstep.runs.flag_values import as_arguments
@@ -71,6 +71,7 @@ class Laboratory:
         self.needs_teacher, self.is_mixed = True in with_teacher, len(with_teacher) == 2
         named = plan["base"].get("teacher_ckpt")
         self.trains_teacher = self.needs_teacher and not named
+        named = weights_file(named) if named and is_published(named) else named
         self.teacher = Path(named) if named else own_teacher(self.folder / "teacher")
 
     def check(self, cell):
@@ -166,7 +167,7 @@ class Laboratory:
         self.digests["spaces"] = [space.digest for space in spaces]
         teacher = None
         if self.needs_teacher:
-            teacher = load_model(self.teacher, create_custom_model, self.device)
+            teacher, _ = load_weights("base teacher_ckpt", self.teacher, self.device)
             self.digests["teacher"] = weights_digest(teacher)
         self.baseline = self._baseline(teacher, images)
         for cell in make_cells(self.plan):  # before other processes train beside this one

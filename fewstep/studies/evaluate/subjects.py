@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from custom_model import create_custom_model
 from fewstep.engine.checkpoints import check_identity
 from fewstep.images import evenly
 from fewstep.runs.building import open_images
@@ -37,7 +36,6 @@ from src.published import is_published, weights_file
 from src.utils import (
     CommandParser,
     UserError,
-    load_model,
     pick_device,
     read_json,
     weights_digest,
@@ -172,7 +170,7 @@ def open_subjects(run_dir, ckpt_path, teacher, data_flags, device):
     if checkpoint:
         check_input_file("--ckpt_path", checkpoint, "train first, or name another")
     student = load(checkpoint, device) if checkpoint else None
-    teacher_model = load_model(teacher, create_custom_model, device) if teacher else None
+    teacher_model = load(teacher, device).model if teacher else None
     images = _opened_images(settings)
     for identity in record.get("identities", {}).values():
         check_identity(run_dir, identity, {"images": images.train.digest})
