@@ -37,7 +37,14 @@ from fewstep.methods.score_distillation import (
     FakeScore,
     combined_gradient,
 )
-from fewstep.methods.sentinels import HEALTHY, PANELS, REMEDIES, concerns, measure
+from fewstep.methods.sentinels import (
+    HEALTHY,
+    PANELS,
+    REMEDIES,
+    concerns,
+    measure,
+    measure_later,
+)
 from fewstep.methods.student_inputs import StudentInputs
 from fewstep.methods.teacher_pairs import OdeLoss
 from fewstep.methods.ties import Ties, identity_weight
@@ -286,8 +293,9 @@ class StudentPhase(Phase):
         fakes = micro_batch.results.get("output", micro_batch.results.get("fakes"))
         if fakes is None:
             return {}  # a step of the start
-        pure = self.inputs.parts(len(fakes)).pure
-        metrics = measure(fakes[pure].detach(), micro_batch.images)
+        parts = self.inputs.parts(len(fakes))
+        metrics = measure(fakes[parts.pure].detach(), micro_batch.images)
+        metrics |= measure_later(fakes[parts.own].detach(), micro_batch.images)
         lead = self.adversary.lead if self.adversary else None
         if lead and self.settings.discriminator.disc_lead:
             metrics["student_waits"] = torch.full((), float(self.waits), device=fakes.device)

@@ -45,6 +45,16 @@ def measure(fake, real):
     return metrics
 
 
+@torch.no_grad()
+def measure_later(fake, real):
+    """The spread, as of `measure`, of what the student makes of its own earlier answers, whose
+    evaluations can fail while first ones do not: {} for fewer than two images."""
+    if min(len(fake), len(real)) < 2:
+        return {}
+    spreads = [_spread(x[:MOST_IMAGES].float()) for x in (fake, real)]
+    return {"later_spread": spreads[0] / spreads[1].clamp_min(1e-8)}
+
+
 def _spread(x):
     return torch.pdist(x.flatten(1)).mean()
 
@@ -115,7 +125,9 @@ PANELS = {
         ["grad_ratio"], "keeps its power of ten"
     ),
     "student: spread and detail of generated over real images (1 is right)": Panel(
-        ["spread", "detail"], "come near 1 and stay; a spread that falls is a collapse"
+        ["spread", "later_spread", "detail"],
+        "come near 1 and stay; a spread that falls is a collapse (later_spread: of the evaluations"
+        " after the first)",
     ),
     "student: spread of mean colours, generated over real (1 is right)": Panel(
         ["colour_spread"], "comes near 1; far below, all backgrounds take one colour"
@@ -187,6 +199,15 @@ SENTINELS = [
         "low: generated images are nearly alike; longer --warm_start and --disc_warmup, higher"
         " --disc_lead; high: they are wild; higher --penalty_weight",
         ("spread",),
+    ),
+    Sentinel(
+        "spread of later evaluations",
+        _key("later_spread"),
+        0.5,
+        2.0,
+        "low: what is made in two or four evaluations is nearly alike; higher --disc_mean, some"
+        " --denoise_weight; high: it is wild; higher --penalty_weight",
+        ("later_spread",),
     ),
     Sentinel(
         "colour spread",

@@ -373,6 +373,17 @@ def test_the_discriminators_rate_falls_from_where_the_student_begins():
     assert disc_rate(tiny_settings(flags))(100) == pytest.approx(0.1)
 
 
+def test_later_evaluations_that_are_alike_show_while_first_ones_differ():
+    stage, images = make_student(level_shares=[1, 1, 0, 0], batch_size=16), batch(16)
+    micro_batch = in_one(images)[0]
+    micro_batch.once("output", lambda: images.clone())
+    assert stage.observe(micro_batch)["later_spread"] == pytest.approx(1, abs=0.3)
+    parts = stage.inputs.parts(16)
+    micro_batch.results["output"][parts.own] = 0.5
+    found = stage.observe(micro_batch)
+    assert found["later_spread"] == 0 and found["spread"] > 0.7
+
+
 def test_frozen_convolutions_stay_and_the_rest_learns():
     stage = make_student(freeze_convs=True)
     before = {name: p.clone() for name, p in stage.model.named_parameters()}

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from fewstep.methods.sentinels import HEALTHY, PANELS, SENTINELS, concerns, measure
+from fewstep.methods.sentinels import HEALTHY, PANELS, SENTINELS, concerns, measure, measure_later
 
 SANE = dict(
     step=1000,
     spread=0.9,
+    later_spread=0.9,
     colour_spread=0.8,
     detail=1.1,
     grad_ratio=1.0,
@@ -40,6 +41,7 @@ def test_each_failure_shows_in_its_own_number():
     real = images()
     alike = real[:1] + 0.1 * images(32)
     assert measure(alike, real)["spread"].item() == pytest.approx(0.1, abs=0.02)
+    assert measure_later(alike, real)["later_spread"].item() == pytest.approx(0.1, abs=0.02)
     one_hue = real - real.mean(dim=(2, 3), keepdim=True)
     found = measure(one_hue, real)
     assert found["colour_spread"] < 1e-3 and found["spread"] > 0.9
@@ -55,6 +57,7 @@ def test_each_failure_shows_in_its_own_number():
 def test_too_few_images_measure_nothing():
     assert measure(images(1), images()) == {}
     assert measure(images(0), images()) == {}
+    assert measure_later(images(1), images()) == {}
     points = torch.randn(8, 2, 1, 1)
     assert "shift_red" in measure(points, points) and "shift_blue" not in measure(points, points)
 
@@ -77,6 +80,7 @@ def test_a_sane_row_says_nothing_and_neither_does_an_early_one():
     ("change", "name", "remedy"),
     [
         (dict(spread=0.2), "spread", "--disc_lead"),
+        (dict(later_spread=0.2), "spread of later evaluations", "--disc_mean"),
         (dict(colour_spread=0.1), "colour spread", "--first_sigma"),
         (dict(logits_heldout=-0.3), "memory of the discriminator", "--augment"),
         (dict(shift_green=-0.4), "colour shift", "--adv_weight"),
