@@ -44,10 +44,10 @@ def test_both_phases_step_and_their_networks_load_elsewhere(tmp_path, flags):
     config = student_config(config, settings)
     student = build_student(settings, teacher.ema, config, device, ALONE)
     for step in range(2):
-        for stage in (teacher, student):
-            metrics = stage.step(split(x0, [step]), step)
+        for phase in (teacher, student):
+            metrics = phase.step(split(x0, [step]), step)
             assert all(torch.as_tensor(value).isfinite() for value in metrics.values())
-            assert metrics[f"{stage.name}_skipped"] == 0
+            assert metrics[f"{phase.name}_skipped"] == 0
     save_model(student.ema, tmp_path / "model.pt", config)
     loaded = load_model(tmp_path / "model.pt", create_custom_model, "cpu").eval()
     shape, seeds = (2, 3, 64, 64), [1, 2]
@@ -65,7 +65,7 @@ def batches(tmp_path):
     ]
 
 
-def both_stages(**flags):
+def both_phases(**flags):
     device = torch.device("cuda")
     settings = make_settings({**AT_ONCE, **flags})
     teacher = build_teacher(settings, 0.5, device, ALONE)
@@ -74,27 +74,27 @@ def both_stages(**flags):
 
 
 def test_no_step_waits_for_the_device(batches):
-    for stage in both_stages(compile="off", augment="color", ada_target=0.6, augment_p=0.5):
+    for phase in both_phases(compile="off", augment="color", ada_target=0.6, augment_p=0.5):
         window = Window()
         for step in range(5):
             if step == 3:  # states and sums are made, kernels chosen
                 torch.cuda.set_sync_debug_mode("error")
             try:
                 for batch_of in batches:
-                    metrics = stage.step(split(batch_of(step), [step, step + 1]), step)
-                    window.add(metrics, 8, stage.drop_metrics)
+                    metrics = phase.step(split(batch_of(step), [step, step + 1]), step)
+                    window.add(metrics, 8, phase.drop_metrics)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
 
 
 def test_compiled_and_plain_steps_agree(batches, capsys):
     images = batches[0](0)
-    for plain, compiled in zip(both_stages(compile="off"), both_stages(compile="default")):
-        for stage in (plain, compiled):
+    for plain, compiled in zip(both_phases(compile="off"), both_phases(compile="default")):
+        for phase in (plain, compiled):
             torch.manual_seed(0)
-            for parameter in stage.model.parameters():
+            for parameter in phase.model.parameters():
                 torch.nn.init.normal_(parameter, std=0.02)
-        metrics = [stage.step(split(images, [1]), 0) for stage in (plain, compiled)]
+        metrics = [phase.step(split(images, [1]), 0) for phase in (plain, compiled)]
         first = next(iter(metrics[0]))
         assert torch.allclose(metrics[0][first], metrics[1][first], rtol=0.05)
     assert "runs uncompiled" not in capsys.readouterr().out

@@ -22,8 +22,8 @@ def damage(path):
 
 def save(folder, *steps, keep=2):
     for step in steps:
-        stage = {"x": torch.full((100,), float(step))}
-        content = {"identity": {}, "seconds": 0.0, "window": {}, "phase": stage}
+        phase = {"x": torch.full((100,), float(step))}
+        content = {"identity": {}, "seconds": 0.0, "window": {}, "phase": phase}
         save_checkpoint(folder, step, content, keep)
 
 

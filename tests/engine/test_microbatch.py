@@ -16,8 +16,8 @@ from tests.students import build_teacher, plain_execution, student_of, tiny_sett
 CPU = torch.device("cpu")
 
 
-def stages(**flags):
-    """(teacher's stage, student's stage), the same weights each time."""
+def phases(**flags):
+    """(teacher's phase, student's phase), the same weights each time."""
     chosen = dict(batch_size=8, disc_channels=8, disc_warmup=0, adv_ramp=0, warmup=0)
     chosen |= dict(precision="fp32")  # whatever pays on this processor
     settings = tiny_settings(chosen, flags)
@@ -31,9 +31,9 @@ def images(count=8):
 
 
 def gradients(place, parts, **flags):
-    """What the optimisers are given in a step of a fresh stage, 0 the teacher's and 1 the
+    """What the optimisers are given in a step of a fresh phase, 0 the teacher's and 1 the
     student's, before clipping: [gradients of one update, ...]."""
-    stage, seen = stages(**flags)[place], []
+    phase, seen = phases(**flags)[place], []
 
     def step(self, closure=None):
         found = [p.grad for group in self.param_groups for p in group["params"]]
@@ -42,7 +42,7 @@ def gradients(place, parts, **flags):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fewstep.engine.learner.GRADIENT_CLIP", 1e9)
         patch.setattr(Adam, "step", step)
-        stage.step(parts, 5)
+        phase.step(parts, 5)
     return seen
 
 
@@ -169,15 +169,15 @@ def test_states_pass_between_kernels():
 def test_the_average_follows_alike_with_any_kernels():
     averages = []
     for kernels in ("fused", "loop"):
-        stage, _ = stages(updates=kernels)
+        phase, _ = phases(updates=kernels)
         for shift in (0.1, 0.2, 0.3):
             with torch.no_grad():
-                for parameter in stage.model.parameters():
+                for parameter in phase.model.parameters():
                     parameter.add_(shift)
-            stage.learners[0]._follow()
-        averages.append([p.clone() for p in stage.ema.parameters()])
+            phase.learners[0]._follow()
+        averages.append([p.clone() for p in phase.ema.parameters()])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*averages))
-    assert not torch.allclose(averages[0][0], next(stage.model.parameters()))
+    assert not torch.allclose(averages[0][0], next(phase.model.parameters()))
 
 
 @pytest.mark.parametrize("kernels", ["fused", "foreach", "loop"])

@@ -52,7 +52,7 @@ def waits_of(work):
 
 
 def build(flags):
-    """(teacher stage, student stage), tiny, everyone learning from the first step."""
+    """(teacher phase, student phase), tiny, everyone learning from the first step."""
     chosen = dict(data="synthetic", disc_channels=8, disc_warmup=0, batch_size=4)
     settings = make_settings({**PRESETS["tiny"], **chosen, **flags})
     device = torch.device("cpu")
@@ -75,17 +75,17 @@ def build(flags):
 )
 def test_a_step_never_waits_for_the_device(flags):
     parts = 2 if "micro_batch" in flags else 1
-    for stage in build(flags):
+    for phase in build(flags):
         window = Window()
         images = torch.rand(4, 3, 64, 64) * 2 - 1
 
-        def take(step, stage=stage, window=window, images=images):
-            metrics = stage.step(split(images, range(parts)), step)
-            window.add(metrics, len(images), stage.drop_metrics)
+        def take(step, phase=phase, window=window, images=images):
+            metrics = phase.step(split(images, range(parts)), step)
+            window.add(metrics, len(images), phase.drop_metrics)
 
         for step in range(2):
             take(step)  # states and sums are made
-        assert waits_of(lambda: take(2)) == [], stage.name
+        assert waits_of(lambda: take(2)) == [], phase.name
 
 
 def test_the_count_would_notice_a_wait():
@@ -98,7 +98,7 @@ def test_the_count_would_notice_a_wait():
 
 def test_kernels_that_cannot_skip_do_wait():
     """The reason for the default: without fused Adam the host has to know whether to step."""
-    stage, _ = build(dict(updates="foreach"))
+    phase, _ = build(dict(updates="foreach"))
     images = torch.rand(4, 3, 64, 64) * 2 - 1
-    found = waits_of(lambda: stage.step(split(images, [0]), 0))
+    found = waits_of(lambda: phase.step(split(images, [0]), 0))
     assert "aten::_local_scalar_dense" in found

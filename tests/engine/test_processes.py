@@ -58,8 +58,8 @@ def own_parts(step, processes, each=1):
     return parts if processes.count == 1 else parts[first : first + each]
 
 
-def learners(stage):
-    return stage.learners
+def learners(phase):
+    return phase.learners
 
 
 def keep_gradients(learner, found):
@@ -75,29 +75,29 @@ def keep_gradients(learner, found):
 
 def steps_of(flags, processes):
     """What steps leave behind: metrics, gradients and everything that a checkpoint holds."""
-    stage, gradients, rows = make_student(flags, processes), [], []
-    for learner in learners(stage):
+    phase, gradients, rows = make_student(flags, processes), [], []
+    for learner in learners(phase):
         keep_gradients(learner, gradients)
     for step in range(STEPS):
-        row = stage.step(own_parts(step, processes), step)
+        row = phase.step(own_parts(step, processes), step)
         rows.append({key: float(value) for key, value in row.items()})
-    return {"rows": rows, "gradients": gradients, "state": stage.state_dict()}
+    return {"rows": rows, "gradients": gradients, "state": phase.state_dict()}
 
 
 def gradients_of_parts(processes):
     """All networks' gradients of a step in two parts a process. None of them moves before the next
     is asked: rounding of one would be magnified by the other."""
     flags = dict(distill="dmd", disc="patch", fake_lr=0.0, disc_lr=0.0, student_lr=0.0)
-    stage, gradients = make_student(flags, processes), []
-    for learner in learners(stage):
+    phase, gradients = make_student(flags, processes), []
+    for learner in learners(phase):
         keep_gradients(learner, gradients)
-    stage.step(own_parts(0, processes, each=2), 0)
+    phase.step(own_parts(0, processes, each=2), 0)
     return gradients
 
 
 def exchanges(processes):
     """The order of parts and exchanges of gradients in a step of three parts a process."""
-    stage, events = build_teacher(tiny_settings(), processes=processes), []
+    phase, events = build_teacher(tiny_settings(), processes=processes), []
 
     def exchange(state, bucket):
         events.append("exchange")
@@ -106,10 +106,10 @@ def exchanges(processes):
     def loss(micro_batch):
         events.append("part")
         images = micro_batch.images
-        return stage.learners[0](images, torch.zeros_like(images)), {"loss": torch.zeros(())}
+        return phase.learners[0](images, torch.zeros_like(images)), {"loss": torch.zeros(())}
 
-    stage.learners[0].joined.register_comm_hook(None, exchange)
-    take_turn(Turn(stage.learners[0], loss), own_parts(0, processes, each=3), 0)
+    phase.learners[0].joined.register_comm_hook(None, exchange)
+    take_turn(Turn(phase.learners[0], loss), own_parts(0, processes, each=3), 0)
     return events
 
 

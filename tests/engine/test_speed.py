@@ -336,17 +336,17 @@ def test_fast_sampling_gives_the_same_images(monkeypatch):
     assert torch.allclose(plain, fast, atol=1e-4)
 
 
-@pytest.mark.parametrize("phase", ["teacher", "student"])
-def test_steps_in_bf16_and_fp32_agree_to_its_rounding(phase):
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_steps_in_bf16_and_fp32_agree_to_its_rounding(name):
     torch.manual_seed(0)
     images = torch.rand(8, 3, 32, 32) * 1.6 - 0.8
     gradients = {}
-    for name in ("fp32", "bf16"):
-        settings = tiny_settings(dict(precision=name, disc_warmup=0, disc="patch"))
+    for precision in ("fp32", "bf16"):
+        settings = tiny_settings(dict(precision=precision, disc_warmup=0, disc="patch"))
         torch.manual_seed(0)
-        stage = build_teacher(settings) if phase == "teacher" else student_of(settings)
-        stage.step(split(images, [1]), 2)
-        for learner in stage.learners:
+        phase = build_teacher(settings) if name == "teacher" else student_of(settings)
+        phase.step(split(images, [1]), 2)
+        for learner in phase.learners:
             moments = [state["exp_avg"] for state in learner.optimizer.state.values()]
             kept = [*moments, *learner.parameters, *learner.module.buffers()]
             assert {tensor.dtype for tensor in kept} <= {torch.float32, torch.int64}

@@ -42,12 +42,12 @@ def at_the_end(end):
     return values | {"num_train_timesteps": 10**6 if end == "high" else 1}
 
 
-def assert_learns(stage):
+def assert_learns(phase):
     for step in range(STEPS):
         torch.manual_seed(step)
-        metrics = stage.step(split(torch.rand(4, 3, 16, 16) * 2 - 1, [step]), step)
+        metrics = phase.step(split(torch.rand(4, 3, 16, 16) * 2 - 1, [step]), step)
         assert not any(float(value) for key, value in metrics.items() if "skipped" in key)
-    for network in (stage.model, stage.ema):
+    for network in (phase.model, phase.ema):
         assert all(parameter.isfinite().all() for parameter in network.parameters())
 
 

@@ -49,18 +49,18 @@ def lived(one_thread, few_pictures, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         plain = train.train
 
-        def watched(stage, *arguments, **named):
-            step_of = stage.step
+        def watched(phase, *arguments, **named):
+            step_of = phase.step
 
             def step(parts, step):
                 if step % (STEPS // 10) == 0:
                     files = len(os.listdir("/proc/self/fd"))
                     now = resident(), files, threading.active_count(), live_tensors()
-                    seen[stage.name].append((step, *now))
+                    seen[phase.name].append((step, *now))
                 return step_of(parts, step)
 
-            stage.step = step
-            return plain(stage, *arguments, **named)
+            phase.step = step
+            return plain(phase, *arguments, **named)
 
         patch.setattr(train, "train", watched)
         words = ["--save_dir", folder / "run", "--export_dir", folder / "export"]

@@ -25,12 +25,12 @@ def no_curves(monkeypatch):
     monkeypatch.setattr("fewstep.engine.loop.draw_curves", lambda *_: None)
 
 
-def teacher_stage(**flags):
+def teacher_phase(**flags):
     torch.manual_seed(0)
     return build_teacher(tiny_settings(SMALL, flags))
 
 
-def student_stage(**flags):
+def student_phase(**flags):
     return student_of(tiny_settings(SMALL, flags))
 
 
@@ -39,14 +39,14 @@ def batch_of(step):
     return torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1
 
 
-def run(folder, stage, total, batch_of=batch_of, **options):
-    rows_drawn = len(stage.nfe_rows)
-    stage.total, stage.pictures = (
+def run(folder, phase, total, batch_of=batch_of, **options):
+    rows_drawn = len(phase.nfe_rows)
+    phase.total, phase.pictures = (
         total,
         lambda count, side: torch.zeros(rows_drawn * count, 3, 8, 8),
     )
     usual = dict(log_interval=1, save_interval=1, sample_interval=100, max_skips=4)
-    return train(stage, job_in(folder, **usual | options), batch_of, identity={})
+    return train(phase, job_in(folder, **usual | options), batch_of, identity={})
 
 
 def rows(folder):
@@ -58,12 +58,12 @@ def skips(folder):
     return [row[f"{row['phase']}_skipped"] for row in rows(folder)]
 
 
-def assert_sound(stage):
-    assert first_not_finite(stage.state_dict()) is None
+def assert_sound(phase):
+    assert first_not_finite(phase.state_dict()) is None
 
 
-def weights(stage):
-    return [p.detach().clone() for p in stage.model.parameters()]
+def weights(phase):
+    return [p.detach().clone() for p in phase.model.parameters()]
 
 
 def bad_batch(value, steps):
@@ -76,9 +76,9 @@ def bad_batch(value, steps):
     return batches
 
 
-def bad_loss(stage, value, steps):
+def bad_loss(phase, value, steps):
     """Let the loss of the phase's own network be `value` at some steps."""
-    plain, own = stage.turns, stage.learners[0]
+    plain, own = phase.turns, phase.learners[0]
 
     def turns(step):
         for turn in plain(step):
@@ -92,12 +92,12 @@ def bad_loss(stage, value, steps):
 
             yield turn._replace(loss=loss)
 
-    stage.turns = turns
+    phase.turns = turns
 
 
-def bad_gradient(stage, value, steps):
+def bad_gradient(phase, value, steps):
     """Let one number of one gradient be `value` at some steps."""
-    learner = stage.learners[0]
+    learner = phase.learners[0]
     plain = learner.update
 
     def update(step):
@@ -108,40 +108,40 @@ def bad_gradient(stage, value, steps):
     learner.update = update
 
 
-MAKERS = {"teacher": teacher_stage, "student": student_stage}
+MAKERS = {"teacher": teacher_phase, "student": student_phase}
 
 
 @pytest.mark.parametrize("kernels", ["fused", "foreach", "loop"])
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-@pytest.mark.parametrize("phase", MAKERS)
-def test_a_bad_gradient_is_skipped_and_counted(tmp_path, phase, value, kernels):
-    stage = MAKERS[phase](updates=kernels)
-    bad_gradient(stage, value, {1})
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_bad_gradient_is_skipped_and_counted(tmp_path, name, value, kernels):
+    phase = MAKERS[name](updates=kernels)
+    bad_gradient(phase, value, {1})
     before = {}
 
     def batches(step):
-        before[step] = weights(stage)
+        before[step] = weights(phase)
         return batch_of(step)
 
-    run(tmp_path, stage, 3, batch_of=batches)
-    assert_sound(stage)
+    run(tmp_path, phase, 3, batch_of=batches)
+    assert_sound(phase)
     assert all(torch.equal(a, b) for a, b in zip(before[1], before[2]))  # the update was dropped
     assert not all(torch.equal(a, b) for a, b in zip(before[0], before[1]))
     assert skips(tmp_path) == [0, 1, 0]
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
-@pytest.mark.parametrize("phase", MAKERS)
-def test_a_bad_loss_is_skipped_and_counted(tmp_path, phase, value):
-    stage = MAKERS[phase]()
-    bad_loss(stage, value, {1})
-    run(tmp_path, stage, 3)
-    assert_sound(stage)
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_bad_loss_is_skipped_and_counted(tmp_path, name, value):
+    phase = MAKERS[name]()
+    bad_loss(phase, value, {1})
+    run(tmp_path, phase, 3)
+    assert_sound(phase)
     assert skips(tmp_path) == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
-    ("phase", "flags", "hit"),
+    ("name", "flags", "hit"),
     [
         ("teacher", {}, {"teacher_skipped"}),
         ("student", {}, {"student_skipped", "disc_skipped"}),
@@ -154,39 +154,39 @@ def test_a_bad_loss_is_skipped_and_counted(tmp_path, phase, value):
     ],
 )
 @pytest.mark.parametrize("value", [NAN, INF])
-def test_a_bad_batch_leaves_no_trace(tmp_path, phase, flags, hit, value):
+def test_a_bad_batch_leaves_no_trace(tmp_path, name, flags, hit, value):
     """Whatever it reaches: networks, averages, optimisers, spectral norms, ADA's probability."""
-    stage = MAKERS[phase](**flags)
-    run(tmp_path, stage, 3, batch_of=bad_batch(value, {1}))
-    assert_sound(stage)
+    phase = MAKERS[name](**flags)
+    run(tmp_path, phase, 3, batch_of=bad_batch(value, {1}))
+    assert_sound(phase)
     first, second, third = rows(tmp_path)
-    assert {key for key in stage.remedies if second.get(key)} >= hit & {"disc_skipped"}
+    assert {key for key in phase.remedies if second.get(key)} >= hit & {"disc_skipped"}
     assert any(second.get(key) for key in hit)
-    assert all(not first.get(key) and not third.get(key) for key in stage.remedies)
+    assert all(not first.get(key) and not third.get(key) for key in phase.remedies)
     assert all(value is not None for value in third.values())
 
 
 def test_numbers_too_large_for_the_networks_precision_are_skipped(tmp_path):
     """bf16 has fp32's range: what overflows one overflows the other."""
-    stage = teacher_stage(precision="bf16")
-    run(tmp_path, stage, 3, batch_of=lambda step: bad_batch(3e38, {1})(step)[:1])
-    assert_sound(stage)
+    phase = teacher_phase(precision="bf16")
+    run(tmp_path, phase, 3, batch_of=lambda step: bad_batch(3e38, {1})(step)[:1])
+    assert_sound(phase)
     assert skips(tmp_path) == [0, 1, 0]
 
 
-@pytest.mark.parametrize("phase", MAKERS)
-def test_after_the_limit_the_run_ends_with_the_last_good_state(tmp_path, phase):
-    stage = MAKERS[phase]()
+@pytest.mark.parametrize("name", MAKERS)
+def test_after_the_limit_the_run_ends_with_the_last_good_state(tmp_path, name):
+    phase = MAKERS[name]()
     with pytest.raises(UserError, match="not finite for the last 5 updates up to step 8") as caught:
-        run(tmp_path, stage, 100, batch_of=bad_batch(NAN, range(3, 100)))
+        run(tmp_path, phase, 100, batch_of=bad_batch(NAN, range(3, 100)))
     text = str(caught.value)
-    assert "\n" not in text and str(tmp_path / phase) in text
-    assert any(remedy in text for remedy in stage.remedies.values())
+    assert "\n" not in text and str(tmp_path / name) in text
+    assert any(remedy in text for remedy in phase.remedies.values())
     newest = torch_load(
-        tmp_path / phase / f"checkpoint_iter_{list_checkpoints(tmp_path / phase)[0]}.pt"
+        tmp_path / name / f"checkpoint_iter_{list_checkpoints(tmp_path / name)[0]}.pt"
     )
     assert first_not_finite(newest["phase"]) is None
-    good = MAKERS[phase]()  # and it can be gone on with
+    good = MAKERS[name]()  # and it can be gone on with
     run(tmp_path, good, 10)
     assert_sound(good)
 
@@ -201,15 +201,15 @@ def test_after_the_limit_the_run_ends_with_the_last_good_state(tmp_path, phase):
     ],
 )
 def test_weights_that_are_lost_are_never_saved(tmp_path, part, seen):
-    stage = student_stage()
+    phase = student_phase()
 
     def batches(step):
         if step == 2:
-            spoil(stage, part)
+            spoil(phase, part)
         return batch_of(step)
 
     with pytest.raises(UserError, match="not all numbers are finite at step 3") as caught:
-        run(tmp_path, stage, 100, batch_of=batches)
+        run(tmp_path, phase, 100, batch_of=batches)
     assert f"({seen}." in str(caught.value) and REMEDIES["student_skipped"] in str(caught.value)
     assert list_checkpoints(tmp_path / "student") == [2, 1]
     for step in (1, 2):
@@ -218,8 +218,8 @@ def test_weights_that_are_lost_are_never_saved(tmp_path, part, seen):
 
 
 @torch.no_grad()
-def spoil(stage, part):
-    kept = stage._stateful()[part]
+def spoil(phase, part):
+    kept = phase._stateful()[part]
     if part.endswith("optimizer"):
         next(iter(kept.state.values()))["exp_avg_sq"].view(-1)[0] = NAN
     else:
@@ -246,16 +246,16 @@ def test_adas_probability_outlives_a_lost_logit():
 
 def test_a_diverging_discriminator_is_noticed(tmp_path, capsys):
     """At this learning rate its loss leaves every sane range; training says so, with a remedy."""
-    stage = student_stage(disc="resnet", disc_lr=0.1, student_iterations=6)
+    phase = student_phase(disc="resnet", disc_lr=0.1, student_iterations=6)
     row_concerns = []
 
     def noted(row):
         row_concerns.append(concerns(row, settled=0))
         return row_concerns[-1]
 
-    stage.concerns = noted
+    phase.concerns = noted
     with suppress(UserError):  # on some processors its gradients end the run, after it was said
-        run(tmp_path, stage, 6, max_skips=100)
+        run(tmp_path, phase, 6, max_skips=100)
     assert any("discriminator's loss" in found for found in row_concerns)
     logged = [row for row in read_rows(tmp_path / "log.jsonl") if "concern" in row]
     texts = [row["text"] for row in logged if row["concern"] == "discriminator's loss"]
@@ -264,9 +264,9 @@ def test_a_diverging_discriminator_is_noticed(tmp_path, capsys):
 
 
 def test_a_discriminator_without_finite_gradients_ends_the_run(tmp_path):
-    stage = student_stage(disc="resnet", disc_lr=1.0, student_iterations=6)
+    phase = student_phase(disc="resnet", disc_lr=1.0, student_iterations=6)
     with pytest.raises(UserError, match="the last . updates up to step 6 .disc_skipped.*--disc_lr"):
-        run(tmp_path, stage, 6, max_skips=100)
+        run(tmp_path, phase, 6, max_skips=100)
 
 
 def test_often_dropped_updates_are_a_concern():

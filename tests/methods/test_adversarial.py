@@ -32,7 +32,7 @@ SHARES = [0.5, 0.125, 0.25, 0.125]
 
 
 def make_student(**flags):
-    """The stage as train.py builds it, tiny, with every network learning from the first step."""
+    """The phase as train.py builds it, tiny, with every network learning from the first step."""
     chosen = dict(student_iterations=100, student_ema_images=50.0)
     return student_of(tiny_settings(AT_ONCE, chosen, flags))
 
@@ -56,52 +56,52 @@ def batch(count=8, size=64):
 
 def test_teacher_step_learns_and_its_average_follows():
     torch.manual_seed(0)
-    stage = build_teacher(tiny_settings(dict(warmup=0, num_iterations=100, ema_share=0.5)))
-    before, average = snapshot(stage.model), snapshot(stage.ema)
+    phase = build_teacher(tiny_settings(dict(warmup=0, num_iterations=100, ema_share=0.5)))
+    before, average = snapshot(phase.model), snapshot(phase.ema)
     for step in range(3):
-        metrics = stage.step(in_one(batch(4, 16)), step)
-    assert moved(before, stage.model) and moved(average, stage.ema)
+        metrics = phase.step(in_one(batch(4, 16)), step)
+    assert moved(before, phase.model) and moved(average, phase.ema)
     assert metrics["loss"].item() > 0 and metrics["teacher_skipped"] == 0
 
 
 def test_teacher_learns_a_constant_image():
     torch.manual_seed(0)
     flags = dict(warmup=0, num_iterations=1000, lr=2e-3, ema_share=0.1)
-    stage = build_teacher(tiny_settings(flags))
+    phase = build_teacher(tiny_settings(flags))
     x0 = torch.full((8, 3, 16, 16), 0.5)
-    first = stage.step(in_one(x0), 0)["loss"].item()
+    first = phase.step(in_one(x0), 0)["loss"].item()
     for step in range(1, 40):
-        last = stage.step(in_one(x0), step)["loss"].item()
+        last = phase.step(in_one(x0), step)["loss"].item()
     assert last < 0.3 * first
 
 
 def test_student_step_moves_student_and_discriminator_but_never_the_teacher():
-    stage = make_student()
+    phase = make_student()
     student, disc, teacher = (
-        snapshot(m) for m in (stage.model, stage.adversary.disc, stage.teacher)
+        snapshot(m) for m in (phase.model, phase.adversary.disc, phase.teacher)
     )
-    metrics = stage.step(in_one(batch()), 0)
-    assert moved(student, stage.model) and moved(disc, stage.adversary.disc)
-    assert not moved(teacher, stage.teacher)
+    metrics = phase.step(in_one(batch()), 0)
+    assert moved(student, phase.model) and moved(disc, phase.adversary.disc)
+    assert not moved(teacher, phase.teacher)
     assert all(torch.as_tensor(value).isfinite() for value in metrics.values())
-    assert all(p.grad is None for p in stage.teacher.parameters())
+    assert all(p.grad is None for p in phase.teacher.parameters())
 
 
 def test_discriminator_learns_alone_during_its_warmup():
-    stage = make_student(disc_warmup=2)
-    student, disc = snapshot(stage.model), snapshot(stage.adversary.disc)
-    stage.step(in_one(batch()), 0)
-    stage.step(in_one(batch()), 1)
-    assert not moved(student, stage.model) and moved(disc, stage.adversary.disc)
-    stage.step(in_one(batch()), 2)
-    assert moved(student, stage.model)
+    phase = make_student(disc_warmup=2)
+    student, disc = snapshot(phase.model), snapshot(phase.adversary.disc)
+    phase.step(in_one(batch()), 0)
+    phase.step(in_one(batch()), 1)
+    assert not moved(student, phase.model) and moved(disc, phase.adversary.disc)
+    phase.step(in_one(batch()), 2)
+    assert moved(student, phase.model)
 
 
 def test_student_inputs_are_of_the_three_kinds():
-    stage = make_student()
+    phase = make_student()
     torch.manual_seed(0)
     x0 = torch.full((64, 3, 16, 16), 100.0)  # far away, so that real content is recognisable
-    x, sigma, next_sigma = stage.inputs.draw(x0, 0)
+    x, sigma, next_sigma = phase.inputs.draw(x0, 0)
     first, own, real = x[:32], x[32:48], x[48:]
     assert (sigma[:32] == 5).all()
     assert first.std().item() == pytest.approx(5, rel=0.1) and first.mean().abs() < 1
@@ -114,9 +114,9 @@ def test_student_inputs_are_of_the_three_kinds():
 
 def test_self_generated_inputs_follow_the_sampling_path():
     """With a student that always answers 7, its own inputs are 7 plus noise of their level."""
-    stage = make_student(level_shares=[0.0, 1.0, 1.0, 1.0], self_input_share=1.0)
-    stage.model.denoise = lambda x, sigma, next_sigma: torch.full_like(x, 7.0)
-    x, sigma, _ = stage.inputs.draw(torch.zeros(32, 3, 32, 32), 0)
+    phase = make_student(level_shares=[0.0, 1.0, 1.0, 1.0], self_input_share=1.0)
+    phase.model.denoise = lambda x, sigma, next_sigma: torch.full_like(x, 7.0)
+    x, sigma, _ = phase.inputs.draw(torch.zeros(32, 3, 32, 32), 0)
     assert x.mean().item() == pytest.approx(7, abs=0.1)
     assert torch.allclose((x - 7).flatten(1).std(dim=1), sigma, rtol=0.15)
 
@@ -166,37 +166,37 @@ def test_whole_shares_give_the_same_numbers_each_time():
 
 
 def test_first_level_takes_its_share_of_the_batch():
-    stage = make_student(level_shares=[1.0, 0.0, 0.0, 0.0])
-    _, sigma, _ = stage.inputs.draw(batch(6), 0)
+    phase = make_student(level_shares=[1.0, 0.0, 0.0, 0.0])
+    _, sigma, _ = phase.inputs.draw(batch(6), 0)
     assert (sigma == 5).all()
 
 
 def test_warm_start_regresses_on_the_teachers_ode():
     """With a teacher whose answer is always 0.3, its ODE ends there; student and average follow."""
     flags = dict(student_lr=3e-3, student_ema_images=8.0, level_shares=[1.0, 0.0, 0.0, 0.0])
-    stage = make_student(warm_start=60, **flags)
-    disc = snapshot(stage.adversary.disc)
-    stage.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
-    losses = [stage.step(in_one(batch(4, 16)), step)["warm_loss"].item() for step in range(40)]
+    phase = make_student(warm_start=60, **flags)
+    disc = snapshot(phase.adversary.disc)
+    phase.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
+    losses = [phase.step(in_one(batch(4, 16)), step)["warm_loss"].item() for step in range(40)]
     assert losses[-1] < 0.2 * losses[0]
-    assert not moved(disc, stage.adversary.disc), "nobody judges yet"
-    images = stage.ema.sample((4, 3, 16, 16), 1)
+    assert not moved(disc, phase.adversary.disc), "nobody judges yet"
+    images = phase.ema.sample((4, 3, 16, 16), 1)
     assert (images - 0.3).abs().mean() < 0.2
 
 
 @pytest.mark.parametrize("pairs", [0, 4])
 def test_warm_start_keeps_denoising_real_images_at_the_other_levels(pairs, tmp_path):
-    stage = make_student(warm_start=5, warm_pairs=pairs, cache_dir=str(tmp_path))
-    stage.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
+    phase = make_student(warm_start=5, warm_pairs=pairs, cache_dir=str(tmp_path))
+    phase.teacher.denoise = lambda x, sigma, next_sigma=0.0: torch.full_like(x, 0.3)
     seen = []
 
     def nothing(*inputs):
         seen.append(inputs)
         return torch.zeros_like(inputs[0])
 
-    stage.ode_loss.learner = nothing
+    phase.ode_loss.learner = nothing
     (micro_batch,) = in_one(torch.full((8, 3, 64, 64), 0.8))
-    loss, _ = stage.ode_loss(micro_batch)
+    loss, _ = phase.ode_loss(micro_batch)
     assert loss.item() == pytest.approx((0.3**2 + 0.8**2) / 2, rel=0.02)
     ((x, sigma, _),) = seen
     assert (sigma[:4] == 5).all() and (sigma[4:] < 5).all()
@@ -204,15 +204,15 @@ def test_warm_start_keeps_denoising_real_images_at_the_other_levels(pairs, tmp_p
 
 
 def test_warm_start_begins_at_the_students_first_level():
-    stage, seen = make_student(warm_start=5, warm_nfe=5), []
-    plain = stage.teacher.denoise
+    phase, seen = make_student(warm_start=5, warm_nfe=5), []
+    plain = phase.teacher.denoise
 
     def watched(x, sigma, next_sigma=0.0):
         seen.append((float(sigma), x.std().item()))
         return plain(x, sigma)
 
-    stage.teacher.denoise = watched
-    stage.step(in_one(batch(8, 16)), 0)
+    phase.teacher.denoise = watched
+    phase.step(in_one(batch(8, 16)), 0)
     assert len(seen) == 5
     assert seen[0][0] == pytest.approx(5.0) and seen[0][1] == pytest.approx(5.0, rel=0.1)
     assert all(a >= b for (a, _), (b, _) in zip(seen, seen[1:])) and seen[-1][0] < 0.1
@@ -220,96 +220,96 @@ def test_warm_start_begins_at_the_students_first_level():
 
 @pytest.mark.parametrize("distill", ["dmd", "sid"])
 def test_the_fake_score_learns_alone_then_with_the_student_at_its_ratio(distill):
-    stage = make_student(distill=distill, disc="none", disc_warmup=1, fake_steps=3)
-    fake_score = stage.distiller.fake_score
+    phase = make_student(distill=distill, disc="none", disc_warmup=1, fake_steps=3)
+    fake_score = phase.distiller.fake_score
     calls, plain = [], fake_score.model.compute_loss
     fake_score.model.compute_loss = lambda *a: calls.append(1) or plain(*a)
-    student, fake = snapshot(stage.model), snapshot(fake_score.model)
-    metrics = stage.step(in_one(batch(4)), 0)
-    assert moved(fake, fake_score.model) and not moved(student, stage.model) and len(calls) == 3
+    student, fake = snapshot(phase.model), snapshot(fake_score.model)
+    metrics = phase.step(in_one(batch(4)), 0)
+    assert moved(fake, fake_score.model) and not moved(student, phase.model) and len(calls) == 3
     assert "fake_score_loss" in metrics and "distill_loss" not in metrics
     fake = snapshot(fake_score.model)
-    metrics = stage.step(in_one(batch(4)), 1)
-    assert moved(fake, fake_score.model) and moved(student, stage.model)
-    assert {"fake_score", "fake_score_optimizer"} <= set(stage.state_dict())
+    metrics = phase.step(in_one(batch(4)), 1)
+    assert moved(fake, fake_score.model) and moved(student, phase.model)
+    assert {"fake_score", "fake_score_optimizer"} <= set(phase.state_dict())
     assert all(p.grad is None for p in fake_score.model.parameters())
 
 
 def test_critics_take_several_steps_for_each_of_the_student():
-    stage = make_student(disc_steps=3, disc_warmup=1)
-    learnt = ["student_grad_norm" in stage.step(in_one(batch(4)), step) for step in range(8)]
+    phase = make_student(disc_steps=3, disc_warmup=1)
+    learnt = ["student_grad_norm" in phase.step(in_one(batch(4)), step) for step in range(8)]
     assert learnt == [False, True, False, False, True, False, False, True]
 
 
 def test_a_student_waits_until_its_discriminator_is_ahead():
-    stage = make_student(disc_lead=0.5)
-    student, disc = snapshot(stage.model), snapshot(stage.adversary.disc)
-    metrics = stage.step(in_one(batch()), 0)
+    phase = make_student(disc_lead=0.5)
+    student, disc = snapshot(phase.model), snapshot(phase.adversary.disc)
+    metrics = phase.step(in_one(batch()), 0)
     assert metrics["student_waits"] == 1 and "student_grad_norm" not in metrics
-    assert not moved(student, stage.model) and moved(disc, stage.adversary.disc)
-    stage.adversary.lead.value.fill_(0.9)
-    metrics = stage.step(in_one(batch()), 1)
-    assert metrics["student_waits"] == 0 and moved(student, stage.model)
+    assert not moved(student, phase.model) and moved(disc, phase.adversary.disc)
+    phase.adversary.lead.value.fill_(0.9)
+    metrics = phase.step(in_one(batch()), 1)
+    assert metrics["student_waits"] == 0 and moved(student, phase.model)
     share = 1 / LEAD_STEPS
     expected = (1 - share) * 0.9 + share * metrics["disc_lead"].item()
-    assert stage.adversary.lead.value.item() == pytest.approx(expected, abs=1e-5)
+    assert phase.adversary.lead.value.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_student_that_waited_begins_as_gently_as_one_that_did_not():
     """Its warm-up and the ramp of the discriminator's weight count its own updates."""
-    stage = make_student(disc_lead=0.5, student_warmup=3, adv_ramp=4, student_lr=0.1)
-    used, loss, rates = [], stage._student_loss, []
+    phase = make_student(disc_lead=0.5, student_warmup=3, adv_ramp=4, student_lr=0.1)
+    used, loss, rates = [], phase._student_loss, []
 
     def noted(micro_batch, weights):
         used.append(weights.adversarial)
         return loss(micro_batch, weights)
 
-    stage._student_loss = noted
+    phase._student_loss = noted
     for step in range(9):
-        stage.adversary.lead.value.fill_(0.9 if step >= 5 else 0.0)
-        stage.step(in_one(batch()), step)
-        rates.append(stage.learners[0].optimizer.param_groups[0]["lr"])
-    assert stage.waited == 5
+        phase.adversary.lead.value.fill_(0.9 if step >= 5 else 0.0)
+        phase.step(in_one(batch()), step)
+        rates.append(phase.learners[0].optimizer.param_groups[0]["lr"])
+    assert phase.waited == 5
     assert used == [0.25, 0.5, 0.75, 1.0] and rates[:5] == [0.0] * 5
     assert rates[5:] == pytest.approx([0.025, 0.05, 0.075, 0.1], rel=0.01)
 
 
 def test_a_state_of_before_waiting_was_counted_goes_on():
-    stage = make_student(disc_lead=0.5)
-    state = stage.state_dict()
+    phase = make_student(disc_lead=0.5)
+    state = phase.state_dict()
     del state["disc_lead"]["waited"]
     state["disc_lead"]["value"] = torch.tensor(0.25)
-    stage.adversary.lead.waited += 7
-    stage.load_state_dict(state)
-    assert stage.waited == 0 and stage.adversary.lead.value == 0.25
+    phase.adversary.lead.waited += 7
+    phase.load_state_dict(state)
+    assert phase.waited == 0 and phase.adversary.lead.value == 0.25
     with pytest.raises(ValueError, match="disc_lead: value is"):
-        stage.load_state_dict(state | {"disc_lead": {"value": torch.zeros(2)}})
+        phase.load_state_dict(state | {"disc_lead": {"value": torch.zeros(2)}})
 
 
 def test_a_student_without_the_discriminators_judgement_waits_for_none():
-    stage = make_student(disc_lead=0.5, adv_weight=0.0, disc_warmup=5, disc_steps=3)
-    metrics = [stage.step(in_one(batch()), step) for step in range(2)]
+    phase = make_student(disc_lead=0.5, adv_weight=0.0, disc_warmup=5, disc_steps=3)
+    metrics = [phase.step(in_one(batch()), step) for step in range(2)]
     assert all("student_grad_norm" in one and one["student_waits"] == 0 for one in metrics)
 
 
 def test_own_inputs_are_made_without_dropout_as_in_sampling():
-    stage = make_student(student_dropout=0.5, self_input_share=1.0)
-    modes, denoise = [], stage.model.denoise
-    stage.model.denoise = lambda *x: modes.append(stage.model.training) or denoise(*x)
-    stage.inputs.draw(batch(), 0)
-    assert modes and not any(modes) and stage.model.training
+    phase = make_student(student_dropout=0.5, self_input_share=1.0)
+    modes, denoise = [], phase.model.denoise
+    phase.model.denoise = lambda *x: modes.append(phase.model.training) or denoise(*x)
+    phase.inputs.draw(batch(), 0)
+    assert modes and not any(modes) and phase.model.training
     modes.clear()
-    stage.heldout_metrics(batch())
-    assert not any(modes) and stage.model.training
+    phase.heldout_metrics(batch())
+    assert not any(modes) and phase.model.training
 
 
 def test_a_discriminator_too_far_ahead_learns_more_slowly():
-    stage = make_student(disc_lead_most=0.5, disc_lr=0.01)
-    adversary, rate = stage.adversary, stage.adversary.learner.lr
+    phase = make_student(disc_lead_most=0.5, disc_lr=0.01)
+    adversary, rate = phase.adversary, phase.adversary.learner.lr
     assert not adversary.is_behind and rate(0) == 0.01, "nobody waits, and it begins at full pace"
     adversary.lead.value.fill_(0.9)
     before = snapshot(adversary.disc)
-    metrics = stage.step(in_one(batch()), 0)
+    metrics = phase.step(in_one(batch()), 0)
     assert adversary.pace == pytest.approx(SLOWER) == metrics["disc_pace"].item()
     assert rate(0) == pytest.approx(0.01 * SLOWER) and moved(before, adversary.disc)
     for _ in range(600):
@@ -322,15 +322,15 @@ def test_a_discriminator_too_far_ahead_learns_more_slowly():
 
 
 def test_a_student_waits_for_nobody_while_its_steps_are_only_counted():
-    stage = make_student(disc_lead=0.5)
-    stage.rehearse()
-    assert "student_grad_norm" in stage.step(in_one(batch()), 0)
+    phase = make_student(disc_lead=0.5)
+    phase.rehearse()
+    assert "student_grad_norm" in phase.step(in_one(batch()), 0)
 
 
 def test_without_critics_there_is_no_warm_up_and_every_step_counts():
-    stage = make_student(disc="none", disc_steps=3, disc_warmup=5)
-    assert all("student_grad_norm" in stage.step(in_one(batch(4)), step) for step in range(2))
-    assert "disc" not in stage.state_dict()
+    phase = make_student(disc="none", disc_steps=3, disc_warmup=5)
+    assert all("student_grad_norm" in phase.step(in_one(batch(4)), step) for step in range(2))
+    assert "disc" not in phase.state_dict()
 
 
 def test_the_start_has_a_learning_rate_of_its_own_and_the_students_begins_after_critics_learnt():
@@ -374,22 +374,22 @@ def test_the_discriminators_rate_falls_from_where_the_student_begins():
 
 
 def test_later_evaluations_that_are_alike_show_while_first_ones_differ():
-    stage, images = make_student(level_shares=[1, 1, 0, 0], batch_size=16), batch(16)
+    phase, images = make_student(level_shares=[1, 1, 0, 0], batch_size=16), batch(16)
     micro_batch = in_one(images)[0]
     micro_batch.once("output", lambda: images.clone())
-    assert stage.observe(micro_batch)["later_spread"] == pytest.approx(1, abs=0.3)
-    parts = stage.inputs.parts(16)
+    assert phase.observe(micro_batch)["later_spread"] == pytest.approx(1, abs=0.3)
+    parts = phase.inputs.parts(16)
     micro_batch.results["output"][parts.own] = 0.5
-    found = stage.observe(micro_batch)
+    found = phase.observe(micro_batch)
     assert found["later_spread"] == 0 and found["spread"] > 0.7
 
 
 def test_frozen_convolutions_stay_and_the_rest_learns():
-    stage = make_student(freeze_convs=True)
-    before = {name: p.clone() for name, p in stage.model.named_parameters()}
+    phase = make_student(freeze_convs=True)
+    before = {name: p.clone() for name, p in phase.model.named_parameters()}
     for step in range(2):
-        stage.step(in_one(batch(4)), step)
-    changed = {n for n, p in stage.model.named_parameters() if not torch.equal(p, before[n])}
+        phase.step(in_one(batch(4)), step)
+    changed = {n for n, p in phase.model.named_parameters() if not torch.equal(p, before[n])}
     inner = {n for n, p in before.items() if ".downblocks" in n or ".middle" in n or ".up" in n}
     spatial = {n for n in inner if before[n].ndim == 4 and before[n].shape[-1] == 3}
     assert spatial and not spatial & changed
@@ -399,29 +399,29 @@ def test_frozen_convolutions_stay_and_the_rest_learns():
 
 def test_a_consistency_start_comes_first_and_is_the_students_alone():
     flags = dict(student_start="consistency", consistency_steps=2, warm_start=1, disc_warmup=1)
-    stage = make_student(**flags)
-    student, disc = snapshot(stage.model), snapshot(stage.adversary.disc)
+    phase = make_student(**flags)
+    student, disc = snapshot(phase.model), snapshot(phase.adversary.disc)
     kinds = []
     for step in range(5):
-        metrics = stage.step(in_one(batch(4, 16)), step)
+        metrics = phase.step(in_one(batch(4, 16)), step)
         names = ("consistency_loss", "warm_loss", "disc_loss", "adv_loss")
         kinds.append([name for name in names if name in metrics])
         if step == 1:
-            assert moved(student, stage.model) and not moved(disc, stage.adversary.disc)
+            assert moved(student, phase.model) and not moved(disc, phase.adversary.disc)
     last = ["disc_loss", "adv_loss"]
     assert kinds == [["consistency_loss"], ["consistency_loss"], ["warm_loss"], last[:1], last]
-    assert stage.settled >= 4
+    assert phase.settled >= 4
 
 
 def test_a_consistency_start_is_that_methods_loss_over_all_its_stages():
     """The same loss from the same seed as of the teacher it starts as; r nears t to the end."""
     flags = dict(student_start="consistency", consistency_steps=8, ct_stages=4)
-    stage, images = make_student(**flags), batch(4, 16)
-    _, expected = stage.consistency_loss(split(images, [3])[0], 0.0)
-    first = stage.step(split(images, [3]), 0)
+    phase, images = make_student(**flags), batch(4, 16)
+    _, expected = phase.consistency_loss(split(images, [3])[0], 0.0)
+    first = phase.step(split(images, [3]), 0)
     assert torch.equal(first["consistency_loss"], expected["consistency_loss"])
     ratios = [first["level_ratio"].item()]
-    ratios += [stage.step(split(images, [3]), step)["level_ratio"].item() for step in range(1, 8)]
+    ratios += [phase.step(split(images, [3]), step)["level_ratio"].item() for step in range(1, 8)]
     assert all(a == b for a, b in zip(ratios[::2], ratios[1::2]))
     assert ratios[0] < ratios[2] < ratios[4] < ratios[6] < 1
 
@@ -440,31 +440,31 @@ def test_distance_to_noise_is_of_images_and_noise_on_one_scale():
 
 
 def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weight():
-    stage = make_student(identity_weight=0.2, student_iterations=100)
+    phase = make_student(identity_weight=0.2, student_iterations=100)
     (micro_batch,) = split(batch(8, 16), [0])
-    scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.5))
+    scalar, metrics = phase._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.5))
     x, sigma, _ = micro_batch.results["inputs"]
     output = micro_batch.results["output"].detach().requires_grad_()
-    count, data = stage.inputs.parts(8).pure.stop, stage.model.scheduler.sigma_data
+    count, data = phase.inputs.parts(8).pure.stop, phase.model.scheduler.sigma_data
     assert count == 4 and (sigma[:count] == 5).all()
     wanted = data * x[:count] / 5
     loss = (output[:count] - wanted).square().mean(dim=(1, 2, 3)).sum() / 8 / data**2
     assert metrics["identity_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
     (gradient,) = torch.autograd.grad(loss, output)
     assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=1e-3)
-    falling = [identity_weight(stage.settings.student, share) for share in (0, 0.5, 1)]
+    falling = [identity_weight(phase.settings.student, share) for share in (0, 0.5, 1)]
     assert falling == pytest.approx([0.2, (0.2 + 0.005) / 2, 0.005])
     assert identity_weight(make_student().settings.student, 0) == 0
 
 
 def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
-    stage = make_student(denoise_weight=0.5, self_input_share=0.5, batch_size=16)
+    phase = make_student(denoise_weight=0.5, self_input_share=0.5, batch_size=16)
     (micro_batch,) = split(batch(16, 16), [0])
-    scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.0))
+    scalar, metrics = phase._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.0))
     x, sigma, _ = micro_batch.results["inputs"]
     output = micro_batch.results["output"].detach().requires_grad_()
     real = slice(12, 16)
-    assert stage.inputs.parts(16) == (slice(8), slice(8, 12), real)
+    assert phase.inputs.parts(16) == (slice(8), slice(8, 12), real)
     noise = (x - micro_batch.images)[real] / sigma[real].reshape(-1, 1, 1, 1)
     assert noise.std() == pytest.approx(1, abs=0.1), "these are the ones"
     loss = (output - micro_batch.images)[real].square().mean(dim=(1, 2, 3)).sum() / 16
@@ -477,49 +477,49 @@ def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
 
 def test_a_start_that_needs_no_pairs_draws_none(tmp_path):
     flags = dict(warm_pairs=12, warm_nfe=3, cache_dir=str(tmp_path), consistency_steps=3)
-    stage = make_student(student_start="consistency", student_iterations=20, **flags)
-    stage.draw_first(0, check=lambda: None)
-    assert stage.ode_loss.pairs is None and not list(tmp_path.iterdir())
+    phase = make_student(student_start="consistency", student_iterations=20, **flags)
+    phase.draw_first(0, check=lambda: None)
+    assert phase.ode_loss.pairs is None and not list(tmp_path.iterdir())
 
 
 def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_of_it(tmp_path):
     flags = dict(warm_pairs=12, warm_nfe=3, cache_dir=str(tmp_path), x_flip=False)
     flags["precision"] = "fp32"  # as the target is here; some CPUs choose bf16
-    stage = make_student(pair_weight=0.5, distill="none", **flags)
+    phase = make_student(pair_weight=0.5, distill="none", **flags)
     images = batch(8, 16)
     (micro_batch,), (without,) = split(images, [0]), split(images, [0])
-    scalar, metrics = stage._student_loss(micro_batch, weights=Weights(0.8, 0.0, 0.0))
+    scalar, metrics = phase._student_loss(micro_batch, weights=Weights(0.8, 0.0, 0.0))
     x, sigma, _ = micro_batch.results["inputs"]
     plain_x, plain_sigma, _ = make_student(precision="fp32")._inputs(without)
-    assert stage.inputs.parts(8).pure == slice(4) and torch.equal(sigma, plain_sigma)
+    assert phase.inputs.parts(8).pure == slice(4) and torch.equal(sigma, plain_sigma)
     assert torch.equal(x[2:], plain_x[2:]) and not torch.equal(x[:2], plain_x[:2])
-    target = ode_images(stage.teacher.denoise, stage.teacher.scheduler, x[:2], 5.0, 3)
+    target = ode_images(phase.teacher.denoise, phase.teacher.scheduler, x[:2], 5.0, 3)
     output = micro_batch.results["output"].detach().requires_grad_()
     loss = (output[:2] - target.clamp(-1, 1)).square().mean(dim=(1, 2, 3)).sum() / 8
     assert metrics["pair_loss"].item() == pytest.approx(loss.item(), rel=0.02)  # kept as bytes
     (gradient,) = torch.autograd.grad(loss, output)
     pull = 0.8 * 0.5 * gradient  # it falls with the distillation's weight
     assert scalar.item() == pytest.approx((output * pull).sum().item(), rel=0.02)
-    assert stage.drawn_first == 12 * 3 and make_student(**flags).drawn_first == 0
+    assert phase.drawn_first == 12 * 3 and make_student(**flags).drawn_first == 0
     with pytest.raises(UserError, match="--pair_weight 0.5: there are no pairs"):
         make_student(pair_weight=0.5)
 
 
 def test_the_discriminator_is_told_the_level_of_each_images_evaluation():
-    stage = make_student(disc_level=True, self_input_share=0.5)
+    phase = make_student(disc_level=True, self_input_share=0.5)
     told = []
-    stage.adversary.disc.level_embedding.register_forward_hook(
+    phase.adversary.disc.level_embedding.register_forward_hook(
         lambda module, inputs, output: told.append(inputs[0].tolist())
     )
     (twin,) = split(batch(), [7])  # of whose seed alone the levels are
-    expected = stage._inputs(twin)[1].tolist()
+    expected = phase._inputs(twin)[1].tolist()
     assert expected[:4] == [5.0] * 4 and max(expected[4:]) < 5.0
-    stage.step(split(batch(), [7]), 2)
+    phase.step(split(batch(), [7]), 2)
     assert len(told) == 2, "the discriminator's turn, and the student's"
     assert told[0] == expected * (len(told[0]) // 8) and told[1] == expected
     told.clear()
-    stage.heldout_metrics(batch())
-    assert told == [stage.inputs.draw(batch(), HELDOUT_SEED)[1].tolist()] * 2
+    phase.heldout_metrics(batch())
+    assert told == [phase.inputs.draw(batch(), HELDOUT_SEED)[1].tolist()] * 2
 
 
 @pytest.mark.parametrize(
@@ -536,10 +536,10 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping(start):
     flags |= start | dict(student_dropout=0.2)
     whole, parted = make_student(**flags), make_student(**flags)
 
-    def take(stage, steps):
+    def take(phase, steps):
         for step in steps:
             torch.manual_seed(step)
-            stage.step(in_one(batch(4)), step)
+            phase.step(in_one(batch(4)), step)
 
     take(whole, range(4))
     take(parted, range(2))
@@ -558,16 +558,16 @@ def test_going_on_from_a_state_is_the_same_as_not_stopping(start):
 
 
 def test_a_gradient_that_is_not_finite_is_dropped():
-    stage = make_student(self_input_share=0.0)
-    stage.step(in_one(batch()), 0)
-    parts = (stage.model, stage.ema, stage.adversary.disc)
+    phase = make_student(self_input_share=0.0)
+    phase.step(in_one(batch()), 0)
+    parts = (phase.model, phase.ema, phase.adversary.disc)
     before = [snapshot(part) for part in parts]
     x0 = batch()
     x0[-1, 0, 0, 0] = float("nan")  # a noised real image, which student and discriminator see
-    metrics = stage.step(in_one(x0), 1)
+    metrics = phase.step(in_one(x0), 1)
     assert metrics["student_skipped"] == 1 and metrics["disc_skipped"] == 1
     assert not any(moved(values, part) for values, part in zip(before, parts))
-    assert stage.step(in_one(batch()), 2)["student_skipped"] == 0
+    assert phase.step(in_one(batch()), 2)["student_skipped"] == 0
     assert all(moved(values, part) for values, part in zip(before, parts))
 
 
@@ -612,10 +612,10 @@ def test_idle_settings_change_nothing(flags, tmp_path):
     weights = []
     for values in ({}, others):
         torch.manual_seed(0)
-        stage = student_of(tiny_settings(AT_ONCE, chosen, values))
+        phase = student_of(tiny_settings(AT_ONCE, chosen, values))
         for step in range(4):
             torch.manual_seed(step)
-            stage.step(in_one(batch(4, 64)), step)
-        weights.append(stage.model.state_dict())
+            phase.step(in_one(batch(4, 64)), step)
+        weights.append(phase.model.state_dict())
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

@@ -114,14 +114,14 @@ def group_of(name):
     return next(g for g, kind in GROUPS.items() if name in {item.name for item in fields(kind)})
 
 
-def learnt(stage):
+def learnt(phase):
     """All weights after training on images that every caller gets alike."""
     torch.manual_seed(7)
     images = torch.rand(STEPS, 4, 3, 16, 16) * 2 - 1
     for step in range(STEPS):
         torch.manual_seed(step)
-        stage.step(split(images[step], [step]), step)
-    networks = [stage.model, stage.ema]  # what counts: a critic's flag has to reach the student
+        phase.step(split(images[step], [step]), step)
+    networks = [phase.model, phase.ema]  # what counts: a critic's flag has to reach the student
     return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()])
 
 

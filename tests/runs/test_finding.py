@@ -19,24 +19,24 @@ def settings_of(folder, *arguments):
     return parse_settings(["--data_root", str(folder), *arguments])[0]
 
 
-def start(folder, settings, stages=("teacher", "student"), **facts):
-    identities = {stage: identity_of(settings, stage) for stage in stages}
+def start(folder, settings, phases=("teacher", "student"), **facts):
+    identities = {phase: identity_of(settings, phase) for phase in phases}
     begin_run(folder, settings, identities, own_teacher(folder), **facts)
 
 
-def identity_of(settings, stage):
+def identity_of(settings, phase):
     lengths = {
         "teacher": {"num_iterations": settings.scratch.num_iterations},
         "student": {"student_iterations": settings.student.student_iterations},
     }
-    return {"seed": settings.run.seed, "lr": settings.scratch.lr} | lengths[stage]
+    return {"seed": settings.run.seed, "lr": settings.scratch.lr} | lengths[phase]
 
 
-def train(folder, settings, stage, step=1):
+def train(folder, settings, phase, step=1):
     """Leave a checkpoint as of a training."""
-    content = {"version": 2, "step": step, "identity": identity_of(settings, stage)}
+    content = {"version": 2, "step": step, "identity": identity_of(settings, phase)}
     content |= {"seconds": 1.0, "window": {}, "phase": {}}
-    torch_save(content, checkpoint_path(folder / stage, step))
+    torch_save(content, checkpoint_path(folder / phase, step))
 
 
 def test_the_same_command_finds_its_unfinished_run(tmp_path, capsys):
@@ -234,8 +234,8 @@ def test_a_length_that_was_asked_for_and_never_trained_locks_nothing(tmp_path):
 def test_a_teacher_is_taken_further_alone_where_it_has_a_student(tmp_path, capsys):
     settings, longer = settings_for(), settings_for("--num_iterations", "200000")
     start(tmp_path, settings)
-    for stage in ("teacher", "student"):
-        train(tmp_path, settings, stage)
+    for phase in ("teacher", "student"):
+        train(tmp_path, settings, phase)
     before = (tmp_path / "training_config.json").read_bytes()
     with pytest.raises(UserError, match="its student comes from the teacher as it was.*NEW"):
         start(tmp_path, longer)
@@ -248,9 +248,9 @@ def test_the_flow_of_reflow_is_its_teacher(tmp_path, capsys):
     settings = settings_for("--method", "reflow")
     first, longer = {"num_iterations": 1}, {"num_iterations": 2}
     begin_run(tmp_path, settings, {"flow": first, "reflow": {}}, own_teacher(tmp_path))
-    for stage, identity in (("flow", first), ("reflow", {})):
+    for phase, identity in (("flow", first), ("reflow", {})):
         content = {"version": 2, "step": 1, "identity": identity, "seconds": 1.0}
-        torch_save(content | {"window": {}, "phase": {}}, checkpoint_path(tmp_path / stage, 1))
+        torch_save(content | {"window": {}, "phase": {}}, checkpoint_path(tmp_path / phase, 1))
     with pytest.raises(UserError, match="its reflow comes from the teacher as it was.*NEW"):
         begin_run(tmp_path, settings, {"flow": longer, "reflow": {}}, own_teacher(tmp_path))
     begin_run(tmp_path, settings, {"flow": longer}, own_teacher(tmp_path))

@@ -256,8 +256,8 @@ def settings_for(*arguments):
     return parse_settings(["--data", "synthetic", *arguments])[0]
 
 
-def start(folder, settings, stages=("teacher", "student"), **facts):
-    identities = {stage: {"seed": settings.run.seed} for stage in stages}
+def start(folder, settings, phases=("teacher", "student"), **facts):
+    identities = {phase: {"seed": settings.run.seed} for phase in phases}
     begin_run(folder, settings, identities, own_teacher(folder), **facts)
 
 
