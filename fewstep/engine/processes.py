@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fewstep.engine.stopping import TIME_IS_UP, Interrupted
 from src.utils import UserError, file_error, reason_of
 
 COMPILING, DECODING = timedelta(hours=1), timedelta(days=2)  # patience with other processes
@@ -116,14 +117,22 @@ class Processes:
 
     def share_out(self, work, items):
         """[work(item) of all items], after each process has done its share of them: for work that
-        leaves files behind, which the others then find. A `UserError` of one of them, or a file
-        that cannot be written, ends all."""
+        leaves files behind, which the others then find. A `UserError` of one of them, a file that
+        cannot be written, or the end of its time ends all."""
         if self.count > 1:
-            errors, own = [None] * self.count, items[self.rank :: self.count]
-            _, error = attempted(lambda: [work(item) for item in own])
-            dist.all_gather_object(errors, error, group=self.host)
-            if any(errors):
-                raise UserError(next(filter(None, errors)))
+            said, own, code = [None] * self.count, items[self.rank :: self.count], 0
+            error = None
+            try:
+                _, error = attempted(lambda: [work(item) for item in own])
+            except Interrupted as stopped:
+                if stopped.exit_code != TIME_IS_UP:
+                    raise  # a signal comes to all of them
+                code = stopped.exit_code
+            dist.all_gather_object(said, (error, code), group=self.host)
+            if error := next(filter(None, (one for one, _ in said)), None):
+                raise UserError(error)
+            if code := max(code for _, code in said):
+                raise Interrupted(code)
         return [work(item) for item in items]
 
     def mean(self, numbers):

@@ -3,7 +3,7 @@ them cannot be together."""
 
 from dataclasses import dataclass, fields
 
-from fewstep.engine.fields import HIGHEST_SIGMA, levels, setting, steps, warm_up, weight
+from fewstep.engine.fields import HIGHEST_SIGMA, levels, setting, steps, weight
 from fewstep.engine.schedules import cosine_fall, warmup_cosine
 from fewstep.methods.adversary_settings import Discriminator, check_discriminator
 from fewstep.methods.consistency import Consistency
@@ -27,7 +27,9 @@ class Student:
         low=0,
         high=1,
     )
-    student_warmup: int = warm_up(100)
+    student_warmup: int = steps(
+        100, "first updates of the student, in which its learning rate rises to its peak", low=0
+    )
     student_dropout: float = setting(0.0, "dropout of the student in training", low=0, high=0.9)
     student_ema_images: float = setting(
         22000.0,

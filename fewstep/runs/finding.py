@@ -170,5 +170,10 @@ def _is_same(key, now, before, content):
     if key not in PATHS or not (now and isinstance(before, str) and before):
         # A flag that is younger than the record had no effect then.
         return now == before or (before is None and key in PATHS and not now)
-    real = {os.path.realpath(place) for place in places_of(content, before)}
-    return os.path.realpath(now) in real
+    real = {_real_path(place) for place in places_of(content, before)}
+    return _real_path(now) in real
+
+
+def _real_path(path):
+    """A path as the system resolves it; a published folder is its file."""
+    return os.path.realpath(weights_file(path) if is_published(path) else path)

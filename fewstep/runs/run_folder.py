@@ -93,6 +93,11 @@ def begin_run(folder, settings, identities, teacher_path, **facts):
         teacher = {"teacher_file": str(Path(teacher_path).resolve())}
     elif not _students_of_another(folder, identities, before):
         before.pop("teacher_file", None)
+    for phase in PHASES:  # of an earlier version, which had one machine for all
+        if f"{phase}_seconds" in before:
+            device, torch = machine_of(before, phase)
+            kept = {f"{phase}_device": device, f"{phase}_torch": torch}
+            before |= {key: value for key, value in kept.items() if value}
     both = {"settings": groups, "identities": recorded | identities}
     both |= {"started_in": os.getcwd(), "finished": False}
     write_json(folder / CONFIG_NAME, before | both | teacher | facts)

@@ -16,7 +16,7 @@ from fewstep.engine.loop import train
 from fewstep.engine.microbatch import split
 from fewstep.engine.phase import Phase, Turn, take_turn
 from fewstep.engine.processes import ALONE, from_environment
-from fewstep.engine.stopping import Interrupted
+from fewstep.engine.stopping import TIME_IS_UP, Interrupted
 from src.utils import UserError
 from tests.forks import CONTEXT
 from tests.students import AT_ONCE, build_teacher, job_in, student_of, tiny_settings
@@ -164,6 +164,9 @@ def conversation(folder, processes):
     def refuse():
         raise UserError(f"refused by {rank}")
 
+    def end_of_time():
+        raise Interrupted(TIME_IS_UP)
+
     said = {
         "first": processes.first(lambda: {"rank": rank}),
         "first then all": processes.first_then_all(slow_first),
@@ -179,6 +182,9 @@ def conversation(folder, processes):
             ask(refuse)
     with pytest.raises(UserError, match="^refused by 0$"):
         processes.share_out(lambda item: refuse(), [1, 2, 3])
+    with pytest.raises(Interrupted) as stopped:  # the time of one of them is over
+        processes.share_out(lambda item: end_of_time() if rank else item, [1, 2, 3])
+    said["end of time"] = stopped.value.exit_code
     processes.agree_on(RankPhase(rank).ema, "equals")
     with pytest.raises(RuntimeError, match="differ in a pair"):
         processes.agree_on(RankPhase(rank, value=float(rank)).ema, "a pair")
@@ -285,6 +291,7 @@ def test_processes_talk(together):
             "mean of tensor": [0.5, 2.0],
             "share out": [2, 4, 6],
             "own share": [[1, 3], [2]][rank],
+            "end of time": TIME_IS_UP,
         }
     assert (folder / "order.txt").read_text() == "01"
 

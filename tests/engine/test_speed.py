@@ -341,8 +341,8 @@ def test_steps_in_bf16_and_fp32_agree_to_its_rounding(name):
     torch.manual_seed(0)
     images = torch.rand(8, 3, 32, 32) * 1.6 - 0.8
     gradients = {}
-    for precision in ("fp32", "bf16"):
-        settings = tiny_settings(dict(precision=precision, disc_warmup=0, disc="patch"))
+    for which in ("fp32", "bf16"):
+        settings = tiny_settings(dict(precision=which, disc_warmup=0, disc="patch"))
         torch.manual_seed(0)
         phase = build_teacher(settings) if name == "teacher" else student_of(settings)
         phase.step(split(images, [1]), 2)

@@ -69,7 +69,12 @@ def test_a_phase_is_of_the_machine_that_trained_it(tmp_path):
     record = read_json(tmp_path / "training_config.json")
     assert machine_of(record, "teacher") == ("A GPU", "2.6.0")
     assert machine_of(record, "student") == ("A laptop", "2.6.0")
-    assert machine_of({"device": "of an earlier version"}, "flow")[0] == "of an earlier version"
+    earlier = {"device": "A GPU", "torch": "2.6.0", "teacher_seconds": 5.0}
+    write_json(tmp_path / "training_config.json", earlier)
+    start(tmp_path, settings, device="A laptop", **places)
+    add_seconds(tmp_path, "teacher", 5.0)
+    record = read_json(tmp_path / "training_config.json")
+    assert machine_of(record, "teacher") == ("A GPU", "2.6.0")
 
 
 def test_an_unfinished_run_of_other_defaults_is_named_with_the_way_back(tmp_path, capsys):

@@ -331,14 +331,15 @@ def test_the_table_has_mean_and_sd_and_best_first():
 def test_the_table_says_how_much_students_learnt_where_they_could_wait():
     families, spaces, floor = families_of(lambda distance: 2 * distance)
     rows = [{"step": 50}, {"step": 100, "student_waits": 0.5, "disc_lead": 0.2}]
-    rows += [{"step": 200, "student_waits": 0.2, "disc_lead": 0.4}, {"concern": "spread"}]
-    assert balance_of(rows) == {"waited": pytest.approx(0.35), "lead": 0.4}
-    assert balance_of([{"step": 1, "loss": 0.1}]) == {}  # of a teacher alone
+    rows += [{"step": 250, "student_waits": 0.1, "disc_lead": 0.4}, {"step": 250, "concern": "x"}]
+    rows = [{"phase": "teacher", "step": 900}, *({"phase": "student"} | row for row in rows)]
+    assert balance_of(rows) == {"waited": pytest.approx(0.2), "lead": 0.4}
+    assert balance_of(rows[:1]) == {}
     assert "waited" not in markdown(families, spaces, [floor], [])
     families[0] |= balance_of(rows)
     lines = markdown(families, spaces, [floor], []).splitlines()
     unet, patch, _ = [line for line in lines if line.startswith("| `")]
-    assert "| 1.5 | 0.35 | 0.40 | 2 |" in unet and "| 1.5 |  |  | 2 |" in patch
+    assert "| 1.5 | 0.20 | 0.40 | 2 |" in unet and "| 1.5 |  |  | 2 |" in patch
     assert "- waited: share of the steps" in "\n".join(lines)
 
 
@@ -666,8 +667,11 @@ def test_steps_are_timed_again_for_another_base_until_the_cell_has_begun(tmp_pat
     (family / "seed_0" / "run" / "training_config.json").write_text("{}")
     assert steps("patch") == 3  # and train.py refuses another base
     check(minutes=5)
-    with pytest.raises(UserError, match="was begun with minutes 5, not 20"):
+    with pytest.raises(UserError, match="was begun with minutes 5, not minutes 20"):
         check(minutes=20)
+    (family / "steps.json").unlink()
+    with pytest.raises(UserError, match="was begun with steps, not minutes 5"):
+        check(minutes=5)
 
 
 def test_a_score_belongs_to_the_weights_of_what_it_started_from(tmp_path):

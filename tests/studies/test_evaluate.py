@@ -159,7 +159,7 @@ def test_held_out_images_without_a_colour_are_refused_before_the_work(tmp_path):
         pixels = random.randint(0, 256, (64, 64, 3)) * [1, 1, 0]
         Image.fromarray(pixels.astype(np.uint8)).save(faces / f"{number}.png")
     flags = {"data_root": str(faces), "cache_dir": str(tmp_path / "cache")}
-    with pytest.raises(UserError, match="blue of the held-out images is everywhere the same"):
+    with pytest.raises(UserError, match="one value throughout in blue"):
         open_subjects(None, None, None, flags, "cpu")
 
 

@@ -151,7 +151,10 @@ def read_scores(path, checkpoint):
     config = read_model_config(Path(checkpoint).with_name("model_config.json"))
     now = fingerprint(load_model(checkpoint, create_custom_model), config)
     if any(scores.get(key) != value for key, value in now.items()):
-        raise UserError(f"{path}: of other weights or noise levels; run fewstep evaluate again")
+        raise UserError(
+            f"{path}: of other weights or noise levels, or of an earlier version; run fewstep"
+            " evaluate again"
+        )
     return scores
 
 

@@ -3,6 +3,7 @@
 import gc
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -89,14 +90,17 @@ class Laboratory:
                 run = {"save_dir": self.place(cell) / "run"}
                 check_lengths(self._flags(cell, self._steps(cell)) | run)
                 continue
-            family = self.place(cell).parent
-            if (family / STEPS).exists() and _has_begun(family):
-                minutes = read_json(family / STEPS)["identity"]["minutes"]
-                if minutes != self.plan["minutes"]:
-                    raise UserError(
-                        f"{family}: was begun with minutes {minutes:g}, not"
-                        f" {self.plan['minutes']:g}; give the same, or another --save_dir"
-                    )
+            family, wanted = self.place(cell).parent, self.plan["minutes"]
+            if not _has_begun(family):
+                continue
+            path = family / STEPS
+            minutes = read_json(path)["identity"]["minutes"] if path.exists() else None
+            if minutes != wanted:
+                begun = "steps, not" if minutes is None else f"minutes {minutes:g}, not"
+                raise UserError(
+                    f"{family}: was begun with {begun} minutes {wanted:g}; give the same, or"
+                    " another --save_dir"
+                )
 
     def _is_timed(self, cell):
         """Whether minutes say how long the cell trains."""
@@ -293,9 +297,15 @@ def balance_of(rows):
     """Of a student beside a discriminator, from the rows of its run's log: {"waited": in which
     share of the steps it waited, "lead": the discriminator's in the last row}; of others nothing.
     Each row is a mean over the steps since the one before."""
-    waits = [row["student_waits"] for row in rows if row.get("student_waits") is not None]
+    rows = [row for row in rows if row.get("phase") == "student" and "concern" not in row]
+    steps = [row["step"] - before["step"] for before, row in pairwise([{"step": 0}, *rows])]
+    pairs = zip(rows, steps)
+    waits = [(row["student_waits"], count) for row, count in pairs if "student_waits" in row]
     leads = [row["disc_lead"] for row in rows if row.get("disc_lead") is not None]
-    balance = {"waited": sum(waits) / len(waits)} if waits else {}
+    balance = {}
+    if waits:
+        waited = sum(share * count for share, count in waits)
+        balance["waited"] = waited / sum(count for _, count in waits)
     return balance | ({"lead": leads[-1]} if leads else {})
 
 

@@ -60,7 +60,7 @@ TEACHER_NFE = [35, 1]
 
 def build_parser():
     parser = subject_parser("evaluate", __doc__)
-    text = "score the teacher too: that of the run, or of this file"
+    text = "score the teacher too: that of the run, or of this file or published folder"
     parser.add_argument("--teacher", type=line, nargs="?", const=True, metavar="FILE", help=text)
     text = "network evaluations at which the teacher is scored (default: 35 1)"
     add_evaluations(parser, "--teacher_nfe_list", None, text)

@@ -10,7 +10,8 @@ import numpy as np
 
 from fewstep.engine.curves import draw_curves
 from fewstep.engine.log import read_rows
-from fewstep.runs.settings import HEALTHY, PANELS, STARTS
+from fewstep.runs.run_folder import machine_of
+from fewstep.runs.settings import HEALTHY, PANELS, STARTS, method_of
 from fewstep.studies.evaluate.headline import headline
 from fewstep.studies.evaluate.pictures import (
     draw_distance_over_nfe,
@@ -93,7 +94,9 @@ def _configuration(subjects):
     """{group: {key: value}} of the run, paths without their folders; {} of a bare checkpoint."""
     if not subjects.record:
         return {}
-    facts = {key: subjects.record.get(key) for key in ("preset", "torch", "device")}
+    facts = {"preset": subjects.record.get("preset")}
+    phase = method_of(subjects.settings).phase.name
+    facts["device"], facts["torch"] = machine_of(subjects.record, phase)
     groups = {"trained with": facts} | subjects.settings.as_dict()
     for values in groups.values():
         values |= {key: Path(values[key]).name for key in PATHS if values.get(key)}

@@ -243,11 +243,12 @@ def _opened_images(settings):
         )
     say_if_few(len(images.val), "images are held out")
     some = np.asarray(images.val.images[evenly(len(images.val), MOST_LOOKED_AT)])
-    flat = [name for name, channel in zip(CHANNELS, some.T) if channel.min() == channel.max()]
-    if flat:
+    plain = [name for name, channel in zip(CHANNELS, some.T) if channel.min() == channel.max()]
+    if plain:
         raise UserError(
-            f"{images.description}: {' and '.join(flat)} of the held-out images is everywhere the"
-            " same, and contrasts cannot be compared with none; measure_fid.py can score them"
+            f"{images.description}: the held-out images have one value throughout in"
+            f" {' and '.join(plain)}, so there is no contrast to compare with; measure_fid.py can"
+            " score them"
         )
     return images
 
