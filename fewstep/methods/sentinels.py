@@ -115,7 +115,7 @@ PANELS = {
     ),
     "student: factor of the discriminator's learning rate (--disc_lead_most)": Panel(
         ["disc_pace"],
-        "1 at first, then what keeps its lead level; if it stays at 0.1, D is too strong",
+        "near 1; if it stays at 0.1, the student learns from a D that stands still",
     ),
     "student: discriminator logits": Panel(
         ["logits_real", "logits_heldout", "logits_fake"],
@@ -264,8 +264,8 @@ SENTINELS = [
         _key("disc_loss"),
         0.02,
         5.0,  # one that knows nothing loses at most 2 (hinge)
-        "low: the discriminator has won; lower --disc_lead_most, lower --disc_lr,"
-        " higher --penalty_weight; high: it diverges; lower --disc_lr",
+        "low: the discriminator has won; lower --disc_lr, higher --penalty_weight; high: it"
+        " diverges; lower --disc_lr",
         ("disc_loss",),
     ),
     Sentinel(
@@ -273,10 +273,19 @@ SENTINELS = [
         _key("disc_lead"),
         0.0,
         0.95,  # right in 97.5 % of the pairs
-        "high: it nearly always knows, and teaches little; lower --disc_lead_most, higher"
-        " --penalty_weight, fewer --disc_steps, lower --disc_lr; low: it is no better than"
+        "high: it nearly always knows, and teaches little; higher --penalty_weight, fewer"
+        " --disc_steps, lower --disc_lr; low: it is no better than"
         " guessing; higher --disc_lead, longer --disc_warmup",
         ("disc_lead",),
+    ),
+    Sentinel(
+        "discriminator's pace",
+        _key("disc_pace"),
+        0.12,
+        1.0,
+        "low: it hardly learns any more, and a student learns little from one that stands still;"
+        " higher --disc_lead_most",
+        ("disc_pace",),
     ),
     Sentinel(
         "augmentation probability",

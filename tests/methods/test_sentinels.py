@@ -14,6 +14,7 @@ SANE = dict(
     grad_ratio=1.0,
     disc_loss=1.5,
     disc_lead=0.5,
+    disc_pace=1.0,
     logits_real=0.4,
     logits_heldout=0.3,
     logits_fake=-0.4,
@@ -89,6 +90,7 @@ def test_a_sane_row_says_nothing_and_neither_does_an_early_one():
         (dict(grad_ratio=1e6), "gradient ratio", "--penalty_weight"),
         (dict(disc_loss=0.001), "discriminator's loss", "--disc_lr"),
         (dict(disc_lead=0.97), "discriminator's lead", "--disc_steps"),
+        (dict(disc_pace=0.1), "discriminator's pace", "--disc_lead_most"),
         (dict(ada_p=0.95), "augmentation probability", "--disc_channels"),
     ],
 )
