@@ -13,7 +13,8 @@ from src.network import UNet
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 MOST_WORDS, MOST_LINES = 900, 3
-PAGES = [README, ROOT / "data" / "README.md", ROOT / "checkpoints" / "README.md"]
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md"]
+PAGES += [ROOT / "checkpoints" / "README.md"]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
