@@ -74,7 +74,7 @@ def test_a_damaged_file_counts_as_absent(tmp_path):
 
 
 def test_samples_of_another_model_or_other_levels_are_others(tiny_model, tmp_path):
-    kept = Kept(tmp_path, {})
+    kept, tiny_model.sampler = Kept(tmp_path, {}), "few_step"
 
     def path():
         return kept._path(model_series("student", "student", 1, tiny_model, 4, 2), 0)
@@ -83,6 +83,8 @@ def test_samples_of_another_model_or_other_levels_are_others(tiny_model, tmp_pat
     assert path() == first
     tiny_model.scheduler.few_step_table = {1: [3.0]}
     second = path()
+    tiny_model.scheduler.few_step_table = {1: [3.0], 2: [3.0, 0.7]}
+    assert path() == second, "one evaluation is as it was"
     tiny_model.network.tail[2].bias.data.add_(1)
     assert len({first, second, path()}) == 3
 

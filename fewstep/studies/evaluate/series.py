@@ -11,6 +11,7 @@ from fewstep.scores.feature_cache import pixels_digest
 from fewstep.scores.folders import load_images
 from fewstep.studies.evaluate.kept import NOTHING, Part
 from fewstep.studies.evaluate.pictures import SHEET_IMAGES, real_images, sample_images
+from fewstep.studies.evaluate.subjects import has_levels
 from fewstep.studies.evaluate.tables import (
     distance_of,
     distance_title,
@@ -61,6 +62,8 @@ def model_series(name, kind, nfe, model, count, batch_size):
     identity = {"weights": weights_digest(model), "nfe": nfe, "count": count, "batch": batch_size}
     identity["sampler"] = getattr(model, "sampler", None)
     public = {key: value for key, value in vars(model.scheduler).items() if key[0] != "_"}
+    if has_levels(model):  # its own alone: others may be tuned meanwhile
+        public["few_step_table"] = model.scheduler.few_step_sigmas(nfe)
     return Series(title, kind, nfe, sample, identity | {"scheduler": public})
 
 
