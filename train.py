@@ -33,7 +33,7 @@ from fewstep.runs.finding import choose_run_folder, other_images
 from fewstep.runs.results import Results, exported_path, warn_of_export
 from fewstep.runs.run_folder import (
     add_facts,
-    add_seconds,
+    add_training,
     begin_run,
     own_teacher,
     phase_identity,
@@ -196,8 +196,7 @@ def run_phase(current, name, identity):
     if results.is_generator:
         facts |= processes.first(lambda: results.export(trained.best))
         saved = f"python sampling.py --ckpt_path {exported_path(settings.run)}"
-    processes.first(lambda: add_seconds(folder, name, seconds))
-    processes.first(lambda: add_facts(folder, **facts))
+    processes.first(lambda: add_training(folder, name, seconds, **facts))
     print(f"{name}: {seconds:.0f} s of training; {saved}")
     return seconds
 

@@ -37,6 +37,11 @@ def weights_file(path):
     return path if path.suffix == Path(WEIGHTS).suffix else path / WEIGHTS
 
 
+def named_file(path):
+    """The file that a path of weights names: of published ones theirs, else the path as it is."""
+    return weights_file(path) if path and is_published(path) else path
+
+
 def read_published(path, create_model_fn, device="cpu"):
     """(model in evaluation mode, its model_config) of a folder or its file, the checksum verified.
 

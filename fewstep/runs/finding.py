@@ -16,7 +16,7 @@ from fewstep.runs.settings import (
     recorded,
 )
 from src.formatting import short_name
-from src.published import is_published, weights_file
+from src.published import named_file
 from src.utils import UserError, get_current_time, read_json
 
 # Two runs learn the same images when they agree on these; a teacher serves either.
@@ -39,8 +39,7 @@ def choose_run_folder(settings, results="results"):
     newest finished teacher below `results` is taken, in its own folder if that has no student yet.
     Runs that are nearly those that were asked for are named.
     """
-    named, phase = settings.run.teacher_ckpt, settings.run.phase
-    named = weights_file(named) if named and is_published(named) else named
+    named, phase = named_file(settings.run.teacher_ckpt), settings.run.phase
     if phase == "teacher":
         named = ""  # what a teacher starts from is not the teacher of its run
     if settings.run.save_dir:
@@ -170,10 +169,6 @@ def _is_same(key, now, before, content):
     if key not in PATHS or not (now and isinstance(before, str) and before):
         # A flag that is younger than the record had no effect then.
         return now == before or (before is None and key in PATHS and not now)
-    real = {_real_path(place) for place in places_of(content, before)}
-    return _real_path(now) in real
-
-
-def _real_path(path):
-    """A path as the system resolves it; a published folder is its file."""
-    return os.path.realpath(weights_file(path) if is_published(path) else path)
+    places = (now, *places_of(content, before))
+    now, *real = (os.path.realpath(named_file(place)) for place in places)
+    return now in real

@@ -109,11 +109,12 @@ def add_facts(folder, **facts):
     write_json(folder / CONFIG_NAME, _read_if_there(folder) | facts)
 
 
-def add_seconds(folder, phase, seconds):
-    """Say how long a phase has trained in all, and on what: the machine of now, unless it has
-    trained no further since that was said. A finished run may be repeated anywhere."""
+def add_training(folder, phase, seconds, **facts):
+    """Add how long a phase has trained in all, and on what, to other `FACTS` of it: the machine of
+    now, unless it has trained no further since that was said. A finished run may be repeated
+    anywhere."""
     record, seconds = _read_if_there(folder), round(seconds, 1)
-    facts = {f"{phase}_seconds": seconds}
+    facts |= {f"{phase}_seconds": seconds}
     if record.get(f"{phase}_seconds") != seconds:
         facts |= {f"{phase}_{key}": record[key] for key in ("device", "torch") if key in record}
     add_facts(folder, **facts)

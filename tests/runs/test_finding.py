@@ -7,7 +7,7 @@ import pytest
 from fewstep.engine.checkpoints import checkpoint_path
 from fewstep.runs.command_line import parse_settings
 from fewstep.runs.finding import choose_run_folder, other_images
-from fewstep.runs.run_folder import add_facts, add_seconds, begin_run, machine_of, own_teacher
+from fewstep.runs.run_folder import add_facts, add_training, begin_run, machine_of, own_teacher
 from src.utils import UserError, read_json, torch_save, write_json
 
 
@@ -62,17 +62,17 @@ def test_the_same_command_finds_its_unfinished_run(tmp_path, capsys):
 def test_a_phase_is_of_the_machine_that_trained_it(tmp_path):
     settings, places = settings_for(), dict(torch="2.6.0")
     start(tmp_path, settings, device="A GPU", **places)
-    add_seconds(tmp_path, "teacher", 5.04)
+    add_training(tmp_path, "teacher", 5.04)
     start(tmp_path, settings, device="A laptop", **places)  # goes on with the student there
-    add_seconds(tmp_path, "teacher", 5.04)
-    add_seconds(tmp_path, "student", 3.0)
+    add_training(tmp_path, "teacher", 5.04)
+    add_training(tmp_path, "student", 3.0)
     record = read_json(tmp_path / "training_config.json")
     assert machine_of(record, "teacher") == ("A GPU", "2.6.0")
     assert machine_of(record, "student") == ("A laptop", "2.6.0")
     earlier = {"device": "A GPU", "torch": "2.6.0", "teacher_seconds": 5.0}
     write_json(tmp_path / "training_config.json", earlier)
     start(tmp_path, settings, device="A laptop", **places)
-    add_seconds(tmp_path, "teacher", 5.0)
+    add_training(tmp_path, "teacher", 5.0)
     record = read_json(tmp_path / "training_config.json")
     assert machine_of(record, "teacher") == ("A GPU", "2.6.0")
 

@@ -39,7 +39,7 @@ from fewstep.studies.evaluate.series import model_series, real_series, score_ser
 from fewstep.studies.evaluate.tables import space_record
 from fewstep.studies.training import run_training
 from src.feedback import Progress
-from src.published import is_published, weights_file
+from src.published import named_file
 from src.utils import (
     UserError,
     file_digest,
@@ -70,9 +70,8 @@ class Laboratory:
         self.device = pick_device(self.settings.run.device)
         with_teacher = {shares_teacher(method_of(plan, cell)) for cell in make_cells(plan)}
         self.needs_teacher, self.is_mixed = True in with_teacher, len(with_teacher) == 2
-        named = plan["base"].get("teacher_ckpt")
+        named = named_file(plan["base"].get("teacher_ckpt"))
         self.trains_teacher = self.needs_teacher and not named
-        named = weights_file(named) if named and is_published(named) else named
         self.teacher = Path(named) if named else own_teacher(self.folder / "teacher")
 
     def check(self, cell):
@@ -215,8 +214,7 @@ class Laboratory:
         identity = _identity(settings) | self.digests | {"seed": cell.seed}
         for flag in STARTS:
             if path := getattr(settings.run, flag):
-                file = weights_file(path) if is_published(path) else path
-                identity[f"{flag}_digest"] = file_digest(file).hex()
+                identity[f"{flag}_digest"] = file_digest(named_file(path)).hex()
         return identity | {key: self.plan[key] for key in ("nfe_list", "num_samples")}
 
     def _flags(self, cell, steps):

@@ -51,7 +51,7 @@ from src.arguments import (
 )
 from src.feedback import Progress
 from src.formatting import paragraphs, terminal_width
-from src.published import is_published, weights_file
+from src.published import named_file
 from src.samplers import untrained_note
 from src.utils import UserError, one_line
 
@@ -93,7 +93,7 @@ def parse_arguments(argv=None):
         raise UserError("--teacher_nfe_list: give --teacher too")
     args.teacher = "" if args.teacher is True else args.teacher
     if args.teacher:
-        args.teacher = weights_file(args.teacher) if is_published(args.teacher) else args.teacher
+        args.teacher = named_file(args.teacher)
         check_input_file("--teacher", args.teacher)
     args.teacher_nfe_list = list(dict.fromkeys(args.teacher_nfe_list or TEACHER_NFE))
     args.seeds = list(dict.fromkeys(args.seeds))

@@ -32,7 +32,7 @@ from src.arguments import (
     whole_number,
 )
 from src.model_config import LEVEL_SAMPLERS
-from src.published import is_published, weights_file
+from src.published import named_file
 from src.utils import (
     CommandParser,
     UserError,
@@ -100,8 +100,7 @@ def check_subject(args):
     anything. Raises `UserError`."""
     if args.run_dir and args.ckpt_path:
         raise UserError("--run_dir and --ckpt_path: give one of them")
-    if args.ckpt_path and is_published(args.ckpt_path):
-        args.ckpt_path = weights_file(args.ckpt_path)
+    args.ckpt_path = named_file(args.ckpt_path)
     if args.run_dir:
         check_input_folder("--run_dir", args.run_dir, "name a folder that train.py wrote")
         check_input_file("--run_dir", Path(args.run_dir) / CONFIG_NAME, "train.py writes it")
