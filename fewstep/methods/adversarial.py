@@ -14,10 +14,10 @@ from fewstep.methods.adversarial_settings import (
     PRESETS,
     RECIPES,
     Student,
+    adversarial_progress,
     alone_steps,
     check,
     check_size,
-    disc_rate,
     idle,
     ramp_steps,
     start_steps,
@@ -92,6 +92,7 @@ class StudentPhase(Phase):
         self.alone = alone_steps(settings)
         self.disc_steps = steps_an_update(settings)
         self.adv_ramp, self.rate = ramp_steps(settings), student_rate(settings)
+        self.progress = adversarial_progress(settings)
         half_life = student.student_ema_images / settings.data.batch_size
         decay = 0.5 ** (1 / half_life) if half_life else 0.0
 
@@ -128,9 +129,8 @@ class StudentPhase(Phase):
             fake_score = FakeScore(settings.distillation, copy, execution)
         if settings.distillation.distill != "none":
             distiller = Distiller(settings.distillation, teacher, fake_score, execution)
-        adversary = build_adversary(
-            settings.discriminator, teacher, config, execution, disc_rate(settings)
-        )
+        progress = adversarial_progress(settings)
+        adversary = build_adversary(settings.discriminator, teacher, config, execution, progress)
         model = execution.prepare(model)
         phase = cls(settings, model, config, teacher, distiller, adversary, execution)
         networks = {"the student": model.network, "the teacher": teacher.network}
@@ -179,8 +179,7 @@ class StudentPhase(Phase):
         if learns:
             distill = late_decay(step, self.total, loss.distill_final, loss.distill_decay_from)
             adversarial = loss.adv_weight * ramp(learnt - self.waited, 0, self.adv_ramp)
-            progress = learnt / (self.total - self.warm - self.alone)
-            identity = identity_weight(self.settings.student, progress)
+            identity = identity_weight(self.settings.student, self.progress(step))
             weights = Weights(distill, adversarial, identity)
             yield Turn(self.learners[0], partial(self._student_loss, weights=weights))
         elif self.waits:

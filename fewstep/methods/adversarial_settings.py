@@ -4,7 +4,7 @@ them cannot be together."""
 from dataclasses import dataclass, fields
 
 from fewstep.engine.fields import HIGHEST_SIGMA, levels, setting, steps, weight
-from fewstep.engine.schedules import cosine_fall, warmup_cosine
+from fewstep.engine.schedules import warmup_cosine
 from fewstep.methods.adversary_settings import Discriminator, check_discriminator
 from fewstep.methods.consistency import Consistency
 from fewstep.methods.method import Recipe, loses
@@ -165,17 +165,11 @@ def student_rate(settings):
     return rate
 
 
-def disc_rate(settings):
-    """The discriminator's learning rate as a function of the step. At a constant one it outruns a
-    student whose own falls."""
-    student, disc = settings.student, settings.discriminator
-    begin, total = sum(start_steps(student)) + alone_steps(settings), student.student_iterations
-
-    def rate(step):
-        progress = max(0, step - begin) / max(1, total - begin)
-        return disc.disc_lr * cosine_fall(progress, disc.disc_lr_final)
-
-    return rate
+def adversarial_progress(settings):
+    """Which share of the adversarial steps is over, as a function of the step."""
+    begin = sum(start_steps(settings.student)) + alone_steps(settings)
+    total = settings.student.student_iterations
+    return lambda step: max(0, step - begin) / max(1, total - begin)
 
 
 def check(settings):

@@ -11,6 +11,7 @@ from custom_model import create_custom_model
 from discriminator import build_discriminator
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Turn
+from fewstep.engine.schedules import cosine_fall
 from fewstep.methods.adversary_settings import head_resolutions, policy_names
 from fewstep.methods.gan_losses import GAN_LOSSES, approximate_r1, centring, gradient_penalty
 from src.model_config import LATER, MODEL_DEFAULTS, NETWORKS
@@ -71,21 +72,25 @@ class Verdict(NamedTuple):
 class Adversary:
     """A discriminator in training, as `Discriminator` settings say.
 
-    disc: `disc(x, sigma, draws, level, sets) -> [B, N]`, see `discriminator/`. lr: its learning
-    rate as a function of the step.
+    disc: `disc(x, sigma, draws, level, sets) -> [B, N]`, see `discriminator/`. progress: which
+    share of the adversarial steps is over, as a function of the step.
     """
 
-    def __init__(self, settings, disc, execution, lr):
+    def __init__(self, settings, disc, execution, progress):
         self.settings, self.disc, self.execution = settings, disc.eval(), execution
+        self.progress = progress
         watched = settings.disc_lead or settings.disc_lead_most < 1
         self.lead = Lead(execution.device, settings.disc_lead_most) if watched else None
-        self.learner = Learner(
-            DISC, disc, "forward", execution, lr=lambda step: lr(step) * self.pace
-        )
+        self.learner = Learner(DISC, disc, "forward", execution, lr=self.rate)
         # While others learn from it, its weights want no gradients, which compiled code would
         # compute all the same.
         self.learner.let_learn(False)
         self.gan_loss = GAN_LOSSES[settings.gan_loss]
+
+    def rate(self, step):
+        """Its learning rate. At a constant one it outruns a student whose own falls."""
+        fall = cosine_fall(self.progress(step), self.settings.disc_lr_final)
+        return self.settings.disc_lr * fall * self.pace
 
     @property
     def pace(self):
@@ -224,9 +229,9 @@ class Adversary:
             return gradient_penalty(judge, x, self.settings.penalty_sigma)
 
 
-def build_adversary(settings, teacher, config, execution, lr):
+def build_adversary(settings, teacher, config, execution, progress):
     """The `Adversary` that `Discriminator` settings name, or None. config: the student's
-    `model_config.json`. lr: see there."""
+    `model_config.json`. progress: see there."""
     if settings.disc == "none":
         return None
     start = teacher if settings.disc_start == "teacher" else _untrained(settings, config)
@@ -239,7 +244,7 @@ def build_adversary(settings, teacher, config, execution, lr):
     # Its passes are short, and penalties differentiate them twice, which recomputing does not bear.
     disc = execution.prepare(disc.to(execution.device), checkpointing=False)
     leave_unused(disc, execution.device)
-    return Adversary(settings, disc, execution, lr)
+    return Adversary(settings, disc, execution, progress)
 
 
 def leave_unused(disc, device):

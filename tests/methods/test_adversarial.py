@@ -9,13 +9,7 @@ import torch
 
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import HELDOUT_SEED, Weights
-from fewstep.methods.adversarial_settings import (
-    Student,
-    disc_rate,
-    idle,
-    ramp_steps,
-    student_rate,
-)
+from fewstep.methods.adversarial_settings import Student, idle, ramp_steps, student_rate
 from fewstep.methods.adversary import LEAD_STEPS, SLOWER, SLOWEST
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency
@@ -367,10 +361,10 @@ def test_a_student_of_fewer_steps_has_as_many_updates_of_warm_up_and_ramp():
 
 def test_the_discriminators_rate_falls_from_where_the_student_begins():
     flags = dict(warm_start=10, disc_warmup=10, student_iterations=100, disc_lr=0.1)
-    rate = disc_rate(tiny_settings(flags, dict(disc_lr_final=0.2)))
+    rate = make_student(**flags, disc_lr_final=0.2).adversary.rate
     assert rate(0) == rate(20) == pytest.approx(0.1)
     assert rate(60) == pytest.approx(0.06) and rate(100) == pytest.approx(0.02)
-    assert disc_rate(tiny_settings(flags))(100) == pytest.approx(0.1)
+    assert make_student(**flags).adversary.rate(100) == pytest.approx(0.1)
 
 
 def test_later_evaluations_that_are_alike_show_while_first_ones_differ():

@@ -24,8 +24,8 @@ COUNT, EPS = 20_000, 0.01
 CLEAN = dict(disc_noise=False, penalty_sigma=EPS, gan_loss="relativistic")
 
 
-def rate(step):
-    return 1e-3
+def begun(step):
+    return 0.0
 
 
 def fp32(**speed):
@@ -50,7 +50,7 @@ def turn_of(count=COUNT, joint_disc=True, **flags):
     torch.manual_seed(0)
     disc = Linear()
     settings = tiny_settings(CLEAN, flags).discriminator
-    adversary = Adversary(settings, disc, fp32(joint_disc=joint_disc), rate)
+    adversary = Adversary(settings, disc, fp32(joint_disc=joint_disc), begun)
     real, fake = torch.randn(count, 2, 1, 1), torch.randn(count, 2, 1, 1) + 1
     (turn,) = adversary.turns(lambda micro_batch: fake, lambda micro_batch: torch.ones(count), 0)
     adversary.learner.let_learn(True)
@@ -80,7 +80,7 @@ def test_the_approximate_r2_looks_at_generated_images():
     values = {}
     for penalty in ("approx_r1", "approx_r1r2"):
         settings = tiny_settings(CLEAN, dict(penalty=penalty)).discriminator
-        adversary = Adversary(settings, Steep(), fp32(), rate)
+        adversary = Adversary(settings, Steep(), fp32(), begun)
         (turn,) = adversary.turns(lambda micro_batch: -real, lambda micro_batch: levels, 0)
         values[penalty] = turn.loss(split(real, [0])[0])[1]["penalty"].item()
     assert values["approx_r1"] == 0
@@ -123,7 +123,7 @@ def test_the_lead_is_the_share_of_right_comparisons_over_that_of_wrong_ones():
 def test_held_out_images_are_judged_beside_generated_ones():
     """By the logits x1 + 3 x2 + 0.5 and 2 x1 + 0.5; nobody learns from it."""
     disc, settings = Linear(), tiny_settings(CLEAN).discriminator
-    adversary = Adversary(settings, disc, fp32(), rate)
+    adversary = Adversary(settings, disc, fp32(), begun)
     heldout = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).reshape(2, 2, 1, 1)
     fake = torch.tensor([[0.0, 0.0], [2.0, -1.0]]).reshape(2, 2, 1, 1)
     found = adversary.judge(heldout, fake, torch.ones(2))
@@ -145,7 +145,7 @@ def test_real_and_generated_images_are_judged_as_of_the_same_levels():
     images = torch.randn(3, 2, 1, 1)
     for joint_disc, penalty in ((True, "approx_r1r2"), (False, "approx_r1r2"), (True, "r1r2")):
         settings = tiny_settings(CLEAN, dict(penalty=penalty)).discriminator
-        adversary = Adversary(settings, Watching(), fp32(joint_disc=joint_disc), rate)
+        adversary = Adversary(settings, Watching(), fp32(joint_disc=joint_disc), begun)
         (turn,) = adversary.turns(lambda micro_batch: images, lambda micro_batch: levels, 0)
         turn.loss(split(images, [0])[0])
     adversary.loss_of(images, images, levels)  # relativistic: it looks at both
@@ -160,7 +160,7 @@ def test_the_teachers_shape_may_have_weights_of_its_own():
     teacher, shapes, same = create_custom_model(**config), {}, {}
     for start in ("random", "teacher_shape", "teacher"):
         settings = tiny_settings(dict(disc="unet", disc_start=start)).discriminator
-        disc = build_adversary(settings, teacher, config, fp32(), rate).disc
+        disc = build_adversary(settings, teacher, config, fp32(), begun).disc
         shapes[start] = {key: value.shape for key, value in disc.state_dict().items()}
         same[start] = torch.equal(disc.trunk.head.weight, teacher.network.head.weight)
     assert shapes["teacher"] == shapes["teacher_shape"] != shapes["random"]

@@ -6,7 +6,7 @@ import torch
 from fewstep.engine.execution import execution_of
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import StudentPhase
-from fewstep.methods.adversarial_settings import disc_rate
+from fewstep.methods.adversarial_settings import adversarial_progress
 from fewstep.methods.adversary import Adversary
 from fewstep.methods.score_distillation import Distiller, FakeScore
 from tests.methods.mixture import (
@@ -63,8 +63,8 @@ def make_phase(distill, gan_loss):
     if distill:
         distiller = Distiller(settings.distillation, teacher, fake_score, execution)
     if gan_loss:
-        rate = disc_rate(settings)
-        adversary = Adversary(settings.discriminator, PointDiscriminator(), execution, rate)
+        progress = adversarial_progress(settings)
+        adversary = Adversary(settings.discriminator, PointDiscriminator(), execution, progress)
     return StudentPhase(settings, model, {}, teacher, distiller, adversary, execution)
 
 
