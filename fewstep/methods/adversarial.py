@@ -243,9 +243,12 @@ class StudentPhase(Phase):
         image, metrics = output.detach().requires_grad_(), {}
         distill_grad = adv_grad = None
         if self.distiller:
-            loss = self.distiller.loss_of(image).mean()
-            (distill_grad,) = torch.autograd.grad(loss, image)
-            metrics["distill_loss"] = loss.detach()
+            loss = self.distiller.loss_of(image)
+            own = self.inputs.parts(len(image)).own
+            shares = torch.ones_like(loss)
+            shares[own] = self.settings.distillation.distill_self
+            (distill_grad,) = torch.autograd.grad((shares * loss).mean(), image)
+            metrics["distill_loss"] = loss.detach().mean()
         if self.adversary:
             loss = self.adversary.loss_of(image, micro_batch.images, inputs[1]).mean()
             (adv_grad,) = torch.autograd.grad(loss, image)

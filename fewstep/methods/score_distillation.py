@@ -90,6 +90,13 @@ class Distillation:
         low=0,
         high=0.999,
     )
+    distill_self: float = setting(
+        1.0,
+        "share of that weight for images made from the student's own (--self_input_share), which"
+        " the loss may pull to blank ones; 0: these learn from the discriminator alone",
+        low=0,
+        high=1,
+    )
     sid_alpha: float = setting(1.0, "alpha in the loss of --distill sid", low=0, high=2)
     fake_lr: float = setting(
         1e-4,

@@ -281,6 +281,7 @@ BEFORE = LATER | dict(
     disc_lead=0.0,
     disc_lead_most=1.0,
     disc_level=False,
+    distill_self=1.0,
 )
 
 

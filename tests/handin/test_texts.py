@@ -100,6 +100,7 @@ TEXT_OF = {
     ("distill_weighting", "uniform"): ("All levels have equal weight", ["1/√"]),
     ("distill_final", 0.2): ("share of 0.667 of the student's steps the loss loses weight", []),
     ("distill_final", 1.0): ("re-noised to ln", ["loses weight"]),
+    ("distill_self", 0.1): ("the student's own images has 0.1 of its weight", []),
     ("disc_lead", 0.3): ("The student waits while", ["rate is lowered"]),
     ("disc_lead_most", 0.8): ("Above 0.8 the discriminator's rate is lowered", []),
     ("disc", "none"): ("Score distillation minimises", ["discriminator", "adversarial", "R1"]),

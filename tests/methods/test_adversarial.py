@@ -451,6 +451,19 @@ def test_the_student_is_pulled_to_the_noise_of_its_pure_inputs_by_a_falling_weig
     assert identity_weight(make_student().settings.student, 0) == 0
 
 
+def test_distillation_pulls_less_at_what_is_made_of_the_students_own():
+    phase = make_student(distill_self=0.25, self_input_share=0.5, batch_size=16)
+    phase.distiller.loss_of = lambda image: image.square().mean(dim=(1, 2, 3))
+    (micro_batch,) = split(batch(16, 16), [0])
+    scalar, metrics = phase._student_loss(micro_batch, weights=Weights(1.0, 0.0, 0.0))
+    output = micro_batch.results["output"].detach()
+    losses = output.square().mean(dim=(1, 2, 3))
+    assert phase.inputs.parts(16) == (slice(8), slice(8, 12), slice(12, 16))
+    shares = torch.tensor([1.0] * 8 + [0.25] * 4 + [1.0] * 4)
+    assert scalar.item() == pytest.approx(2 * (shares * losses).mean().item(), rel=1e-3)
+    assert metrics["distill_loss"].item() == pytest.approx(losses.mean().item(), rel=1e-3)
+
+
 def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
     phase = make_student(denoise_weight=0.5, self_input_share=0.5, batch_size=16)
     (micro_batch,) = split(batch(16, 16), [0])
@@ -584,6 +597,7 @@ def other_than(field, value):
         dict(distill="none", penalty="none", disc_noise=False),
         dict(disc="none"),
         dict(disc="none", distill="dmd"),
+        dict(disc="none", self_input_share=0.0),
         dict(adv_weight=0.0, disc_lead=0.9),
         dict(adv_weight=0.0, distill="dmd"),
         dict(distill="dmd", warm_start=1, warm_nfe=2, penalty_weight=0.0),

@@ -73,6 +73,7 @@ CHANGES = {
     "distill_std": (0.3, {}),
     "distill_final": (0.9, {}),
     "distill_decay_from": (0.2, {}),
+    "distill_self": (0.1, {}),
     "sid_alpha": (1.2, dict(distill="sid")),
     "fake_lr": (1e-2, FAKE),
     "fake_steps": (3, FAKE),
