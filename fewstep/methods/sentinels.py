@@ -205,7 +205,7 @@ SENTINELS = [
         _key("later_spread"),
         0.5,
         2.0,
-        "low: what is made in two or four evaluations is nearly alike; higher --disc_mean, some"
+        "low: what is made in two or four evaluations is nearly alike; lower --distill_self, some"
         " --denoise_weight; high: it is wild; higher --penalty_weight",
         ("later_spread",),
     ),

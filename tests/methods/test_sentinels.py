@@ -81,7 +81,7 @@ def test_a_sane_row_says_nothing_and_neither_does_an_early_one():
     ("change", "name", "remedy"),
     [
         (dict(spread=0.2), "spread", "--disc_lead"),
-        (dict(later_spread=0.2), "spread of later evaluations", "--disc_mean"),
+        (dict(later_spread=0.2), "spread of later evaluations", "--distill_self"),
         (dict(colour_spread=0.1), "colour spread", "--first_sigma"),
         (dict(logits_heldout=-0.3), "memory of the discriminator", "--augment"),
         (dict(shift_green=-0.4), "colour shift", "--adv_weight"),
