@@ -1,4 +1,5 @@
-"""Weights as other programs save them: where they lie in a file, what their names begin with."""
+"""Weights as other programs, and checkpoints of a run, keep them: where they lie in a file, what
+their names begin with."""
 
 import torch
 
@@ -9,12 +10,17 @@ from src.model_config import NETWORKS
 PLACES = ("state_dict", "ema", "model_ema", "ema_model", "model", "model_state_dict", "net")
 WRAPPERS = ("module", "_orig_mod")  # of DDP and averages, of torch.compile: no part of ours
 RESUME = {"version", "step", "identity", "phase"}  # of a checkpoint that train.py goes on from
+AVERAGE = "_average"  # ends the name of the one network there that would be saved
 
 
 def state_dicts(content, path):
-    """{place in the file: state dict} of what `torch_load` gave of `path`. Raises `UserError` where
-    there is none, and for a checkpoint that a run goes on from, which holds several networks."""
+    """{place in the file: state dict} of what `torch_load` gave of `path`; of a checkpoint that a
+    run goes on from, which holds several networks, the average that a run would save at that step.
+    Raises `UserError` where there is none."""
     if isinstance(content, dict) and RESUME <= set(content):
+        phase = content["phase"]
+        if averages := {name: phase[name] for name in phase if name.endswith(AVERAGE)}:
+            return averages
         run = path.parent.parent
         models = [
             one for one in (run / "final_model.pt", path.with_name("model.pt")) if one.exists()

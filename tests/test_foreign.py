@@ -1,4 +1,5 @@
-"""Weights that other programs saved, and our own files in the wrong place: read, or told apart."""
+"""Weights that other programs saved, or checkpoints of a run hold, and our own files in the wrong
+place: read, or told apart."""
 
 import shutil
 
@@ -10,9 +11,11 @@ import sampling
 import train
 from custom_model import MODEL_DEFAULTS, create_custom_model
 from fewstep.__main__ import main as fewstep
-from fewstep.engine.checkpoints import save_checkpoint
+from fewstep.engine.checkpoints import checkpoint_path, save_checkpoint
+from fewstep.engine.microbatch import split
 from src.utils import UserError, load_model, save_model, write_json
 from tests.commands import run_here
+from tests.students import build_teacher, tiny_settings
 
 TINY = MODEL_DEFAULTS | {"network": "tiny", "sampler": "few_step"}
 
@@ -105,6 +108,21 @@ def test_a_cut_off_file_of_the_old_format_is_refused(model, path):
         path.write_bytes(whole[:length])
         with pytest.raises(UserError, match="model.pt: not a checkpoint that can be loaded"):
             load_model(path, create_custom_model)
+
+
+def test_of_a_checkpoint_that_a_run_goes_on_from_the_average_is_taken(tmp_path, capsys):
+    torch.manual_seed(0)
+    phase = build_teacher(tiny_settings(dict(warmup=0, num_iterations=100, ema_share=0.5)))
+    for step in range(3):
+        phase.step(split(torch.rand(4, 3, 64, 64) * 2 - 1, [step]), step)
+    content = {"identity": {}, "seconds": 0.0, "window": {}, "phase": phase.state_dict()}
+    save_checkpoint(tmp_path, 3, content, keep=2)
+    write_json(tmp_path / "model_config.json", phase.config)
+    loaded = load_model(checkpoint_path(tmp_path, 3), create_custom_model).state_dict()
+    average, learning = phase.ema.state_dict(), phase.model.state_dict()
+    assert all(torch.equal(loaded[name], average[name]) for name in average)
+    assert any(not torch.equal(loaded[name], learning[name]) for name in average)
+    assert "taken from teacher_average" in capsys.readouterr().out
 
 
 COMMANDS = {

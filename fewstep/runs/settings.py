@@ -34,8 +34,9 @@ class Run:
     )
     student_ckpt: str = setting(
         "",
-        "generator of an earlier run to start from, its final_model.pt, or a published folder;"
-        " empty: start from the teacher, or from random weights",
+        "generator of an earlier run to start from, its final_model.pt, a step's"
+        " student/checkpoint_iter_N.pt (its average), or a published folder; empty: start from the"
+        " teacher, or from random weights",
     )
     disc_ckpt: str = setting(
         "",
