@@ -246,7 +246,8 @@ class StudentPhase(Phase):
             loss = self.distiller.loss_of(image)
             own = self.inputs.parts(len(image)).own
             shares = torch.ones_like(loss)
-            shares[own].fill_(self.settings.distillation.distill_self)  # `=` would wait for the device
+            # Filled in place: what `=` writes comes from the CPU, and a GPU would be waited for.
+            shares[own].fill_(self.settings.distillation.distill_self)
             (distill_grad,) = torch.autograd.grad((shares * loss).mean(), image)
             metrics["distill_loss"] = loss.detach().mean()
         if self.adversary:
