@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from fewstep.engine.schedules import ema_decay, warmup_cosine
+from src.foreign import AVERAGE
 
 GRADIENT_CLIP = 1.0
 
@@ -126,7 +127,7 @@ class Learner:
         parts = {self.name: self.module, f"{self.name}_optimizer": self.optimizer}
         if self.average:
             self.average.n_averaged.fill_(self.updates)
-            parts[f"{self.name}_average"] = self.average
+            parts[f"{self.name}{AVERAGE}"] = self.average
         return parts
 
     def loaded(self):

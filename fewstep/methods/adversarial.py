@@ -243,13 +243,11 @@ class StudentPhase(Phase):
         image, metrics = output.detach().requires_grad_(), {}
         distill_grad = adv_grad = None
         if self.distiller:
-            loss = self.distiller.loss_of(image)
+            loss = self.distiller.loss_of(image).mean()
+            (distill_grad,) = torch.autograd.grad(loss, image)
             own = self.inputs.parts(len(image)).own
-            shares = torch.ones_like(loss)
-            # Filled in place: what `=` writes comes from the CPU, and a GPU would be waited for.
-            shares[own].fill_(self.settings.distillation.distill_self)
-            (distill_grad,) = torch.autograd.grad((shares * loss).mean(), image)
-            metrics["distill_loss"] = loss.detach().mean()
+            distill_grad[own].mul_(self.settings.distillation.distill_self)
+            metrics["distill_loss"] = loss.detach()
         if self.adversary:
             loss = self.adversary.loss_of(image, micro_batch.images, inputs[1]).mean()
             (adv_grad,) = torch.autograd.grad(loss, image)
