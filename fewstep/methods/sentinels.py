@@ -13,6 +13,7 @@ from fewstep.engine.curves import Panel
 MOST_IMAGES = 32  # pairs grow with the square
 UNDECIDED = 0.5  # distance of logits below which nothing is said about memory
 CHANNELS = ("red", "green", "blue")
+GREY_LEVEL = 2 / 255
 
 
 @torch.no_grad()
@@ -22,6 +23,8 @@ def measure(fake, real):
     - spread: mean distance between two generated images over that between two real ones;
     - colour_spread: the same of their mean colours, in which fine noise has no part;
     - detail: share of power that 2x2 averaging removes, over that of real images;
+    - grain: the median of that power, a grey level's added, over that of real images: that of flat
+      areas, in which strokes have no part;
     - shift_COLOUR: difference of the channel's mean; contrast_COLOUR: ratio of its standard
       deviations.
 
@@ -36,6 +39,7 @@ def measure(fake, real):
         "spread": _spread(fake) / _spread(real).clamp_min(1e-8),
         "colour_spread": _spread(_colours(fake)) / _spread(_colours(real)).clamp_min(1e-8),
         "detail": _detail(fake) / _detail(real).clamp_min(1e-8),
+        "grain": _grain(fake) / _grain(real),
     }
     shift = fake.mean(dim=(0, 2, 3)) - real.mean(dim=(0, 2, 3))
     contrast = fake.std(dim=(0, 2, 3)) / real.std(dim=(0, 2, 3)).clamp_min(1e-8)
@@ -63,12 +67,21 @@ def _colours(x):
     return x.mean(dim=(2, 3))
 
 
+def _fine_power(x):
+    return (x - F.interpolate(F.avg_pool2d(x, 2), scale_factor=2)).square()
+
+
 def _detail(x):
     if min(x.shape[2:]) < 2:
         return x.new_ones(())
-    coarse = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2)
     centred = x - x.mean(dim=(2, 3), keepdim=True)
-    return (x - coarse).square().mean() / centred.square().mean().clamp_min(1e-8)
+    return _fine_power(x).mean() / centred.square().mean().clamp_min(1e-8)
+
+
+def _grain(x):
+    if min(x.shape[2:]) < 2:
+        return x.new_ones(())
+    return _fine_power(x).median() + GREY_LEVEL**2
 
 
 class Sentinel(NamedTuple):
@@ -128,6 +141,9 @@ PANELS = {
         ["spread", "later_spread", "detail"],
         "come near 1 and stay; a spread that falls is a collapse (later_spread: of the evaluations"
         " after the first)",
+    ),
+    "student: grain of flat areas, generated over real (1 is right)": Panel(
+        ["grain"], "comes near 1 from above; a discriminator may not see it, whatever its lead"
     ),
     "student: spread of mean colours, generated over real (1 is right)": Panel(
         ["colour_spread"], "comes near 1; far below, all backgrounds take one colour"

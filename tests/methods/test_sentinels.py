@@ -55,6 +55,18 @@ def test_each_failure_shows_in_its_own_number():
     assert measure(smooth, real)["detail"].item() == pytest.approx(0, abs=1e-5)
 
 
+def test_grain_is_of_flat_areas_where_detail_is_of_strokes():
+    flat = torch.zeros(32, 3, 16, 16)
+    strokes = flat.clone()
+    strokes[:, :, :, ::5] = 1.0
+    noise = 0.02 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(0))
+    found = measure(strokes + noise, strokes)
+    assert found["grain"] > 3 and found["detail"].item() == pytest.approx(1, abs=0.02)
+    softer = measure(0.5 * strokes, strokes)
+    assert softer["grain"].item() == pytest.approx(1)
+    assert measure(flat, flat)["grain"].item() == pytest.approx(1)
+
+
 def test_too_few_images_measure_nothing():
     assert measure(images(1), images()) == {}
     assert measure(images(0), images()) == {}
