@@ -81,7 +81,8 @@ class Discriminator:
     penalty: str = setting(
         "approx_r1",
         "penalty on how fast its answer changes with the image: r1 at real images, r1r2 at"
-        " generated ones too; approx_: by small random changes, which is faster",
+        " generated ones too; approx_: by small random changes, which is faster, and keeps it from"
+        " seeing grain as weak as they are",
         list(PENALTIES),
     )
     penalty_weight: float = weight(3.0, "weight of the penalty")
