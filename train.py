@@ -175,6 +175,9 @@ def run_phase(current, name, identity):
     if results.is_generator and (line := visible_colour(phase.config, images.train)):
         print(f"warning: {line}")
     heldout = to_float(images.val.take(evenly(len(images.val), HELDOUT_IMAGES))).to(device)
+    if start_flags(settings, name):  # now, so that a card of one of its steps can say so, too
+        start = {f"{name}_start": given_flags(settings, name)}
+        processes.first(lambda: add_facts(folder, **start))
     trained = train(
         phase,
         job,
@@ -188,8 +191,6 @@ def run_phase(current, name, identity):
     )
     seconds = trained.seconds
     facts = {}
-    if start_flags(settings, name):
-        facts[f"{name}_start"] = given_flags(settings, name)
     if not distils(settings, name) and "sigma_data" in phase.config:
         facts["sigma_data"] = phase.config["sigma_data"]
     saved = results.saved

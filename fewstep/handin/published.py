@@ -110,9 +110,10 @@ def origin(record, of_teacher=False, scores=None):
     starts = any(record.get(f"{name}_start") for name in names)
     starts |= "teacher_file" in record and not of_teacher
     before = ", after those of what it started from" if starts else ""
+    hours = f"{seconds / 3600:.2f} hours on {machine}" if trained else "unknown hours"
     return f"""- Data: {data}
 - Recipe: {words}
-- Training: {seconds / 3600:.2f} hours on {machine}{before}"""
+- Training: {hours}{before}"""
 
 
 def exported_step(record, of_teacher):

@@ -12,7 +12,7 @@ from fewstep.runs.starts import given_flags
 
 LINES = [
     "--preset tiny --data=synthetic --sigmas 6.0 2.0 1.0 0.5",
-    "--preset small --data=synthetic --no-x_flip --disc_heads=8,16 --augment=translation",
+    "--preset small --data=synthetic --no-x_flip --disc_heads=8,16 --augment=cutout",
     "--preset tiny --method consistency --data=synthetic --ct_iterations=777",
     "--preset tiny --method shortcut --data=synthetic --shortcut_steps=32",
     "--preset full --phase teacher --data=synthetic --num_iterations=7777",
@@ -37,7 +37,7 @@ def test_networks_that_a_run_started_from_are_in_its_command_and_beside_its_hour
         assert record["student_start"][-1:] == flags
     wanted = "--phase add --teacher_ckpt FILE --student_ckpt FILE --disc_ckpt FILE --data=synthetic"
     assert recipe(record) == f"python train.py --preset tiny {wanted}"
-    assert origin(record).endswith("that is not recorded, after those of what it started from")
+    assert origin(record).endswith("unknown hours, after those of what it started from")
     assert "--student_ckpt" not in recipe(record, is_teacher=True)
     assert "after" not in origin(record, of_teacher=True)
 

@@ -267,6 +267,8 @@ def test_a_run_is_gone_on_with_by_the_networks_that_it_started_from_alone(finish
     named = ["--phase", "add", "--teacher_ckpt", teacher, "--student_iterations", 2]
     starts = ["--student_ckpt", old / "final_model.pt"]
     starts += ["--disc_ckpt", checkpoint_path(old / "student", 5)]
+    run(tmp_path, *named, *starts, "--max_minutes", 1e-9, code=75)
+    assert record_of(tmp_path)["student_start"] == ["student_ckpt", "disc_ckpt"]
     run(tmp_path, *named, *starts)
     record = record_of(tmp_path)
     assert record["student_start"] == ["student_ckpt", "disc_ckpt"]
