@@ -148,6 +148,8 @@ def run(processes, stop):
     facts = {"preset": preset, "torch": torch.__version__, "processes": processes.count}
     facts |= {"micro_batch_images": size, "device": hardware(device, processes.count)}
     facts |= {"computes_in": computes}
+    if start_flags(settings, last):
+        facts[f"{last}_start"] = given_flags(settings, last)
     with ExitStack() as held:
         # Entered where it is held, since a lock cannot be sent to the other processes.
         processes.first(lambda: held.enter_context(sole_use(folder)))
@@ -175,9 +177,6 @@ def run_phase(current, name, identity):
     if results.is_generator and (line := visible_colour(phase.config, images.train)):
         print(f"warning: {line}")
     heldout = to_float(images.val.take(evenly(len(images.val), HELDOUT_IMAGES))).to(device)
-    if start_flags(settings, name):  # now, so that a card of one of its steps can say so, too
-        start = {f"{name}_start": given_flags(settings, name)}
-        processes.first(lambda: add_facts(folder, **start))
     trained = train(
         phase,
         job,

@@ -35,11 +35,12 @@ def measure(fake, real):
     if count < 2:
         return {}
     fake, real = fake[:count].float(), real[:count].float()
+    (detail, grain), (real_detail, real_grain) = _detail_and_grain(fake), _detail_and_grain(real)
     metrics = {
         "spread": _spread(fake) / _spread(real).clamp_min(1e-8),
         "colour_spread": _spread(_colours(fake)) / _spread(_colours(real)).clamp_min(1e-8),
-        "detail": _detail(fake) / _detail(real).clamp_min(1e-8),
-        "grain": _grain(fake) / _grain(real),
+        "detail": detail / real_detail.clamp_min(1e-8),
+        "grain": grain / real_grain,
     }
     shift = fake.mean(dim=(0, 2, 3)) - real.mean(dim=(0, 2, 3))
     contrast = fake.std(dim=(0, 2, 3)) / real.std(dim=(0, 2, 3)).clamp_min(1e-8)
@@ -67,21 +68,13 @@ def _colours(x):
     return x.mean(dim=(2, 3))
 
 
-def _fine_power(x):
-    return (x - F.interpolate(F.avg_pool2d(x, 2), scale_factor=2)).square()
-
-
-def _detail(x):
+def _detail_and_grain(x):
     if min(x.shape[2:]) < 2:
-        return x.new_ones(())
+        return x.new_ones(()), x.new_ones(())
+    power = (x - F.interpolate(F.avg_pool2d(x, 2), scale_factor=2)).square()
     centred = x - x.mean(dim=(2, 3), keepdim=True)
-    return _fine_power(x).mean() / centred.square().mean().clamp_min(1e-8)
-
-
-def _grain(x):
-    if min(x.shape[2:]) < 2:
-        return x.new_ones(())
-    return _fine_power(x).median() + GREY_LEVEL**2
+    detail = power.mean() / centred.square().mean().clamp_min(1e-8)
+    return detail, power.median() + GREY_LEVEL**2
 
 
 class Sentinel(NamedTuple):
