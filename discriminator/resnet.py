@@ -29,17 +29,22 @@ class ResidualBlock(nn.Module):
         return (self.conv2(h) + self.skip(x)) * 0.5**0.5
 
 
+def width(network, channels):
+    """Channels at full resolution that `channels` stand for: of 0, half the width of the U-Net."""
+    return channels or network["ch"] // 2
+
+
 @register("resnet")
 class ResNetTrunk(Plain, nn.Module):
     """Maps at 32, 16, 8 and 4 for 64x64 images.
 
-    channels: width at full resolution, doubled at each halving up to `max_channels`; 0: half the
-    width of the U-Net. depth: blocks a resolution; 0: one.
+    channels: at full resolution, see `width`, doubled at each halving up to `max_channels`.
+    depth: blocks a resolution; 0: one.
     """
 
     def __init__(self, network, sigma_data, channels, depth, max_channels=512):
         super().__init__()
-        channels, depth = channels or network["ch"] // 2, depth or 1
+        channels, depth = width(network, channels), depth or 1
         widths = [min(channels * 2**i, max_channels) for i in range(5)]
         dim = 4 * channels
         self.embedding = NoiseLevelEmbedding(dim, sigma_data)

@@ -9,6 +9,7 @@ import torch
 
 from custom_model import create_custom_model
 from discriminator import build_discriminator
+from discriminator.widen import widened
 from fewstep.engine.learner import Learner
 from fewstep.engine.phase import Turn
 from fewstep.engine.schedules import cosine_fall
@@ -99,11 +100,12 @@ class Adversary:
         return self.lead.factor if self.lead else 1.0
 
     def start_from(self, weights):
-        """Begin with the state dict of a discriminator that has learnt, but for the probability of
-        augmentation, which stays as it was set. What it may lack, what `disc_level` adds, stays
-        too."""
+        """Begin with the state dict of a discriminator that has learnt, which may have fewer
+        channels (`can_widen`), but for the probability of augmentation, which stays as it was set.
+        What it may lack, what `disc_level` adds, stays too."""
         own = self.disc.state_dict()
-        self.disc.load_state_dict(own | weights | {"augment.p": self.disc.augment.p})
+        weights = widened(weights, own) | {"augment.p": self.disc.augment.p}
+        self.disc.load_state_dict(own | weights)
 
     def stateful(self):
         """{name: whatever has a state that must outlive the process}, beside the learner's."""

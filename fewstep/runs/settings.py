@@ -41,7 +41,8 @@ class Run:
     disc_ckpt: str = setting(
         "",
         "discriminator of an earlier run to start from, one of its student/checkpoint_iter_N.pt, or"
-        " a published one; empty: as --disc_start says",
+        " a published one; with more --disc_channels, a multiple, --disc resnet is widened, its"
+        " verdicts kept; empty: as --disc_start says",
     )
     save_dir: str = setting(
         "",

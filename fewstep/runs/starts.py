@@ -5,10 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+from discriminator.widen import can_widen
 from fewstep.methods.edm import TeacherPhase
 from fewstep.runs.building import check_teacher, load_weights
 from fewstep.runs.discriminators import ARCHITECTURE, of_checkpoint, of_published
 from fewstep.runs.settings import method_of
+from src.model_config import NETWORKS
 from src.published import is_published
 from src.utils import UserError, state_digest
 
@@ -95,6 +97,10 @@ def _load(settings, flag):
         made_of = {key: getattr(theirs.settings, key) for key in ARCHITECTURE}
         if not made_of["disc_level"]:
             del made_of["disc_level"]  # it can be told from now on
+        wanted, network = settings.discriminator, NETWORKS[theirs.config["network"]]
+        channels = made_of["disc_channels"], wanted.disc_channels
+        if can_widen(made_of["disc"], made_of["disc_spectral"], network, *channels):
+            del made_of["disc_channels"]  # it is widened
         made_of |= {key: theirs.config[key] for key in keys}
         return Start(flag, path, made_of, theirs.state)
     model, theirs = load_weights(f"--{flag}", path)

@@ -12,7 +12,7 @@ import train
 from custom_model import create_custom_model
 from fewstep.engine.checkpoints import checkpoint_path
 from fewstep.handin import publish
-from fewstep.runs.discriminators import of_published, of_run
+from fewstep.runs.discriminators import built, of_published, of_run
 from fewstep.runs.estimate import Time
 from src.utils import load_model
 from tests.commands import run_here
@@ -259,6 +259,21 @@ def test_a_discriminator_starts_from_one_that_has_learnt(finished, tmp_path):
         _, err = run(tmp_path / "x", *named, file, *flags, code=2)
         assert told in err and len(err.splitlines()) == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_a_discriminator_starts_from_a_narrower_one(finished, tmp_path):
+    teacher = finished / "run" / "teacher" / "model.pt"
+    named = ["--phase", "add", "--teacher_ckpt", teacher, "--disc", "resnet", "--disc_lr", "0"]
+    run(tmp_path / "narrow", *named, *"--disc_channels 4 --student_iterations 2".split())
+    file = checkpoint_path(tmp_path / "narrow" / "run" / "student", 2)
+    named += ["--student_iterations", "2", "--disc_ckpt", file, "--disc_channels"]
+    run(tmp_path / "wide", *named, "8")
+    narrow, wide = (built(of_run(tmp_path / name / "run")) for name in ("narrow", "wide"))
+    assert wide.trunk.stem.out_channels == 2 * narrow.trunk.stem.out_channels
+    images, sigma = torch.linspace(-1, 1, 4 * 3 * 64 * 64).reshape(4, 3, 64, 64), torch.ones(4)
+    torch.testing.assert_close(wide(images, sigma), narrow(images, sigma), atol=1e-3, rtol=1e-3)
+    _, err = run(tmp_path / "x", *named, "6", code=2)
+    assert "it has disc_channels = 4, what is trained here 6" in err
 
 
 def test_a_run_is_gone_on_with_by_the_networks_that_it_started_from_alone(finished, tmp_path):
