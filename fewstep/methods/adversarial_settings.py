@@ -278,21 +278,23 @@ PRESETS = {
     # discriminator slows down for its student: docs/results/small.md.
     "small": dict(
         student_iterations=6400,
-        student_lr=1.5e-4,
+        student_lr=2.5e-4,
         start_lr=5e-4,
         warm_start=1000,
         warm_pairs=2048,
-        pair_weight=0.15,
+        pair_weight=0.1,
         student_warmup=50,
         student_ema_images=3000.0,
         sigmas=[80.0, 2.0, 0.9, 0.5],
-        level_shares=[0.6, 0.13, 0.14, 0.13],
-        # Little noise for the teacher and the discriminator, exact R1: what should be flat is.
+        level_shares=[0.55, 0.15, 0.15, 0.15],
+        self_input_share=0.8,
+        # Little noise for the teacher and the discriminator, exact R1: what should be flat is. Then
+        # the discriminator may pull ever harder, up to adv_weight / distill_final times as hard.
         distill_mean=-2.5,
         distill_std=1.0,
         distill_decay_from=0.0,
-        distill_final=0.6,
-        distill_self=0.35,
+        distill_final=0.2,
+        distill_self=0.2,
         adv_weight=2.5,
         adv_ramp=50,
         disc_lr=1e-3,
@@ -304,7 +306,7 @@ PRESETS = {
         penalty="r1",
         penalty_interval=4,
         augment="translation",
-        augment_p=0.4,
+        augment_p=0.8,
     ),
     "tiny": dict(
         student_iterations=1000,
