@@ -29,31 +29,33 @@ class ResidualBlock(nn.Module):
         return (self.conv2(h) + self.skip(x)) * 0.5**0.5
 
 
-def width(network, channels):
-    """Channels at full resolution that `channels` stand for: of 0, half the width of the U-Net."""
-    return channels or network["ch"] // 2
+MOST = 512  # channels at a low resolution
+
+
+def widths(network, channels):
+    """Channels at each resolution, from 64 to 4: `channels`, doubled at each halving up to `MOST`.
+    0 stands for half the width of the U-Net."""
+    return [min((channels or network["ch"] // 2) * 2**i, MOST) for i in range(5)]
 
 
 @register("resnet")
 class ResNetTrunk(Plain, nn.Module):
     """Maps at 32, 16, 8 and 4 for 64x64 images.
 
-    channels: at full resolution, see `width`, doubled at each halving up to `max_channels`.
-    depth: blocks a resolution; 0: one.
+    channels: see `widths`. depth: blocks a resolution; 0: one.
     """
 
-    def __init__(self, network, sigma_data, channels, depth, max_channels=512):
+    def __init__(self, network, sigma_data, channels, depth):
         super().__init__()
-        channels, depth = width(network, channels), depth or 1
-        widths = [min(channels * 2**i, max_channels) for i in range(5)]
-        dim = 4 * channels
+        sizes, depth = widths(network, channels), depth or 1
+        dim = 4 * sizes[0]
         self.embedding = NoiseLevelEmbedding(dim, sigma_data)
-        self.stem = he_(nn.Conv2d(3, widths[0], 3, padding=1), after_relu=False)
+        self.stem = he_(nn.Conv2d(3, sizes[0], 3, padding=1), after_relu=False)
         self.levels = nn.ModuleList()
-        for a, b in zip(widths, widths[1:]):
+        for a, b in zip(sizes, sizes[1:]):
             more = [ResidualBlock(b, b, dim, down=False) for _ in range(depth - 1)]
             self.levels.append(nn.ModuleList([ResidualBlock(a, b, dim, down=True), *more]))
-        self.maps = list(zip((32, 16, 8, 4), widths[1:]))
+        self.maps = list(zip((32, 16, 8, 4), sizes[1:]))
         # Whatever the U-Net's layout, which group normalisation decides on a CPU: without one this
         # order takes 0.6 to 0.75 of the time there, and GPUs' matrix units want it anyway.
         self.to(memory_format=torch.channels_last)

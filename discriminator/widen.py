@@ -3,7 +3,7 @@ Chen et al. 2016, arXiv:1511.05641)."""
 
 import torch
 
-from discriminator.resnet import width
+from discriminator.resnet import widths
 
 SEED = 0
 SPREAD = 0.5  # of the copies' shares, in standard deviations of the weights that they share
@@ -11,12 +11,12 @@ SPREAD = 0.5  # of the copies' shares, in standard deviations of the weights tha
 
 def can_widen(name, spectral, network, narrow, wide):
     """Whether `widened` takes the discriminator called `name` from `narrow` to `wide` channels (0:
-    as it derives them from `network`): only that of `resnet`, and no spectral normalisation, which
-    copies would change."""
+    as it derives them from `network`): only that of `resnet`, to whole multiples at each
+    resolution, and no spectral normalisation, which copies would change."""
     if name != "resnet" or spectral == "on":
         return False
-    narrow, wide = width(network, narrow), width(network, wide)
-    return wide > narrow and wide % narrow == 0
+    narrow, wide = widths(network, narrow), widths(network, wide)
+    return wide > narrow and not any(many % few for few, many in zip(narrow, wide))
 
 
 def widened(weights, wide):

@@ -58,6 +58,7 @@ def test_what_can_be_widened():
         ("unet", "off", 32, 64),
         ("resnet", "on", 8, 16),
         ("resnet", "auto", 8, 12),
+        ("resnet", "auto", 24, 72),  # at low resolutions from 192 to the most, 512
         ("resnet", "auto", 16, 8),
         ("resnet", "auto", half, 0),
     ):
