@@ -49,6 +49,6 @@ def _in_shape(name, weight, shape, generator):
         channels -= 1  # the last one, the spread of the batch, stays one
     read, rest = weight[:, :channels], weight[:, channels:]
     times = shape[1] // channels
-    uneven = torch.randn(times, *read.shape, generator=generator, device="cpu").to(weight)
+    uneven = torch.randn(times, *read.shape, generator=generator).to(weight)
     uneven = SPREAD * read.std() * (uneven - uneven.mean(dim=0))
     return torch.cat([*(read / times + uneven), rest], dim=1)
