@@ -7,11 +7,11 @@ import torch
 
 from fewstep.engine.hardware import MATRIX_UNIT, bf16_pays, bf16_units, keep_freed_memory
 
-# Networks that are compiled on a CPU with matrix units: there one of this size (levels 1-2-4-4,
-# 4.4 M parameters) gained 1.35 times in bf16, one of 14 M lost (0.93). In fp32 compiling gains
-# nothing or loses (0.85 on an Intel Xeon). It takes minutes, which a smaller network's short run
-# does not win back.
-COMPILED_ON_CPU = ("small",)
+# Networks that are trained channels-first even on a CPU with matrix units. In the other layout
+# torch's backward pass of group norms is slow where a group has two channels, as it has there:
+# a teacher's step took 1.3 times (small) and 1.9 times (tiny) as long, and one of the full network,
+# with four channels, 0.86 times (Intel Xeon, bf16, one core).
+CHANNELS_FIRST_ON_CPU = ("tiny", "small")
 
 
 class Choices(NamedTuple):
@@ -33,12 +33,12 @@ class Choices(NamedTuple):
 
 
 def choices_of(device, network="", precision="auto", channels_last="auto", compile="auto"):
-    """What the speed settings of these names mean on a torch device for a network of
-    `model_config.NETWORKS`.
+    """What the speed settings of these names mean on a torch device for training a network of
+    `model_config.NETWORKS`, or, with network "", for sampling.
 
     "auto" is, on a GPU, bf16 where it has it, channels-last and compiled. On a CPU it is bf16 where
-    that pays (`bf16_pays`), else fp32; channels-last, and compiled for the networks of
-    `COMPILED_ON_CPU`, where bf16 has matrix units.
+    that pays (`bf16_pays`), else fp32; channels-last where bf16 has matrix units, but for training
+    those of `CHANNELS_FIRST_ON_CPU`; never compiled.
     """
     is_gpu = device.type == "cuda"
     if precision == "auto":
@@ -47,12 +47,14 @@ def choices_of(device, network="", precision="auto", channels_last="auto", compi
         else:
             has_bf16 = bf16_pays()
         precision = "bf16" if has_bf16 else "fp32"
-    # oneDNN's convolutions with matrix units read channels-last as it is, others are slower in it.
-    has_matrix_units = is_gpu or (precision == "bf16" and bf16_units() == MATRIX_UNIT)
-    is_last = has_matrix_units if channels_last == "auto" else channels_last == "on"
+    if channels_last == "auto":
+        # oneDNN's convolutions with matrix units read it as it is, others are slower in it.
+        has_matrix_units = precision == "bf16" and bf16_units() == MATRIX_UNIT
+        is_last = is_gpu or (has_matrix_units and network not in CHANNELS_FIRST_ON_CPU)
+    else:
+        is_last = channels_last == "on"
     if compile == "auto":
-        pays = is_gpu or (has_matrix_units and network in COMPILED_ON_CPU)
-        compile = "default" if pays else "off"
+        compile = "default" if is_gpu else "off"
     return Choices(precision, is_last, compile)
 
 

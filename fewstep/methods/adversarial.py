@@ -30,6 +30,7 @@ from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency, ConsistencyLoss
 from fewstep.methods.edm import copy_of, set_dropout
 from fewstep.methods.method import Method
+from fewstep.methods.pairs import OdeLoss
 from fewstep.methods.score_distillation import (
     NEEDS_FAKE_SCORE,
     Distillation,
@@ -46,7 +47,6 @@ from fewstep.methods.sentinels import (
     measure_later,
 )
 from fewstep.methods.student_inputs import StudentInputs
-from fewstep.methods.teacher_pairs import OdeLoss
 from fewstep.methods.ties import Ties, identity_weight
 
 HELDOUT_SEED = 0  # of which levels the discriminator is shown beside held-out images
@@ -74,6 +74,7 @@ class StudentPhase(Phase):
 
     settings: the run's. model: the student; the levels in its scheduler are the paths of sampling.
     teacher: frozen denoiser. distiller: a `Distiller` or None; adversary: an `Adversary` or None.
+    earlier: with `pairs_of` "student" a frozen student, which `start_from` gives its weights.
     """
 
     name = "student"
@@ -81,8 +82,10 @@ class StudentPhase(Phase):
     panels, healthy = PANELS, HEALTHY
     remedies = REMEDIES
 
-    def __init__(self, settings, model, config, teacher, distiller, adversary, execution):
-        self.settings, self.execution = settings, execution
+    def __init__(
+        self, settings, model, config, teacher, distiller, adversary, execution, earlier=None
+    ):
+        self.settings, self.execution, self.earlier = settings, execution, earlier
         self.teacher, self.distiller, self.adversary = teacher, distiller, adversary
         student, total = settings.student, settings.student.student_iterations
         self.fake_score = distiller.fake_score if distiller else None
@@ -112,7 +115,7 @@ class StudentPhase(Phase):
         self.inputs = StudentInputs(
             scheduler.few_step_table, model.device, self._sample, scheduler.noise_like, student
         )
-        self.ode_loss = OdeLoss(settings, learner, teacher, self.inputs, execution)
+        self.ode_loss = OdeLoss(settings, learner, teacher, self.inputs, execution, earlier)
         self.ties = Ties(student, self.inputs, self.ode_loss, scheduler.sigma_data)
         self.waits = False
 
@@ -131,8 +134,13 @@ class StudentPhase(Phase):
             distiller = Distiller(settings.distillation, teacher, fake_score, execution)
         progress = adversarial_progress(settings)
         adversary = build_adversary(settings.discriminator, teacher, config, execution, progress)
+        earlier = None
+        if settings.student.pairs_of == "student":
+            earlier = copy_of(teacher, config, execution).eval().requires_grad_(False)
+            earlier = execution.prepare(earlier)
         model = execution.prepare(model)
-        phase = cls(settings, model, config, teacher, distiller, adversary, execution)
+        beside = distiller, adversary, execution, earlier
+        phase = cls(settings, model, config, teacher, *beside)
         networks = {"the student": model.network, "the teacher": teacher.network}
         if fake_score:
             networks["the fake score"] = fake_score.model.network
@@ -154,6 +162,11 @@ class StudentPhase(Phase):
     def waited(self):
         """How many steps the student has waited."""
         return self.adversary.waited if self.adversary else 0
+
+    def start_from(self, weights):
+        super().start_from(weights)
+        if self.earlier:
+            self.earlier.load_state_dict(weights)
 
     def _rate(self, step):
         return self.rate(step, self.waited)

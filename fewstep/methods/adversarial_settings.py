@@ -86,6 +86,12 @@ class Student:
         " --distill does, is the weight of the squared error to the teacher's image of it, which"
         " keeps images as different as the teacher's; 0: off",
     )
+    pairs_of: str = setting(
+        "teacher",
+        "whose image of its noise a pair has: the teacher's, or that of --student_ckpt at the most"
+        " evaluations it has levels for, which one evaluation learns from where it is the better",
+        ["teacher", "student"],
+    )
     warm_start: int = steps(
         2000, "first steps, in which the student copies images that the teacher makes", low=0
     )
@@ -198,6 +204,15 @@ def check(settings):
         raise UserError(
             f"--pair_weight {student.pair_weight}: there are no pairs; give --warm_pairs, e.g. 2048"
         )
+    if student.pairs_of == "student":
+        if not settings.run.student_ckpt:
+            raise UserError(
+                "--pairs_of student: of which one? Name it with --student_ckpt, or give teacher"
+            )
+        if not student.warm_pairs:
+            raise UserError(
+                "--pairs_of student: its images are kept; give --warm_pairs, e.g. 2048, not 0"
+            )
     if student.student_start == "consistency" and settings.network.use_additional_condition:
         raise UserError(
             "--student_start consistency: not with --use_additional_condition, whose input it would"
@@ -240,8 +255,9 @@ def idle(settings):
         (
             not (student.warm_start or student.pair_weight),
             "--warm_start or --pair_weight",
-            {"warm_nfe", "warm_pairs"},
+            {"warm_nfe", "warm_pairs", "pairs_of"},
         ),
+        (student.pairs_of == "student", "--pairs_of teacher", {"warm_nfe"}),
         (not sum(start_steps(student)), "--warm_start", {"start_lr"}),
         (not is_tuned, "--student_start consistency", {"consistency_steps", *_names(Consistency)}),
         (loss.distill == "none", "--distill", of_loss),

@@ -7,7 +7,7 @@ from custom_model import create_custom_model
 from fewstep.runs.run_folder import own_teacher
 from fewstep.runs.settings import method_of
 from fewstep.runs.weights import save_generator
-from src.utils import load_model, read_json, sweep_dead
+from src.utils import load_model, read_json, sweep_dead, write_json
 
 BEST, FINAL = "best_model.pt", "final_model.pt"
 MEASURES = {"heldout_loss": "held-out loss", None: "distance to training images"}
@@ -29,6 +29,9 @@ class Results:
 
     def publish(self):
         """Called after each checkpoint."""
+        beside = self.best.with_name("model_config.json")
+        if not beside.exists():  # with it the average of any checkpoint can be named as weights
+            write_json(beside, self.phase.config)
         if self.takes_best and self.best.exists():
             config = read_json(self.best.with_name("model_config.json"))
             self._save(load_model(self.best, create_custom_model), self.saved, config)

@@ -186,8 +186,7 @@ class Speed:
     tf32: bool = setting(True, "on a GPU, compute in TF32 what stays in fp32")
     compile: str = setting(
         "auto",
-        "mode of torch.compile for the networks; auto: default on a GPU, and on a CPU with AMX for"
-        " --network small; else off",
+        "mode of torch.compile for the networks; auto: default on a GPU, off on a CPU",
         ["auto", "off", *MODES],
     )
     attention: str = setting(
@@ -198,7 +197,7 @@ class Speed:
     channels_last: str = setting(
         "auto",
         "keep the channels of a pixel together in memory; auto: on a GPU, and where a CPU with AMX"
-        " computes in bf16",
+        " computes the full network in bf16",
         ["auto", "on", "off"],
     )
     data_on_device: str = setting(
@@ -280,6 +279,7 @@ BEFORE = LATER | dict(
     start_lr=0.0,
     warm_pairs=0,
     pair_weight=0.0,
+    pairs_of="teacher",
     disc_lead=0.0,
     disc_lead_most=1.0,
     disc_level=False,

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+import fewstep
 from fewstep.engine.lock import sole_use
 from fewstep.engine.stopping import STOPPED, TIME_IS_UP, Interrupted, StopRequests
 from src.utils import UserError
@@ -53,6 +54,14 @@ def test_signals_save_say_how_to_go_on_and_cost_nothing(whole, tmp_path):
     code, text = finish(tmp_path)
     assert code == 0, text
     assert_same_results(tmp_path, whole)
+
+
+def test_a_checkpoint_from_before_any_best_one_can_be_named_as_weights(tmp_path):
+    at_the_second = partial(signal_at, f"{STUDENT}.step", 2, [signal.SIGINT])
+    code, text = finish(tmp_path, "--save_interval", "100", before=at_the_second)
+    assert code in STOPPED, text
+    (checkpoint,) = (tmp_path / "run" / "student").glob("checkpoint_iter_*.pt")
+    assert len(fewstep.load(checkpoint).sample(2, nfe=2, seed=0)) == 2
 
 
 def test_outside_the_loop_a_signal_acts_at_once_and_handlers_are_put_back():

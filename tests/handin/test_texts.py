@@ -141,6 +141,9 @@ def test_the_text_follows_each_setting(flag):
         assert part not in text
 
 
+OWN_PAIRS = dict(pairs_of="student", student_ckpt="named", pair_weight=0.5, warm_pairs=2048)
+
+
 def test_a_warm_start_on_kept_pairs_says_how_many():
     text, _ = words_of(warm_start=40, warm_pairs=2048, start_lr=0.0)
     assert "It first regresses on 2,048 of the teacher's ODE samples" in text
@@ -150,6 +153,11 @@ def test_a_warm_start_on_kept_pairs_says_how_many():
     assert "teacher's own image of it, weighted by 0.5" in text and "dmd" in used
     assert "2,048 pairs are drawn once, 9 evaluations an image" in text
     assert "That weight falls to 0.1 of it after a share of 0.667" in text
+    text, used = words_of(**OWN_PAIRS, warm_start=40, start_lr=0.0)
+    assert "that the student made of it in several evaluations before" in text
+    assert "It first regresses on 2,048 images that it made itself" in text
+    assert "progressive" in used
+    assert "teacher's own image" not in text and "ODE samples" not in text
     steady, _ = words_of(pair_weight=0.5, warm_pairs=2048, distill_final=1.0)
     assert "own image of it, weighted by 0.5" in steady and "That weight falls" not in steady
     assert "of the evaluation that made" not in text
@@ -177,6 +185,7 @@ def test_every_source_is_cited_by_some_setting():
     for flag in TEXT_OF:
         used |= set(words_of(**dict([flag]))[1])
     used |= set(words_of(**RECIPES["low_data"], disc="unet", disc_start="teacher")[1])
+    used |= set(words_of(**OWN_PAIRS)[1])
     assert used == set(SOURCES)
 
 

@@ -1,5 +1,6 @@
 """One step of each phase: who learns, who stays frozen, and what the student gets."""
 
+import copy
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -14,12 +15,13 @@ from fewstep.methods.adversary import LEAD_STEPS, SLOWER, SLOWEST
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency
 from fewstep.methods.edm import ode_images
+from fewstep.methods.pairs import Pairs, of_student
 from fewstep.methods.score_distillation import Distillation
 from fewstep.methods.student_inputs import StudentInputs
 from fewstep.methods.ties import distance_to_noise, identity_weight
 from fewstep.runs.settings import flat
 from src.utils import UserError
-from tests.students import AT_ONCE, CPU, build_teacher, student_of, tiny_settings
+from tests.students import AT_ONCE, CPU, build_teacher, plain_execution, student_of, tiny_settings
 
 LEVELS = {1: [5.0], 2: [5.0, 1.0], 4: [5.0, 2.0, 1.0, 0.5]}
 SHARES = [0.5, 0.125, 0.25, 0.125]
@@ -510,6 +512,32 @@ def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_o
     assert phase.drawn_first == 12 * 3 and make_student(**flags).drawn_first == 0
     with pytest.raises(UserError, match="--pair_weight 0.5: there are no pairs"):
         make_student(pair_weight=0.5)
+
+
+def test_pairs_can_have_the_images_of_the_student_that_one_begins_with(tmp_path):
+    flags = dict(warm_pairs=8, pair_weight=0.5, x_flip=False, cache_dir=str(tmp_path))
+    flags |= dict(pairs_of="student", student_ckpt="named", precision="fp32")
+    phase = make_student(**flags)
+    earlier = copy.deepcopy(phase.ema.state_dict())
+    with torch.no_grad():
+        for value in earlier.values():
+            value.mul_(1.1)
+    phase.start_from(earlier)
+    with torch.no_grad():  # it has learnt since
+        next(phase.model.parameters()).add_(1.0)
+        next(phase.ema.parameters()).add_(1.0)
+    phase.ode_loss.draw_pairs(4, split(batch(4, 16), [0])[0])
+    assert phase.drawn_first == 8 * 4
+    made = copy.deepcopy(phase.ema)
+    made.load_state_dict(earlier)
+    execution = plain_execution(precision="fp32")
+    pairs = Pairs(phase.settings, of_student(made, execution), (3, 16, 16), execution)
+    assert torch.equal(pairs.take(range(8)), phase.ode_loss.pairs.take(range(8)))
+    assert len(list(tmp_path.iterdir())) == 1  # found again: they are of the same weights
+    with pytest.raises(UserError, match="--pairs_of student: of which one"):
+        make_student(**flags | dict(student_ckpt=""))
+    with pytest.raises(UserError, match="--pairs_of student: its images are kept"):
+        make_student(**flags | dict(warm_pairs=0, pair_weight=0.0, warm_start=2))
 
 
 def test_the_discriminator_is_told_the_level_of_each_images_evaluation():

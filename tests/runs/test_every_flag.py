@@ -64,6 +64,10 @@ CHANGES = {
     "identity_weight": (0.2, {}),
     "denoise_weight": (0.5, {}),
     "pair_weight": (0.5, dict(warm_pairs=4, cache_dir=KEPT.name)),
+    "pairs_of": (
+        "student",
+        dict(warm_pairs=4, pair_weight=0.5, student_ckpt="named", cache_dir=KEPT.name),
+    ),
     "warm_start": (2, {}),
     "warm_nfe": (5, ODE),
     "warm_pairs": (4, ODE | dict(cache_dir=KEPT.name)),

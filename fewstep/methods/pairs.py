@@ -1,9 +1,11 @@
-"""What the teacher's ODE makes of noise: the student's start (`warm_start`) is regression on it.
-Pairs of noise and image may be drawn once and kept on disk, and serve beside the GAN too
-(`pair_weight`)."""
+"""Pairs of noise and what the teacher's ODE makes of it: the student's start (`warm_start`) is
+regression on them. They may be drawn once and kept on disk, and serve beside the GAN too
+(`pair_weight`); of a student that begins with another one they can be that one's (`pairs_of`)."""
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from fewstep.engine.microbatch import hashed_seed
 from fewstep.images.cache import cached_images
 from fewstep.methods.edm import ode_images
 from src.feedback import Progress
-from src.samplers import IMAGE_SHAPE, noise_source
+from src.samplers import IMAGE_SHAPE, few_step_states, noise_source
 from src.utils import to_uint8, weights_digest
 
 DRAWN_AT_ONCE = 32
@@ -21,19 +23,66 @@ PART = 1024  # pairs in a file: what a process that is stopped may lose
 SEED = 3_000_003  # of the first pair's noise, apart from those of sampling
 
 
+class Maker(NamedTuple):
+    """Who makes the images of pairs. name: in words; facts: text of all that they depend on, beside
+    noise and shape; model: the denoiser, frozen; sigma: the first level, `evaluations` an image;
+    images: a function of a source of noise (each call draws some, of unit variance) that gives
+    `[B, 3, H, W]`, made of what it draws first."""
+
+    name: str
+    facts: str
+    model: torch.nn.Module
+    sigma: float
+    evaluations: int
+    images: Callable
+
+
+def of_teacher(teacher, sigma, evaluations, execution):
+    """The `Maker` of the ends of a teacher's ODE from level `sigma`."""
+    one = teacher.scheduler
+    ode = one.sigma_data, one.sigma_min, one.rho, one.noise_offset
+    denoise = partial(execution.run, teacher.denoise)
+
+    def images(randn):
+        return ode_images(denoise, one, sigma * randn(), sigma, evaluations)
+
+    facts = f"teacher's pairs {weights_digest(teacher)} {ode}"
+    return Maker("teacher", facts, teacher, sigma, evaluations, images)
+
+
+def of_student(student, execution):
+    """The `Maker` of the images of a student's longest path."""
+    levels = student.scheduler.few_step_table[longest_path(student)]
+    denoise = partial(execution.run, student.denoise)
+
+    @torch.no_grad()
+    def images(randn):
+        *_, last = few_step_states(denoise, levels, randn)
+        return last
+
+    facts = f"student's pairs {weights_digest(student)} {levels} {student.scheduler.noise_offset}"
+    return Maker("student", facts, student, levels[0], len(levels), images)
+
+
+def longest_path(student):
+    """The most evaluations that a student has levels of its own for."""
+    return max(student.scheduler.few_step_table)
+
+
 class OdeLoss:
     """Regress what comes of pure noise on what the teacher's ODE makes of it, and what comes of
     noised images on these: a network that learns the first level alone forgets the others.
 
-    settings: the run's. learner: the student's; teacher: a denoiser; inputs: `StudentInputs`.
+    settings: the run's. learner: the student's; teacher: a denoiser; inputs: `StudentInputs`;
+    earlier: the frozen student whose images take the place of the teacher's, or None.
     """
 
-    def __init__(self, settings, learner, teacher, inputs, execution):
+    def __init__(self, settings, learner, teacher, inputs, execution, earlier=None):
         self.settings, self.learner, self.teacher = settings, learner, teacher
-        self.inputs, self.execution = inputs, execution
+        self.inputs, self.execution, self.earlier = inputs, execution, earlier
         levels = learner.module.scheduler.few_step_table
         self.first_level = next(iter(levels.values()))[0]  # that of every path
-        self.pairs = None  # the `TeacherPairs`
+        self.pairs = None  # the `Pairs`
 
     def __call__(self, micro_batch):
         micro_batch.reseed("inputs")
@@ -53,27 +102,31 @@ class OdeLoss:
 
     @property
     def evaluations(self):
-        """How many of the teacher, of one image each, all pairs take; 0 where none are kept."""
+        """How many, of one image each, all pairs take; 0 where none are kept."""
         student = self.settings.student
         are_used = student.warm_start or student.pair_weight
-        return student.warm_pairs * student.warm_nfe if are_used else 0
+        each = longest_path(self.earlier) if self.earlier else student.warm_nfe
+        return student.warm_pairs * each if are_used else 0
 
     def draw_first(self, check):
-        """Make the pairs that are kept, if any are used, or find them. check: of `TeacherPairs`."""
+        """Make the pairs that are kept, if any are used, or find them. check: of `Pairs`."""
         if self.evaluations and not self.pairs:
             self.pairs = self._pairs_of(IMAGE_SHAPE, check)
 
     def _pairs_of(self, shape, check=lambda: None):
-        level, execution = self.first_level, self.execution
-        return TeacherPairs(self.settings, self.teacher, level, shape, execution, check)
+        if self.earlier:
+            maker = of_student(self.earlier, self.execution)
+        else:
+            levels = self.first_level, self.settings.student.warm_nfe
+            maker = of_teacher(self.teacher, *levels, self.execution)
+        return Pairs(self.settings, maker, shape, self.execution, check)
 
     def rehearse(self):
         """Draw zeros in place of pairs: steps will only be counted or timed."""
         self.pairs = StandIn(self.teacher.device)
 
     def draw_pairs(self, count, micro_batch):
-        """(noise at the first level, the teacher's images), `[count, 3, H, W]` each, of pairs that
-        are kept."""
+        """(noise at the first level, images), `[count, 3, H, W]` each, of pairs that are kept."""
         if not self.pairs:
             self.pairs = self._pairs_of(tuple(micro_batch.images.shape[1:]))
         return self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))
@@ -84,25 +137,22 @@ class OdeLoss:
         return ode_images(denoise, self.teacher.scheduler, x, *levels)
 
 
-class TeacherPairs:
-    """The `warm_pairs` of a run's settings, from level `sigma`, `warm_nfe` evaluations each.
+class Pairs:
+    """The `warm_pairs` of a run's settings, whose images a `Maker` makes.
 
     Images are kept as bytes in `cache_dir`, `PART` in a file, under a name of all that they depend
-    on, so they are drawn once for all runs with this teacher, by all processes together; noise is
+    on, so they are drawn once for all runs with this maker, by all processes together; noise is
     drawn anew from the pair's number.
     Where training images are mirrored, so are pairs, noise and image. shape: (3, H, H) of an image.
     check: called between two files that are drawn, may raise; those that are there stay.
     """
 
-    def __init__(self, settings, teacher, sigma, shape, execution, check=lambda: None):
-        student, one, self.shape = settings.student, teacher.scheduler, shape
-        self.scheduler, self.device = one, teacher.device
-        self.sigma, self.evaluations = sigma, student.warm_nfe
-        self.count, self.mirror = student.warm_pairs, settings.data.x_flip
-        which = sigma, self.evaluations, shape, execution.choices.precision
-        ode = one.sigma_data, one.sigma_min, one.rho, one.noise_offset
-        self.facts = f"teacher's pairs {weights_digest(teacher)} {ode} {which} from {SEED}"
-        self.ode = partial(ode_images, partial(execution.run, teacher.denoise), one)
+    def __init__(self, settings, maker, shape, execution, check=lambda: None):
+        self.maker, self.shape = maker, shape
+        self.scheduler, self.device = maker.model.scheduler, maker.model.device
+        self.count, self.mirror = settings.student.warm_pairs, settings.data.x_flip
+        which = maker.sigma, maker.evaluations, shape, execution.choices.precision
+        self.facts = f"{maker.facts} {which} from {SEED}"
         self.check, self.has_drawn = check, False
         self.folder, self.shown = settings.data.cache_dir, execution.processes.is_first
         starts = range(0, self.count, PART)
@@ -111,17 +161,22 @@ class TeacherPairs:
 
     def noise(self, numbers):
         """The noise of these pairs, `[B, 3, H, H]` of unit variance."""
+        return self._source(numbers)()
+
+    def _source(self, numbers):
+        """A function whose first call gives that noise, and later ones give more for the same."""
         seeds = [SEED + int(number) for number in numbers]
         shape = len(seeds), *self.shape
-        return noise_source(self.scheduler.draw_noise, shape, self.device, seeds)()
+        return noise_source(self.scheduler.draw_noise, shape, self.device, seeds)
 
     def draw(self, count, seed):
-        """(noise at level `sigma`, images), each `[count, 3, H, W]`, of pairs picked by `seed`."""
+        """(noise at the maker's level, images), each `[count, 3, H, W]`, of pairs that `seed`
+        picks."""
         rng = np.random.default_rng(seed)
         numbers = rng.integers(self.count, size=count)
         mirrored = torch.from_numpy(rng.random(count) < 0.5 * self.mirror).to(self.device)
         noise, images = self.noise(numbers), to_float(self.take(numbers).to(self.device))
-        pairs = torch.stack([self.sigma * noise, images])
+        pairs = torch.stack([self.maker.sigma * noise, images])
         noise, images = torch.where(mirrored[:, None, None, None], pairs.flip(-1), pairs)
         return noise, images
 
@@ -143,20 +198,20 @@ class TeacherPairs:
     def _images(self, numbers):
         if self.has_drawn:  # else a run with a short limit of time would never get further
             self.check()
-        doing, total = "pairs of the teacher's", len(numbers)
+        doing, total = f"pairs of the {self.maker.name}'s", len(numbers)
         if self.count > PART:
             doing += f", {numbers[0] + 1:,} to {numbers[-1] + 1:,}"
         with Progress(doing, total, "pair", stays=True, shown=self.shown) as bar:
             for start in range(0, total, DRAWN_AT_ONCE):
                 some = numbers[start : start + DRAWN_AT_ONCE]
-                images = self.ode(self.sigma * self.noise(some), self.sigma, self.evaluations)
+                images = self.maker.images(self._source(some))
                 yield from to_uint8(images).cpu().numpy()
                 bar.update(len(some))
         self.has_drawn = True
 
 
 class StandIn:
-    """What `TeacherPairs` draw, but for zeros: for steps that are only counted or timed."""
+    """What `Pairs` draw, but for zeros: for steps that are only counted or timed."""
 
     def __init__(self, device):
         self.device = device
