@@ -19,6 +19,7 @@ from fewstep.methods.adversarial_settings import (
     check,
     check_size,
     idle,
+    pairs_are_own,
     ramp_steps,
     start_steps,
     steps_an_update,
@@ -135,7 +136,7 @@ class StudentPhase(Phase):
         progress = adversarial_progress(settings)
         adversary = build_adversary(settings.discriminator, teacher, config, execution, progress)
         earlier = None
-        if settings.student.pairs_of == "student":
+        if pairs_are_own(settings.student):
             earlier = copy_of(teacher, config, execution).eval().requires_grad_(False)
             earlier = execution.prepare(earlier)
         model = execution.prepare(model)

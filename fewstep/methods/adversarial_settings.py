@@ -127,6 +127,11 @@ def start_steps(student):
     return consistency, student.warm_start
 
 
+def pairs_are_own(student):
+    """Whether pairs are used, and have images of the student that one begins with."""
+    return student.pairs_of == "student" and bool(student.warm_start or student.pair_weight)
+
+
 def has_critics(settings):
     """Whether the student learns from networks that learn beside it: a discriminator, a fake
     score."""
@@ -204,7 +209,7 @@ def check(settings):
         raise UserError(
             f"--pair_weight {student.pair_weight}: there are no pairs; give --warm_pairs, e.g. 2048"
         )
-    if student.pairs_of == "student":
+    if pairs_are_own(student):
         if not settings.run.student_ckpt:
             raise UserError(
                 "--pairs_of student: of which one? Name it with --student_ckpt, or give teacher"
