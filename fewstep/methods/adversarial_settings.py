@@ -127,9 +127,14 @@ def start_steps(student):
     return consistency, student.warm_start
 
 
+def uses_pairs(student):
+    """Whether anything learns from noise and an image of it."""
+    return bool(student.warm_start or student.pair_weight)
+
+
 def pairs_are_own(student):
     """Whether pairs are used, and have images of the student that one begins with."""
-    return student.pairs_of == "student" and bool(student.warm_start or student.pair_weight)
+    return student.pairs_of == "student" and uses_pairs(student)
 
 
 def has_critics(settings):
@@ -258,7 +263,7 @@ def idle(settings):
         (loss.distill != "sid", "--distill sid", {"sid_alpha"}),
         (not has_fake_score, "--distill dmd or sid", {"fake_lr", "fake_steps"}),
         (
-            not (student.warm_start or student.pair_weight),
+            not uses_pairs(student),
             "--warm_start or --pair_weight",
             {"warm_nfe", "warm_pairs", "pairs_of"},
         ),

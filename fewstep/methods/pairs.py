@@ -13,6 +13,7 @@ import torch
 from fewstep.engine.batches import to_float
 from fewstep.engine.microbatch import hashed_seed
 from fewstep.images.cache import cached_images
+from fewstep.methods.adversarial_settings import uses_pairs
 from fewstep.methods.edm import ode_images
 from src.feedback import Progress
 from src.samplers import IMAGE_SHAPE, few_step_states, noise_source
@@ -104,9 +105,8 @@ class OdeLoss:
     def evaluations(self):
         """How many, of one image each, all pairs take; 0 where none are kept."""
         student = self.settings.student
-        are_used = student.warm_start or student.pair_weight
         each = longest_path(self.earlier) if self.earlier else student.warm_nfe
-        return student.warm_pairs * each if are_used else 0
+        return student.warm_pairs * each if uses_pairs(student) else 0
 
     def draw_first(self, check):
         """Make the pairs that are kept, if any are used, or find them. check: of `Pairs`."""

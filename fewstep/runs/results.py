@@ -33,7 +33,7 @@ class Results:
         if not beside.exists():  # with it the average of any checkpoint can be named as weights
             write_json(beside, self.phase.config)
         if self.takes_best and self.best.exists():
-            config = read_json(self.best.with_name("model_config.json"))
+            config = read_json(beside)
             self._save(load_model(self.best, create_custom_model), self.saved, config)
         else:
             self._save(self.phase.ema, self.saved, self.phase.config)
