@@ -88,7 +88,8 @@ class Learner:
     def update(self, step):
         """Clip, step, clear, let the average follow. A gradient that is not finite is dropped: one
         such update would stay in the weights and the average for ever. Returns its norm, and 1
-        where it was dropped, as tensors: with fused kernels nothing here waits for the device."""
+        where it was dropped, as tensors: with fused kernels nothing here waits for the device, but
+        for a rate that follows what was measured (`disc_lead_most`)."""
         self.optimizer.set_lr(self.lr(step))
         group = self.optimizer.param_groups[0]
         in_one = bool(group["fused"] or group["foreach"])

@@ -20,12 +20,12 @@ def ramp(step, start, length):
     return min(1.0, (step - start + 1) / max(1, length))
 
 
-def late_decay(step, total, final, begin_share):
-    """1 for the first `begin_share` of `total`, then linear to `final` at `total`."""
-    begin = begin_share * total
-    if step <= begin:
+def late_decay(progress, final, begin):
+    """1 until the share `begin` of the steps, then linear to `final` at `progress` = 1, the whole
+    of them."""
+    if progress <= begin:
         return 1.0
-    return 1 + (final - 1) * (step - begin) / (total - begin)
+    return 1 + (final - 1) * (progress - begin) / (1 - begin)
 
 
 def cosine_fall(progress, final):

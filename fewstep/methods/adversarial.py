@@ -14,17 +14,11 @@ from fewstep.methods.adversarial_settings import (
     PRESETS,
     RECIPES,
     Student,
-    adversarial_progress,
-    alone_steps,
     check,
     check_size,
     idle,
     pairs_are_own,
-    ramp_steps,
-    start_steps,
-    steps_an_update,
     student_config,
-    student_rate,
 )
 from fewstep.methods.adversary import LEAD, build_adversary, try_to_build
 from fewstep.methods.adversary_settings import Discriminator
@@ -49,6 +43,7 @@ from fewstep.methods.sentinels import (
 )
 from fewstep.methods.student_inputs import StudentInputs
 from fewstep.methods.ties import Ties, identity_weight
+from fewstep.methods.timeline import Timeline, has_discriminator, student_rate
 
 HELDOUT_SEED = 0  # of which levels the discriminator is shown beside held-out images
 
@@ -63,15 +58,8 @@ class Weights(NamedTuple):
 
 
 class StudentPhase(Phase):
-    """A few-step generator that starts as the teacher, learning by score distillation and a GAN.
-
-    Its steps, where the first three parts may have none:
-
-        from 0                   it becomes a consistency model (`consistency_steps`)
-        from `consistency_steps` it regresses on the teacher's ODE (`warm_start`)
-        from `warm`              the discriminator and the fake score learn alone (`disc_warmup`)
-        from `warm` + `alone`    they learn at each step, the student at every `disc_steps`-th,
-                                 unless it waits for a discriminator that is behind (`disc_lead`)
+    """A few-step generator that starts as the teacher, learning by score distillation and a GAN, in
+    the order that its `Timeline` gives.
 
     settings: the run's. model: the student; the levels in its scheduler are the paths of sampling.
     teacher: frozen denoiser. distiller: a `Distiller` or None; adversary: an `Adversary` or None.
@@ -88,15 +76,11 @@ class StudentPhase(Phase):
     ):
         self.settings, self.execution, self.earlier = settings, execution, earlier
         self.teacher, self.distiller, self.adversary = teacher, distiller, adversary
-        student, total = settings.student, settings.student.student_iterations
+        student, self.timeline = settings.student, Timeline.of(settings)
+        self.fixed_start, self.alone = self.timeline.start, self.timeline.alone
         self.fake_score = distiller.fake_score if distiller else None
         critics = [one.learner for one in (self.fake_score, adversary) if one]
-        self.consistency_steps, warm_steps = start_steps(student)
-        self.warm = self.fixed_start = self.consistency_steps + warm_steps
-        self.alone = alone_steps(settings)
-        self.disc_steps = steps_an_update(settings)
-        self.adv_ramp, self.rate = ramp_steps(settings), student_rate(settings)
-        self.progress = adversarial_progress(settings)
+        self.rate = student_rate(settings)
         half_life = student.student_ema_images / settings.data.batch_size
         decay = 0.5 ** (1 / half_life) if half_life else 0.0
 
@@ -110,7 +94,7 @@ class StudentPhase(Phase):
             lr=self._rate,
             decay=lambda updates: warmed_decay(updates, decay),
         )
-        super().__init__([learner, *critics], total, config)
+        super().__init__([learner, *critics], student.student_iterations, config)
         self.consistency_loss = ConsistencyLoss(settings.consistency, learner, teacher, execution)
         scheduler = model.scheduler
         self.inputs = StudentInputs(
@@ -133,9 +117,11 @@ class StudentPhase(Phase):
             fake_score = FakeScore(settings.distillation, copy, execution)
         if settings.distillation.distill != "none":
             distiller = Distiller(settings.distillation, teacher, fake_score, execution)
-        progress = adversarial_progress(settings)
-        adversary = build_adversary(settings.discriminator, teacher, config, execution, progress)
-        earlier = None
+        adversary = earlier = None
+        if has_discriminator(settings):
+            progress = Timeline.of(settings).progress
+            disc = settings.discriminator
+            adversary = build_adversary(disc, teacher, config, execution, progress)
         if pairs_are_own(settings.student):
             earlier = copy_of(teacher, config, execution).eval().requires_grad_(False)
             earlier = execution.prepare(earlier)
@@ -156,8 +142,8 @@ class StudentPhase(Phase):
         the teacher's one-step answers has had time to go."""
         # In a phase that is too short for the whole ramp nothing is settled.
         updates = self.settings.distillation.adv_ramp if self.adversary else 0
-        whole_ramp = updates * self.disc_steps
-        return max(self.warm + self.alone + whole_ramp, self.total // 3)
+        whole_ramp = updates * self.timeline.an_update
+        return max(self.fixed_start + self.alone + whole_ramp, self.total // 3)
 
     @property
     def waited(self):
@@ -173,28 +159,29 @@ class StudentPhase(Phase):
         return self.rate(step, self.waited)
 
     def turns(self, step):
-        if step < self.consistency_steps:
-            progress = step / self.consistency_steps
+        timeline, loss = self.timeline, self.settings.distillation
+        if step < timeline.consistency:
+            progress = step / timeline.consistency
             yield Turn(self.learners[0], partial(self.consistency_loss, progress=progress))
             return
-        if step < self.warm:
+        if step < timeline.start:
             yield Turn(self.learners[0], self.ode_loss)
             return
-        learnt = step - self.warm - self.alone
-        loss = self.settings.distillation
-        listens = learnt >= 0 and self.adversary is not None and loss.adv_weight > 0
-        self.waits = listens and self.adversary.is_behind
-        learns = learnt >= 0 and learnt % self.disc_steps == 0 and not self.waits
+        learnt = timeline.learnt(step)
+        self.waits = learnt >= 0 and self.adversary is not None and self.adversary.is_behind
+        learns = learnt >= 0 and learnt % timeline.an_update == 0 and not self.waits
         fakes = partial(self.fakes, with_graph=learns)
         if self.fake_score:
             yield from self.fake_score.turns(fakes)
         if self.adversary:
             yield from self.adversary.turns(fakes, self.levels, step)
         if learns:
-            distill = late_decay(step, self.total, loss.distill_final, loss.distill_decay_from)
-            adversarial = loss.adv_weight * ramp(learnt - self.waited, 0, self.adv_ramp)
-            identity = identity_weight(self.settings.student, self.progress(step))
-            weights = Weights(distill, adversarial, identity)
+            progress, rise = timeline.progress(step), timeline.ramp(loss.adv_ramp)
+            weights = Weights(
+                distill=late_decay(progress, loss.distill_final, loss.distill_decay_from),
+                adversarial=loss.adv_weight * ramp(learnt - self.waited, 0, rise),
+                identity=identity_weight(self.settings.student, progress),
+            )
             yield Turn(self.learners[0], partial(self._student_loss, weights=weights))
         elif self.waits:
             self.adversary.lead.waited += 1
@@ -283,7 +270,7 @@ class StudentPhase(Phase):
         return self.ode_loss.evaluations
 
     def draw_first(self, step, check):
-        if step < self.warm or self.settings.student.pair_weight:
+        if step < self.timeline.start or self.settings.student.pair_weight:
             self.ode_loss.draw_first(check)
 
     def evaluate_first(self, images):

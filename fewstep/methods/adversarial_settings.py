@@ -4,12 +4,12 @@ them cannot be together."""
 from dataclasses import dataclass, fields
 
 from fewstep.engine.fields import HIGHEST_SIGMA, levels, setting, steps, weight
-from fewstep.engine.schedules import warmup_cosine
 from fewstep.methods.adversary_settings import Discriminator, check_discriminator
 from fewstep.methods.consistency import Consistency
 from fewstep.methods.method import Recipe, loses
 from fewstep.methods.score_distillation import NEEDS_FAKE_SCORE, Distillation
 from fewstep.methods.student_inputs import check_falling, nfe_table
+from fewstep.methods.timeline import Timeline, has_discriminator
 from src.arguments import MOST_EVALUATIONS
 from src.utils import UserError
 
@@ -106,7 +106,7 @@ class Student:
         "make so many of those images once, with their noise, and keep the pairs in --cache_dir; 0:"
         " new ones in each step",
         low=0,
-        high=10**7,
+        high=500_000,  # a file of them is open each
     )
 
 
@@ -121,12 +121,6 @@ def student_config(teacher_config, settings):
     return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
 
 
-def start_steps(student):
-    """(steps of the consistency start, steps of the regression on the teacher's ODE after it)."""
-    consistency = student.consistency_steps if student.student_start == "consistency" else 0
-    return consistency, student.warm_start
-
-
 def uses_pairs(student):
     """Whether anything learns from noise and an image of it."""
     return bool(student.warm_start or student.pair_weight)
@@ -135,57 +129,6 @@ def uses_pairs(student):
 def pairs_are_own(student):
     """Whether pairs are used, and have images of the student that one begins with."""
     return student.pairs_of == "student" and uses_pairs(student)
-
-
-def has_critics(settings):
-    """Whether the student learns from networks that learn beside it: a discriminator, a fake
-    score."""
-    loss, disc = settings.distillation, settings.discriminator
-    return loss.distill in NEEDS_FAKE_SCORE or (disc.disc != "none" and loss.adv_weight > 0)
-
-
-def alone_steps(settings):
-    """Steps in which the critics learn without the student: none where there are no critics."""
-    return settings.discriminator.disc_warmup if has_critics(settings) else 0
-
-
-def steps_an_update(settings):
-    """How many steps there are to an update of a student that does not wait, after its start."""
-    return settings.discriminator.disc_steps if has_critics(settings) else 1
-
-
-def ramp_steps(settings):
-    """Steps in which the weight of the discriminator's judgement rises: not more than half of those
-    in which the student learns from it."""
-    student = settings.student
-    total = student.student_iterations - sum(start_steps(student)) - alone_steps(settings)
-    return min(settings.distillation.adv_ramp * steps_an_update(settings), total // 2)
-
-
-def student_rate(settings):
-    """The student's learning rate as a function of the step and of how many it has waited: a
-    warm-up and half a cosine for its start, if it has one, and another for what follows, in which
-    it rests while critics learn alone. No warm-up takes more than half of its part."""
-    student, alone = settings.student, alone_steps(settings)
-    begin = sum(start_steps(student))
-    total = student.student_iterations - begin - alone
-
-    def rate(step, waited=0):
-        if step < begin:
-            peak = student.start_lr or student.student_lr
-            return peak * warmup_cosine(step, begin, min(student.student_warmup, begin // 2))
-        warmup = min(student.student_warmup * steps_an_update(settings), total // 2)
-        learnt = max(0, step - begin - alone)
-        return student.student_lr * warmup_cosine(learnt, total, warmup, missed=waited)
-
-    return rate
-
-
-def adversarial_progress(settings):
-    """Which share of the adversarial steps is over, as a function of the step."""
-    begin = sum(start_steps(settings.student)) + alone_steps(settings)
-    total = settings.student.student_iterations
-    return lambda step: max(0, step - begin) / max(1, total - begin)
 
 
 def check(settings):
@@ -228,17 +171,28 @@ def check(settings):
             "--student_start consistency: not with --use_additional_condition, whose input it would"
             " not learn"
         )
-    total, alone = student.student_iterations, alone_steps(settings)
-    consistency, warm = start_steps(student)
-    if consistency + warm + alone >= total and settings.run.phase != "teacher":
-        before = f"--consistency_steps {consistency}, " if consistency else ""
+    timeline = Timeline.of(settings)
+    if timeline.learning <= 0 and settings.run.phase != "teacher":
+        before = f"--consistency_steps {timeline.consistency}, " if timeline.consistency else ""
         raise UserError(
-            f"{before}--warm_start {warm} and --disc_warmup {alone}: the student's {total} steps"
-            " would all be warm-up; give less, or more --student_iterations"
+            f"{before}--warm_start {timeline.warm} and --disc_warmup {timeline.alone}: the"
+            f" student's {student.student_iterations} steps would all be warm-up; give less, or"
+            " more --student_iterations"
         )
-    if loss.distill == "none" and (disc.disc == "none" or not loss.adv_weight):
+    if not has_discriminator(settings):
         flag = "--disc none" if disc.disc == "none" else "--adv_weight 0"
-        raise UserError(f"--distill none and {flag}: the student has nothing to learn from")
+        if loss.distill == "none":
+            raise UserError(f"--distill none and {flag}: the student has nothing to learn from")
+        if settings.run.disc_ckpt:
+            raise UserError(f"--disc_ckpt with {flag}: no discriminator would begin with it")
+    is_judged = has_discriminator(settings) and loss.balance == "constant"
+    own_alone = not student.level_shares[0] and student.self_input_share == 1
+    if own_alone and not loss.distill_self and loss.distill != "none" and not is_judged:
+        raise UserError(
+            "--distill_self 0: by --level_shares and --self_input_share all images are made from"
+            " the student's own, so it would learn nothing (with a discriminator --balance constant"
+            " lets it); give more"
+        )
     check_discriminator(disc, settings.network)
 
 
@@ -268,7 +222,7 @@ def idle(settings):
             {"warm_nfe", "warm_pairs", "pairs_of"},
         ),
         (student.pairs_of == "student", "--pairs_of teacher", {"warm_nfe"}),
-        (not sum(start_steps(student)), "--warm_start", {"start_lr"}),
+        (not Timeline.of(settings).start, "--warm_start", {"start_lr"}),
         (not is_tuned, "--student_start consistency", {"consistency_steps", *_names(Consistency)}),
         (loss.distill == "none", "--distill", of_loss),
         (not student.self_input_share, "--self_input_share", {"distill_self"}),
@@ -401,6 +355,10 @@ RECIPES = {
             disc="unet",
             fake_steps=5,
             self_input_share=1.0,
+            # At all levels and of all images, whatever a preset has for ADD.
+            distill_mean=-0.4,
+            distill_std=1.2,
+            distill_self=1.0,
             distill_final=1.0,
             warm_start=0,
             pair_weight=0.0,

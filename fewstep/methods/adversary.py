@@ -232,10 +232,8 @@ class Adversary:
 
 
 def build_adversary(settings, teacher, config, execution, progress):
-    """The `Adversary` that `Discriminator` settings name, or None. config: the student's
+    """The `Adversary` that `Discriminator` settings name. config: the student's
     `model_config.json`. progress: see there."""
-    if settings.disc == "none":
-        return None
     start = teacher if settings.disc_start == "teacher" else _untrained(settings, config)
     disc = _discriminator(settings, config, start)
     if disc.replaced_norms:

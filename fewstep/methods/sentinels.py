@@ -288,6 +288,15 @@ SENTINELS = [
         ("disc_lead",),
     ),
     Sentinel(
+        "waiting",
+        _key("student_waits"),
+        0.0,
+        0.9,
+        "the student hardly learns; lower --disc_lead, lower --penalty_weight, longer"
+        " --disc_warmup",
+        ("student_waits",),
+    ),
+    Sentinel(
         "discriminator's pace",
         _key("disc_pace"),
         0.12,

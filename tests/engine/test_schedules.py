@@ -26,10 +26,10 @@ def test_warmup_then_cosine():
 def test_ramp_and_late_decay():
     assert [ramp(s, 2, 2) for s in range(5)] == [0, 0, 0.5, 1, 1]
     assert ramp(0, 0, 0) == 1
-    assert late_decay(600, 900, 0.1, 2 / 3) == 1
-    assert late_decay(750, 900, 0.1, 2 / 3) == pytest.approx(0.55)
-    assert late_decay(900, 900, 0.1, 2 / 3) == pytest.approx(0.1)
-    assert late_decay(450, 900, 0.0, 0.0) == pytest.approx(0.5)
+    assert late_decay(0.6, 0.1, 2 / 3) == 1
+    assert late_decay(5 / 6, 0.1, 2 / 3) == pytest.approx(0.55)
+    assert late_decay(1, 0.1, 2 / 3) == pytest.approx(0.1)
+    assert late_decay(0.5, 0.0, 0.0) == pytest.approx(0.5)
 
 
 def test_a_cosine_falls_from_one_to_its_end():

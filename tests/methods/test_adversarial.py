@@ -10,7 +10,7 @@ import torch
 
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import HELDOUT_SEED, Weights
-from fewstep.methods.adversarial_settings import Student, idle, ramp_steps, student_rate
+from fewstep.methods.adversarial_settings import Student, idle
 from fewstep.methods.adversary import LEAD_STEPS, SLOWER, SLOWEST
 from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency
@@ -19,6 +19,7 @@ from fewstep.methods.pairs import Pairs, of_student
 from fewstep.methods.score_distillation import Distillation
 from fewstep.methods.student_inputs import StudentInputs
 from fewstep.methods.ties import distance_to_noise, identity_weight
+from fewstep.methods.timeline import Timeline, student_rate
 from fewstep.runs.settings import flat
 from src.utils import UserError
 from tests.students import AT_ONCE, CPU, build_teacher, plain_execution, student_of, tiny_settings
@@ -285,7 +286,8 @@ def test_a_state_of_before_waiting_was_counted_goes_on():
 def test_a_student_without_the_discriminators_judgement_waits_for_none():
     phase = make_student(disc_lead=0.5, adv_weight=0.0, disc_warmup=5, disc_steps=3)
     metrics = [phase.step(in_one(batch()), step) for step in range(2)]
-    assert all("student_grad_norm" in one and one["student_waits"] == 0 for one in metrics)
+    assert all("student_grad_norm" in one and "student_waits" not in one for one in metrics)
+    assert "disc" not in phase.state_dict()
 
 
 def test_own_inputs_are_made_without_dropout_as_in_sampling():
@@ -347,7 +349,7 @@ def test_in_a_short_phase_warm_up_and_ramp_end_halfway():
     settings = tiny_settings(flags, dict(student_warmup=500, adv_ramp=500))
     rate = student_rate(settings)
     assert rate(30) == 0.1 and rate(29) < 0.1 and rate(39) < 0.01
-    assert ramp_steps(settings) == 10
+    assert Timeline.of(settings).ramp(500) == 10
 
 
 def test_a_student_of_fewer_steps_has_as_many_updates_of_warm_up_and_ramp():
@@ -356,9 +358,19 @@ def test_a_student_of_fewer_steps_has_as_many_updates_of_warm_up_and_ramp():
         tiny_settings(flags, dict(student_warmup=20, adv_ramp=30, disc_steps=steps))
         for steps in (1, 4)
     )
-    assert ramp_steps(every) == 30 and ramp_steps(fourth) == 120
+    assert [Timeline.of(settings).ramp(30) for settings in (every, fourth)] == [30, 120]
     peaks = [max(range(400), key=student_rate(settings)) for settings in (every, fourth)]
     assert peaks[0] == pytest.approx(20, abs=1) and peaks[1] == pytest.approx(80, abs=1)
+
+
+def test_the_weight_of_distillation_falls_while_the_student_learns_from_its_critics():
+    flags = dict(warm_start=2, disc_warmup=2, distill_decay_from=0.5, distill_final=0.2)
+    phase, used = make_student(**flags, student_iterations=12, warm_nfe=2), []
+    learn = phase._student_loss
+    phase._student_loss = lambda mb, weights: used.append(weights.distill) or learn(mb, weights)
+    for step in range(12):
+        phase.step(in_one(batch()), step)
+    assert used == [1, 1, 1, 1, 1, pytest.approx(0.8), pytest.approx(0.6), pytest.approx(0.4)]
 
 
 def test_the_discriminators_rate_falls_from_where_the_student_begins():

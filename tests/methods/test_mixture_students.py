@@ -6,9 +6,9 @@ import torch
 from fewstep.engine.execution import execution_of
 from fewstep.engine.microbatch import split
 from fewstep.methods.adversarial import StudentPhase
-from fewstep.methods.adversarial_settings import adversarial_progress
 from fewstep.methods.adversary import Adversary
 from fewstep.methods.score_distillation import Distiller, FakeScore
+from fewstep.methods.timeline import Timeline
 from tests.methods.mixture import (
     ExactTeacher,
     PointDiscriminator,
@@ -63,7 +63,7 @@ def make_phase(distill, gan_loss):
     if distill:
         distiller = Distiller(settings.distillation, teacher, fake_score, execution)
     if gan_loss:
-        progress = adversarial_progress(settings)
+        progress = Timeline.of(settings).progress
         adversary = Adversary(settings.discriminator, PointDiscriminator(), execution, progress)
     return StudentPhase(settings, model, {}, teacher, distiller, adversary, execution)
 

@@ -102,6 +102,7 @@ def test_a_sane_row_says_nothing_and_neither_does_an_early_one():
         (dict(grad_ratio=1e6), "gradient ratio", "--penalty_weight"),
         (dict(disc_loss=0.001), "discriminator's loss", "--disc_lr"),
         (dict(disc_lead=0.97), "discriminator's lead", "--disc_steps"),
+        (dict(student_waits=1.0), "waiting", "--disc_lead"),
         (dict(disc_pace=0.1), "discriminator's pace", "--disc_lead_most"),
         (dict(ada_p=0.95), "augmentation probability", "--disc_channels"),
     ],

@@ -161,6 +161,14 @@ def test_settings_survive_json():
         ("--augment color --ada_target 0.6 --gan_loss relativistic".split(), "--ada_target"),
         ("--disc unet --disc_start teacher --disc_depth 2".split(), "--disc_depth"),
         ("--distill none --adv_weight 0".split(), "nothing to learn from"),
+        (
+            "--level_shares 0 1 1 1 --self_input_share 1 --distill_self 0 --warm_start 0".split(),
+            "--distill_self 0: by --level_shares and --self_input_share",
+        ),
+        (
+            "--phase add --teacher_ckpt x.pt --disc_ckpt y.pt --adv_weight 0".split(),
+            "--disc_ckpt with --adv_weight 0: no discriminator",
+        ),
         (["--disc_start", "teacher", "--use_additional_condition"], "--disc_start teacher"),
         (["--warm_start", "19900"], "--warm_start 19900"),
         (["--recipe", "best"], "--recipe"),

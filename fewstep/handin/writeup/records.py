@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from custom_model import create_custom_model
 from fewstep.engine.log import read_rows
-from fewstep.methods.adversarial_settings import alone_steps
+from fewstep.methods.timeline import Timeline
 from fewstep.runs.command_line import settings_from_json
 from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.settings import Settings, method_of
@@ -93,7 +93,7 @@ def _phase(folder, name, lacks, is_elsewhere):
     if not rows:
         lacks.append(f"the {name}'s loss curves ({folder.name}/log.jsonl)")
     settings = settings_from_json(facts) if facts else None
-    alone = alone_steps(settings) if name == "student" and settings else 0
+    alone = Timeline.of(settings).alone if name == "student" and settings else 0
     sheets = sorted((folder / "samples").glob(f"{name}_*.png"))
     steps = {int(path.stem.rpartition("_")[2]): path for path in sheets}
     if not steps:
