@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import time
 import zipfile
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from src.errors import UserError, reason_of
 from src.sealing import is_sealed, seal
 
 IS_WINDOWS = os.name == "nt"
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]  # of this process
 PATIENCE = (0.01, 0.1, 1, 2)  # seconds between tries to move a file that another program reads
 
 # How torch's files began that were no zip archives: a pickled magic number.
@@ -42,7 +44,7 @@ def whole_file(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not NamedTemporaryFile: its mode 0600 would stay on the final file.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_name(path, os.getpid())
     try:
         with naming(path):
             yield temporary
@@ -51,6 +53,11 @@ def whole_file(path):
             move_into_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path, process, host=HOST):
+    """The path of what this process of a host writes until it is moved to `path`."""
+    return path.with_name(f".{path.stem}.{host}-{process}.tmp{path.suffix}")
 
 
 def move_into_place(source, path):
@@ -67,11 +74,11 @@ def move_into_place(source, path):
 
 
 def sweep_dead(folder):
-    """Delete what `whole_file` of killed processes has left in a folder that others may write to:
-    each is as large as the file that was to be."""
-    for leftover in Path(folder).glob(".*.tmp.*"):
-        owner = leftover.name.partition(".tmp.")[0].rpartition(".")[2]
-        if owner.isdecimal() and not _is_alive(int(owner)):
+    """Delete what `whole_file` of this host's killed processes has left in a folder that others may
+    write to: each is as large as the file that was to be. Those of another host cannot be asked."""
+    for leftover in Path(folder).glob(f".*.{HOST}-*.tmp.*"):
+        process = leftover.name.partition(".tmp.")[0].rpartition("-")[2]
+        if process.isdecimal() and not _is_alive(int(process)):
             leftover.unlink(missing_ok=True)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from fewstep.studies import training
 from src import files
+from src.files import temporary_name
 from tests.faults.jobs import finish
 from tests.test_layers import modules
 
@@ -73,7 +74,7 @@ def become_windows_and_break():
 
 
 def test_a_training_stops_goes_on_and_ends_without_what_windows_lacks(tmp_path):
-    leftover = tmp_path / "cache" / ".set.1.tmp.npy"
+    leftover = temporary_name(tmp_path / "cache" / "set.npy", 1)
     leftover.parent.mkdir()
     leftover.touch()
     code, text = finish(tmp_path, before=become_windows_and_break)

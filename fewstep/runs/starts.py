@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from discriminator.widen import can_widen
-from fewstep.methods.edm import TeacherPhase
+from fewstep.methods.adversarial_settings import pairs_are_own
+from fewstep.methods.edm import TeacherPhase, teacher_config
 from fewstep.runs.building import check_teacher, load_weights
 from fewstep.runs.discriminators import ARCHITECTURE, of_checkpoint, of_published
 from fewstep.runs.settings import method_of
@@ -74,17 +75,19 @@ def start_digests(settings, name, starts):
     return digests | {KEYS[start.flag]: state_digest(start.weights) for start in starts}
 
 
-def known_config(settings, name, teacher_config):
-    """What is known of a phase's `model_config.json` before it is built. teacher_config: what
+def known_config(settings, name, config):
+    """What is known of a phase's `model_config.json` before it is built. config: what
     `load_teacher` gives for it; None: there is no teacher yet."""
     method = method_of(settings)
-    if teacher_config and name == method.phase.name:
-        return teacher_config
-    # What no method changes.
-    known = {key: getattr(settings.network, key) for key in ("network", "norm_groups")}
-    if method.needs_teacher and method.teacher is TeacherPhase:
-        known["preconditioning"] = settings.teacher.preconditioning
-    return known
+    is_students = name == method.phase.name
+    if config and is_students:
+        return config
+    if not method.needs_teacher or method.teacher is not TeacherPhase:
+        # What no method changes.
+        return {key: getattr(settings.network, key) for key in ("network", "norm_groups")}
+    known = teacher_config(settings, sigma_data=None)
+    known = method.config(known, settings) if is_students else known
+    return {key: value for key, value in known.items() if key != "sigma_data"}
 
 
 def _load(settings, flag):
@@ -106,6 +109,9 @@ def _load(settings, flag):
     model, theirs = load_weights(f"--{flag}", path)
     if flag == "teacher_ckpt":
         check_teacher(method_of(settings), path, theirs)
-    names = "model_type", "sampler", "preconditioning", *asdict(settings.network)
+    names = ["model_type", "sampler", "preconditioning", *asdict(settings.network)]
+    if flag == "student_ckpt" and pairs_are_own(settings.student):
+        # It makes images as it is, and another begins where it does.
+        names += ["few_step_sigmas", "sigma_data", "noise_offset"]
     made_of = {key: theirs.get(key) for key in names}
     return Start(flag, path, made_of, model.state_dict())

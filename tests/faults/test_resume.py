@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from src.files import temporary_name
 from tests.faults.comparing import assert_same_results, rows
 from tests.faults.jobs import die_at_call, finish, said, signal_at, start
 
@@ -78,12 +79,13 @@ def test_what_killed_writers_leave_is_swept(whole, tmp_path):
     dead = start(tmp_path / "other", before=partial(os.kill, 0, 0))
     dead.kill()
     dead.join()
-    left = export / f".best_model.{dead.pid}.tmp.pt"
-    kept = export / f".best_model.{os.getpid()}.tmp.pt"
-    for path in (left, kept):
+    left = temporary_name(export / "best_model.pt", dead.pid)
+    kept = temporary_name(export / "best_model.pt", os.getpid())
+    others = temporary_name(export / "best_model.pt", dead.pid, host="another")
+    for path in (left, kept, others):
         path.write_bytes(b"half")
     for folder in ("run", "run/teacher", "run/student", "run/samples"):
         (copy / folder / ".x.1.tmp.pt").write_bytes(b"half")
     assert finish(copy)[0] == 0
-    assert not left.exists() and kept.exists()
+    assert not left.exists() and kept.exists() and others.exists()
     assert not list((copy / "run").rglob(".*"))

@@ -17,6 +17,7 @@ import fewstep.images.folder
 from fewstep.images import open_image_sets
 from fewstep.images.cache import cached_images
 from fewstep.images.parallel import map_ordered
+from src.files import temporary_name
 from src.utils import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
@@ -167,7 +168,8 @@ def test_wrong_number_of_images_leaves_nothing(tmp_path):
 def test_leftovers_of_killed_builds_are_swept(tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    old, new = tmp_path / f".a.{ended.pid}.tmp.npy", tmp_path / f".b.{os.getpid()}.tmp.npy"
+    old = temporary_name(tmp_path / "a.npy", ended.pid)
+    new = temporary_name(tmp_path / "b.npy", os.getpid())
     old.touch()
     new.touch()
     cached_images(tmp_path, "d" * 64, 5, lambda: PIXELS)

@@ -225,6 +225,11 @@ def test_a_student_of_other_settings_starts_from_a_students_weights(finished, tm
     assert all(torch.equal(first[key], second[key]) for key in first)
     _, err = run(tmp_path / "x", *named[:-1], teacher, code=2)
     assert "--student_ckpt" in err and "sampler = heun" in err and len(err.splitlines()) == 1
+    _, err = run(tmp_path / "all", "--student_ckpt", teacher, code=2)  # before a teacher is trained
+    assert "sampler = heun" in err and not (tmp_path / "all" / "run").exists()
+    own = "--pairs_of student --pair_weight 0.1 --warm_pairs 4 --sigmas 80 3 1 0.5".split()
+    _, err = run(tmp_path / "own", *named, *own, code=2)  # whose images would be no one's
+    assert "it has few_step_sigmas = " in err and len(err.splitlines()) == 1
 
 
 def test_a_discriminator_starts_from_one_that_has_learnt(finished, tmp_path):
@@ -252,7 +257,7 @@ def test_a_discriminator_starts_from_one_that_has_learnt(finished, tmp_path):
     assert "it has disc_level = True, what is trained here False" in err
     for flags, told in (
         (["--disc", "resnet"], "it has disc = patch, what is trained here resnet; name one of"),
-        (["--disc", "none"], "it has disc = patch, what is trained here none"),
+        (["--disc", "none"], "--disc_ckpt with --disc none: no discriminator would begin"),
         (["--disc_heads", "16"], "it has disc_heads = "),
         (["--phase", "teacher"], "--phase teacher trains no student; leave out --disc_ckpt"),
     ):
