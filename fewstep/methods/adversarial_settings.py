@@ -80,6 +80,12 @@ class Student:
         "weight of the plain denoising loss of the real images among the inputs, which keeps what"
         " later evaluations must not change, such as colours; 0: off",
     )
+    colour_weight: float = weight(
+        0.0,
+        "weight of the squared distance between the mean colour of an image of a later evaluation"
+        " and that of its noised input, which a discriminator lets drift from one evaluation to the"
+        " next; 0: off",
+    )
     pair_weight: float = weight(
         0.0,
         "half of the pure noise comes from --warm_pairs, and this, which falls as the weight of"
@@ -88,9 +94,15 @@ class Student:
     )
     pairs_of: str = setting(
         "teacher",
-        "whose image of its noise a pair has: the teacher's, or that of --student_ckpt at the most"
-        " evaluations it has levels for, which one evaluation learns from where it is the better",
+        "whose image of its noise a pair has: the teacher's, or that of --student_ckpt in several"
+        " evaluations, which one evaluation learns from where it is the better",
         ["teacher", "student"],
+    )
+    pairs_nfe: int = setting(
+        0,
+        "evaluations of that student for an image: 2 or 4; 0: the most that it has levels for",
+        low=0,
+        high=4,
     )
     warm_start: int = steps(
         2000, "first steps, in which the student copies images that the teacher makes", low=0
@@ -118,6 +130,12 @@ def student_sigmas(student):
 def student_config(teacher_config, settings):
     """The student's `model_config.json`: its teacher's, with the few-step sampler and levels."""
     levels = nfe_table(student_sigmas(settings.student))
+    if settings.student.colour_weight and teacher_config["noise_offset"]:
+        raise UserError(
+            f"--colour_weight {settings.student.colour_weight}: the teacher has --noise_offset"
+            f" {teacher_config['noise_offset']}, which hides the mean colour of a noised image;"
+            " leave it out"
+        )
     return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
 
 
@@ -148,16 +166,19 @@ def check(settings):
             f"--denoise_weight {student.denoise_weight}: with --self_input_share 1 no real image is"
             " among the inputs; give less of the latter"
         )
-    if student.denoise_weight and not sum(student.level_shares[1:]):
-        raise UserError(
-            f"--denoise_weight {student.denoise_weight}: only the first of --level_shares is above"
-            " 0, so no real image is among the inputs"
-        )
+    for flag in ("denoise_weight", "colour_weight"):
+        if getattr(student, flag) and not sum(student.level_shares[1:]):
+            raise UserError(
+                f"--{flag} {getattr(student, flag)}: only the first of --level_shares is above 0,"
+                " so no image is among the inputs"
+            )
     if student.pair_weight and not student.warm_pairs:
         raise UserError(
             f"--pair_weight {student.pair_weight}: there are no pairs; give --warm_pairs, e.g. 2048"
         )
     if pairs_are_own(student):
+        if student.pairs_nfe not in (0, 2, 4):
+            raise UserError(f"--pairs_nfe {student.pairs_nfe}: use 2 or 4, or 0 for the most")
         if not settings.run.student_ckpt:
             raise UserError(
                 "--pairs_of student: of which one? Name it with --student_ckpt, or give teacher"
@@ -219,8 +240,9 @@ def idle(settings):
         (
             not uses_pairs(student),
             "--warm_start or --pair_weight",
-            {"warm_nfe", "warm_pairs", "pairs_of"},
+            {"warm_nfe", "warm_pairs", "pairs_of", "pairs_nfe"},
         ),
+        (student.pairs_of != "student", "--pairs_of student", {"pairs_nfe"}),
         (student.pairs_of == "student", "--pairs_of teacher", {"warm_nfe"}),
         (not Timeline.of(settings).start, "--warm_start", {"start_lr"}),
         (not is_tuned, "--student_start consistency", {"consistency_steps", *_names(Consistency)}),

@@ -51,9 +51,9 @@ def of_teacher(teacher, sigma, evaluations, execution):
     return Maker("teacher", facts, teacher, sigma, evaluations, images)
 
 
-def of_student(student, execution):
-    """The `Maker` of the images of a student's longest path."""
-    levels = student.scheduler.few_step_table[longest_path(student)]
+def of_student(student, execution, nfe=0):
+    """The `Maker` of a student's images of so many evaluations; 0: of its longest path."""
+    levels = student.scheduler.few_step_table[nfe or longest_path(student)]
     denoise = partial(execution.run, student.denoise)
 
     @torch.no_grad()
@@ -105,7 +105,9 @@ class OdeLoss:
     def evaluations(self):
         """How many, of one image each, all pairs take; 0 where none are kept."""
         student = self.settings.student
-        each = longest_path(self.earlier) if self.earlier else student.warm_nfe
+        each = student.warm_nfe
+        if self.earlier:
+            each = student.pairs_nfe or longest_path(self.earlier)
         return student.warm_pairs * each if uses_pairs(student) else 0
 
     def draw_first(self, check):
@@ -115,7 +117,8 @@ class OdeLoss:
 
     def _pairs_of(self, shape, check=lambda: None):
         if self.earlier:
-            maker = of_student(self.earlier, self.execution)
+            nfe = self.settings.student.pairs_nfe
+            maker = of_student(self.earlier, self.execution, nfe)
         else:
             levels = self.first_level, self.settings.student.warm_nfe
             maker = of_teacher(self.teacher, *levels, self.execution)

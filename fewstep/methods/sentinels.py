@@ -103,6 +103,7 @@ PANELS = {
         ["pair_loss"], "jumps up where the GAN begins, keeps a level, may rise as its weight falls"
     ),
     "student: denoising loss of real images": Panel(["denoising_loss"], "keeps a level"),
+    "student: change of mean colour in later evaluations": Panel(["colour_loss"], "keeps a level"),
     "student: fake score's denoising loss": Panel(
         ["fake_score_loss"], "keeps a level: it follows the student"
     ),

@@ -25,8 +25,9 @@ class Ties:
 
         Pure noise to itself (`distance_to_noise`); real images that were noised to themselves, a
         denoising loss beside a GAN as in Consistency Trajectory Models (Kim et al. 2023,
-        arXiv:2310.02279); noise of the pairs to the teacher's image of it, DMD's regression loss
-        (arXiv:2311.18828, sec. 4.3, there of LPIPS), which keeps the modes that the teacher has.
+        arXiv:2310.02279); images of later evaluations to their inputs (`distance_of_colours`);
+        noise of the pairs to the teacher's image of it, DMD's regression loss (arXiv:2311.18828,
+        sec. 4.3, there of LPIPS), which keeps the modes that the teacher has.
         """
         student, (x, sigma, _) = self.student, inputs
         pure, _, real = self.inputs.parts(len(image))
@@ -36,6 +37,10 @@ class Ties:
         if student.denoise_weight:
             distances = squared_distance(image[real], micro_batch.images[real])
             yield "denoising_loss", student.denoise_weight, distances
+        if student.colour_weight:
+            later = slice(pure.stop, None)
+            distances = distance_of_colours(image[later], x[later])
+            yield "colour_loss", student.colour_weight, distances
         if student.pair_weight:
             _, target = self.pairs(micro_batch)
             distances = squared_distance(image[: len(target)], target)
@@ -63,6 +68,16 @@ def distance_to_noise(image, x, sigma, sigma_data):
     image: G's output; x: its input, pure noise at the levels sigma `(B,)`; `[B, C, H, W]`.
     """
     return squared_distance(image / sigma_data, x / sigma.reshape(-1, 1, 1, 1))
+
+
+def distance_of_colours(image, x):
+    """||mean G(x) - mean x||^2, of the means over pixels, mean over channels, `(B,)`: how much an
+    evaluation changes an image's mean colour. The noise in x has a mean as well, of standard
+    deviation sigma / H, 0.03 at level 2 and 64 pixels, so it is for levels that show the colour.
+
+    image: G's output; x: its input, a noised image; `[B, C, H, W]`.
+    """
+    return (image.mean(dim=(2, 3)) - x.mean(dim=(2, 3))).square().mean(dim=1)
 
 
 def squared_distance(image, target):

@@ -112,6 +112,7 @@ TEXT_OF = {
     ("student_start", "consistency"): ("In its first 100 steps it becomes a consistency model", []),
     ("identity_weight", 0.2): ("falls from 0.2 to a fortieth of it", []),
     ("denoise_weight", 0.5): ("denoising loss of its noised real images, weighted by 0.5", []),
+    ("colour_weight", 0.5): ("the mean colour of an image of a later evaluation and that of", []),
     ("centring_weight", 0.01): ("(D(real) + D(x))² weighted by 0.01", []),
     ("warm_start", 40): ("samples of 9 evaluations (40 steps, peak learning rate 0.002)", []),
     ("augment", "color,cutout"): ("augmented before it (color,cutout)", ["adaptive"]),

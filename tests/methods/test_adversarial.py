@@ -496,6 +496,25 @@ def test_the_denoising_loss_is_of_the_real_images_among_the_inputs():
         make_student(denoise_weight=0.5, self_input_share=1.0)
 
 
+def test_images_of_later_evaluations_are_tied_to_the_mean_colours_of_their_inputs():
+    tied = dict(colour_weight=0.5, noise_offset=0.0)
+    phase = make_student(**tied, self_input_share=0.5, batch_size=16)
+    (micro_batch,) = split(batch(16, 16), [0])
+    scalar, metrics = phase._student_loss(micro_batch, weights=Weights(0.0, 0.0, 0.0))
+    x = micro_batch.results["inputs"][0]
+    output = micro_batch.results["output"].detach().requires_grad_()
+    change = (output - x)[8:].mean(dim=(2, 3))
+    loss = change.square().mean(dim=1).sum() / 16
+    assert metrics["colour_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
+    (gradient,) = torch.autograd.grad(loss, output)
+    assert gradient[8:].std(dim=(2, 3)).max() == 0, "no shape is tied"
+    assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=1e-3)
+    with pytest.raises(UserError, match="--colour_weight 0.5: only the first of --level_shares"):
+        make_student(**tied, level_shares=[1, 0, 0, 0])
+    with pytest.raises(UserError, match="the teacher has --noise_offset 0.1, which hides"):
+        make_student(**tied | dict(noise_offset=0.1))
+
+
 def test_a_start_that_needs_no_pairs_draws_none(tmp_path):
     flags = dict(warm_pairs=12, warm_nfe=3, cache_dir=str(tmp_path), consistency_steps=3)
     phase = make_student(student_start="consistency", student_iterations=20, **flags)
@@ -546,6 +565,15 @@ def test_pairs_can_have_the_images_of_the_student_that_one_begins_with(tmp_path)
     pairs = Pairs(phase.settings, of_student(made, execution), (3, 16, 16), execution)
     assert torch.equal(pairs.take(range(8)), phase.ode_loss.pairs.take(range(8)))
     assert len(list(tmp_path.iterdir())) == 1  # found again: they are of the same weights
+    shorter = make_student(**flags, pairs_nfe=2)
+    shorter.start_from(earlier)
+    shorter.ode_loss.draw_pairs(4, split(batch(4, 16), [0])[0])
+    pairs = Pairs(phase.settings, of_student(made, execution, 2), (3, 16, 16), execution)
+    assert shorter.drawn_first == 8 * 2
+    assert torch.equal(pairs.take(range(8)), shorter.ode_loss.pairs.take(range(8)))
+    assert not torch.equal(pairs.take(range(8)), phase.ode_loss.pairs.take(range(8)))
+    with pytest.raises(UserError, match="--pairs_nfe 3: use 2 or 4"):
+        make_student(**flags, pairs_nfe=3)
     with pytest.raises(UserError, match="--pairs_of student: of which one"):
         make_student(**flags | dict(student_ckpt=""))
     with pytest.raises(UserError, match="--pairs_of student: its images are kept"):

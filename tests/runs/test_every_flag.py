@@ -63,10 +63,16 @@ CHANGES = {
     "consistency_steps": (3, dict(student_start="consistency", consistency_steps=2)),
     "identity_weight": (0.2, {}),
     "denoise_weight": (0.5, {}),
+    "colour_weight": (0.5, dict(noise_offset=0.0)),
     "pair_weight": (0.5, dict(warm_pairs=4, cache_dir=KEPT.name)),
     "pairs_of": (
         "student",
         dict(warm_pairs=4, pair_weight=0.5, student_ckpt="named", cache_dir=KEPT.name),
+    ),
+    "pairs_nfe": (
+        2,
+        dict(warm_pairs=4, pair_weight=0.5, cache_dir=KEPT.name)
+        | dict(pairs_of="student", student_ckpt="named"),
     ),
     "warm_start": (2, {}),
     "warm_nfe": (5, ODE),
