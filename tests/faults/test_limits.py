@@ -26,9 +26,9 @@ SMALL = dict(
     augment="color",
 )
 # At their highest, learning rates lead anywhere; dropout and shares would leave nothing to learn; a
-# weight of pairs needs some.
+# weight of pairs needs some, and one of mean colours is not for noise with an offset.
 LEFT = ("lr", "student_lr", "disc_lr", "fake_lr", "first_sigma", "student_dropout", "level_shares")
-LEFT += ("pair_weight",)
+LEFT += ("pair_weight", "colour_weight")
 LEVELS = {"low": [4e-4, 3e-4, 2e-4, 1e-4], "high": [1e4, 9e3, 8e3, 7e3]}
 
 

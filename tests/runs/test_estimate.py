@@ -65,7 +65,7 @@ def test_each_preset_can_be_rehearsed(preset, method):
 
 
 def test_pairs_that_a_run_keeps_are_not_drawn_for_an_estimate(tmp_path):
-    flags = dict(batch_size=8, warm_start=40, warm_pairs=10**6, cache_dir=str(tmp_path))
+    flags = dict(batch_size=8, warm_start=40, warm_pairs=500_000, cache_dir=str(tmp_path))
     settings = settings_of(student_iterations=100, compile="off", **flags)
     assert needs_of(settings, CPU)
     *_, student = random_phases(settings, CPU)
