@@ -130,8 +130,9 @@ def run(processes, stop):
         teacher, config = load_teacher(settings, teacher_path)
         digests["teacher"] = weights_digest(teacher)
     starts = load_starts(settings, last)
+    known = known_config(settings, last, config)  # refuses what this teacher cannot be asked for
     for start in starts:
-        start.check(settings, known_config(settings, last, config))
+        start.check(settings, known)
     digests |= start_digests(settings, last, starts)
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")

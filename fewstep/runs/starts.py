@@ -77,7 +77,8 @@ def start_digests(settings, name, starts):
 
 def known_config(settings, name, config):
     """What is known of a phase's `model_config.json` before it is built. config: what
-    `load_teacher` gives for it; None: there is no teacher yet."""
+    `load_teacher` gives for it; None: there is no teacher yet. Raises `UserError` where the method
+    refuses such a teacher."""
     method = method_of(settings)
     is_students = name == method.phase.name
     if config and is_students:

@@ -26,7 +26,7 @@ SMALL = dict(
     augment="color",
 )
 # At their highest, learning rates lead anywhere; dropout and shares would leave nothing to learn; a
-# weight of pairs needs some, and one of mean colours is not for noise with an offset.
+# weight of pairs needs some, and one of mean colours is for noise without an offset.
 LEFT = ("lr", "student_lr", "disc_lr", "fake_lr", "first_sigma", "student_dropout", "level_shares")
 LEFT += ("pair_weight", "colour_weight")
 LEVELS = {"low": [4e-4, 3e-4, 2e-4, 1e-4], "high": [1e4, 9e3, 8e3, 7e3]}
@@ -60,8 +60,15 @@ def test_the_teacher_learns_at_the_ends(end):
     assert_learns(build_teacher(settings, 0.6, torch.device("cpu"), ALONE))
 
 
-@pytest.mark.parametrize(("distill", "penalty"), [("add", "approx_r1"), ("sid", "r1r2")])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        dict(distill="add", penalty="approx_r1"),
+        dict(distill="sid", penalty="r1r2"),
+        dict(colour_weight=1e6, noise_offset=0.0),
+    ],
+    ids=lambda flags: "-".join(map(str, flags.values())),
+)
 @pytest.mark.parametrize("end", LEVELS)
-def test_the_student_learns_at_the_ends(end, distill, penalty):
-    flags = dict(distill=distill, penalty=penalty)
+def test_the_student_learns_at_the_ends(end, flags):
     assert_learns(student_of(tiny_settings(SMALL, at_the_end(end), flags)))

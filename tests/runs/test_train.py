@@ -227,6 +227,10 @@ def test_a_student_of_other_settings_starts_from_a_students_weights(finished, tm
     assert "--student_ckpt" in err and "sampler = heun" in err and len(err.splitlines()) == 1
     _, err = run(tmp_path / "all", "--student_ckpt", teacher, code=2)  # before a teacher is trained
     assert "sampler = heun" in err and not (tmp_path / "all" / "run").exists()
+    tied = "--colour_weight 1 --noise_offset 0.1".split()
+    _, err = run(tmp_path / "tied", *tied, code=2)  # neither
+    assert "--colour_weight 1.0: the teacher has --noise_offset 0.1" in err
+    assert len(err.splitlines()) == 1 and not (tmp_path / "tied" / "run").exists()
     own = "--pairs_of student --pair_weight 0.1 --warm_pairs 4 --sigmas 80 3 1 0.5".split()
     _, err = run(tmp_path / "own", *named, *own, code=2)  # whose images would be no one's
     assert "it has few_step_sigmas = " in err and len(err.splitlines()) == 1
