@@ -25,7 +25,7 @@ from fewstep.methods.adversary_settings import Discriminator
 from fewstep.methods.consistency import Consistency, ConsistencyLoss
 from fewstep.methods.edm import copy_of, set_dropout
 from fewstep.methods.method import Method
-from fewstep.methods.pairs import OdeLoss
+from fewstep.methods.pairs import PairSource, WarmStart
 from fewstep.methods.score_distillation import (
     NEEDS_FAKE_SCORE,
     Distillation,
@@ -100,8 +100,10 @@ class StudentPhase(Phase):
         self.inputs = StudentInputs(
             scheduler.few_step_table, model.device, self._sample, scheduler.noise_like, student
         )
-        self.ode_loss = OdeLoss(settings, learner, teacher, self.inputs, execution, earlier)
-        self.ties = Ties(student, self.inputs, self.ode_loss, scheduler.sigma_data)
+        first_level = next(iter(scheduler.few_step_table.values()))[0]  # that of every path
+        self.pairs = PairSource(settings, teacher, first_level, execution, earlier)
+        self.warm_start = WarmStart(self.pairs, learner, self.inputs, execution)
+        self.ties = Ties(student, self.inputs, self.pairs, scheduler.sigma_data)
         self.waits = False
 
     @classmethod
@@ -165,7 +167,7 @@ class StudentPhase(Phase):
             yield Turn(self.learners[0], partial(self.consistency_loss, progress=progress))
             return
         if step < timeline.start:
-            yield Turn(self.learners[0], self.ode_loss)
+            yield Turn(self.learners[0], self.warm_start)
             return
         learnt = timeline.learnt(step)
         self.waits = learnt >= 0 and self.adversary is not None and self.adversary.is_behind
@@ -267,18 +269,18 @@ class StudentPhase(Phase):
 
     @property
     def drawn_first(self):
-        return self.ode_loss.evaluations
+        return self.pairs.evaluations
 
     def draw_first(self, step, check):
         if step < self.timeline.start or self.settings.student.pair_weight:
-            self.ode_loss.draw_first(check)
+            self.pairs.prepare(check)
 
     def evaluate_first(self, images):
         with torch.no_grad():
-            self.execution.run(self.teacher.denoise, images, self.ode_loss.first_level)
+            self.execution.run(self.teacher.denoise, images, self.pairs.first_level)
 
     def rehearse(self):
-        self.ode_loss.rehearse()
+        self.pairs.rehearse()
         if self.adversary:
             self.adversary.lead = None  # for which nobody waits: each step has all its turns
 

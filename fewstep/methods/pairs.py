@@ -1,6 +1,6 @@
-"""Pairs of noise and what the teacher's ODE makes of it: the student's start (`warm_start`) is
-regression on them. They may be drawn once and kept on disk, and serve beside the GAN too
-(`pair_weight`); of a student that begins with another one they can be that one's (`pairs_of`)."""
+"""Pairs of noise and an image of it, which the teacher's ODE makes or, where a student begins with
+another one, that one (`pairs_of`). The student's start is regression on them (`warm_start`); kept
+on disk, they serve beside the GAN too (`pair_weight`)."""
 
 import hashlib
 from collections.abc import Callable
@@ -70,20 +70,17 @@ def longest_path(student):
     return max(student.scheduler.few_step_table)
 
 
-class OdeLoss:
-    """Regress what comes of pure noise on what the teacher's ODE makes of it, and what comes of
-    noised images on these: a network that learns the first level alone forgets the others.
+class WarmStart:
+    """The student's start: regress what comes of pure noise on the image that the source has of it,
+    and what comes of noised images on these, since a network that learns the first level alone
+    forgets the others.
 
-    settings: the run's. learner: the student's; teacher: a denoiser; inputs: `StudentInputs`;
-    earlier: the frozen student whose images take the place of the teacher's, or None.
+    source: the `PairSource`. learner: the student's; inputs: `StudentInputs`.
     """
 
-    def __init__(self, settings, learner, teacher, inputs, execution, earlier=None):
-        self.settings, self.learner, self.teacher = settings, learner, teacher
-        self.inputs, self.execution, self.earlier = inputs, execution, earlier
-        levels = learner.module.scheduler.few_step_table
-        self.first_level = next(iter(levels.values()))[0]  # that of every path
-        self.pairs = None  # the `Pairs`
+    def __init__(self, source, learner, inputs, execution):
+        self.source, self.learner = source, learner
+        self.inputs, self.execution = inputs, execution
 
     def __call__(self, micro_batch):
         micro_batch.reseed("inputs")
@@ -91,15 +88,25 @@ class OdeLoss:
         count = self.inputs.parts(len(images)).pure.stop
         seed = hashed_seed(micro_batch.seed, "levels")
         x, sigma, next_sigma = self.inputs.draw(images, seed, with_own=False)
-        if self.settings.student.warm_pairs:
-            first, target = self.draw_pairs(count, micro_batch)
-        else:
-            first, target = x[:count], self._images(x[:count])
+        first, target = self.source.pairs_for(x[:count], micro_batch)
         x = self.execution.lay_out(torch.cat([first, x[count:]]))
         target = torch.cat([target, images[count:]])
         micro_batch.reseed("output")  # dropout, if any, draws the same each time
         loss = (self.learner(x, sigma, next_sigma) - target).square().mean()
         return loss, {"warm_loss": loss.detach()}
+
+
+class PairSource:
+    """Where pure noise and an image of it come from: `Pairs` that are kept, or the teacher's ODE.
+
+    settings: the run's. teacher: a denoiser; first_level: sigma of the noise; earlier: the frozen
+    student whose images take the place of the teacher's, or None.
+    """
+
+    def __init__(self, settings, teacher, first_level, execution, earlier=None):
+        self.settings, self.teacher, self.first_level = settings, teacher, first_level
+        self.execution, self.earlier = execution, earlier
+        self.kept = None  # the `Pairs`
 
     @property
     def evaluations(self):
@@ -110,34 +117,38 @@ class OdeLoss:
             each = student.pairs_nfe or longest_path(self.earlier)
         return student.warm_pairs * each if uses_pairs(student) else 0
 
-    def draw_first(self, check):
+    def prepare(self, check):
         """Make the pairs that are kept, if any are used, or find them. check: of `Pairs`."""
-        if self.evaluations and not self.pairs:
-            self.pairs = self._pairs_of(IMAGE_SHAPE, check)
-
-    def _pairs_of(self, shape, check=lambda: None):
-        if self.earlier:
-            nfe = self.settings.student.pairs_nfe
-            maker = of_student(self.earlier, self.execution, nfe)
-        else:
-            levels = self.first_level, self.settings.student.warm_nfe
-            maker = of_teacher(self.teacher, *levels, self.execution)
-        return Pairs(self.settings, maker, shape, self.execution, check)
+        if self.evaluations and not self.kept:
+            self.kept = self._pairs(IMAGE_SHAPE, check)
 
     def rehearse(self):
-        """Draw zeros in place of pairs: steps will only be counted or timed."""
-        self.pairs = StandIn(self.teacher.device)
+        """Give zeros in place of pairs: steps will only be counted or timed."""
+        self.kept = StandIn(self.teacher.device)
 
-    def draw_pairs(self, count, micro_batch):
+    def draw(self, count, micro_batch):
         """(noise at the first level, images), `[count, 3, H, W]` each, of pairs that are kept."""
-        if not self.pairs:
-            self.pairs = self._pairs_of(tuple(micro_batch.images.shape[1:]))
-        return self.pairs.draw(count, hashed_seed(micro_batch.seed, "pairs"))
+        if not self.kept:  # nobody has prepared them: as large as these images
+            self.kept = self._pairs(tuple(micro_batch.images.shape[1:]))
+        return self.kept.draw(count, hashed_seed(micro_batch.seed, "pairs"))
 
-    def _images(self, x):
+    def pairs_for(self, x, micro_batch):
+        """(noise, images) as `draw` gives them, as many as `x` has; where none are kept `x` itself,
+        pure noise `[B, 3, H, W]`, and the ends of the teacher's ODE from it."""
+        if self.settings.student.warm_pairs:
+            return self.draw(len(x), micro_batch)
         denoise = partial(self.execution.run, self.teacher.denoise)
         levels = self.first_level, self.settings.student.warm_nfe
-        return ode_images(denoise, self.teacher.scheduler, x, *levels)
+        return x, ode_images(denoise, self.teacher.scheduler, x, *levels)
+
+    def _pairs(self, shape, check=lambda: None):
+        student = self.settings.student
+        if self.earlier:
+            maker = of_student(self.earlier, self.execution, student.pairs_nfe)
+        else:
+            levels = self.first_level, student.warm_nfe
+            maker = of_teacher(self.teacher, *levels, self.execution)
+        return Pairs(self.settings, maker, shape, self.execution, check)
 
 
 class Pairs:

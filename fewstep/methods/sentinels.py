@@ -94,12 +94,12 @@ PANELS = {
     "student: consistency start, loss": Panel(
         ["consistency_loss"], "falls; may jump a little where a new stage begins"
     ),
-    "student: regression on the teacher's ODE, loss": Panel(["warm_loss"], "falls, then flattens"),
+    "student: regression on pairs, loss": Panel(["warm_loss"], "falls, then flattens"),
     "student: distillation loss": Panel(
         ["distill_loss"], "keeps a level; at the end, where its weight falls, it may rise a little"
     ),
     "student: distance to the noise, loss": Panel(["identity_loss"], "keeps a level"),
-    "student: distance to the teacher's image of its noise": Panel(
+    "student: distance to the pair's image of its noise": Panel(
         ["pair_loss"], "jumps up where the GAN begins, keeps a level, may rise as its weight falls"
     ),
     "student: denoising loss of real images": Panel(["denoising_loss"], "keeps a level"),

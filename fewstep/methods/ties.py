@@ -1,5 +1,5 @@
 """What ties some of a student's images to something of their own, beside the losses that judge all
-of them: to their noise, to the image that was noised, to what the teacher makes of the noise."""
+of them: to their noise, to the image that was noised, to the image that a pair has of the noise."""
 
 from functools import partial
 
@@ -11,12 +11,12 @@ IDENTITY_FINAL = 0.005 / 0.2  # of the weight of the distance to the noise, at t
 class Ties:
     """Further losses of the student's turn, each of a part of its inputs.
 
-    student: the `Student` settings. inputs: its `StudentInputs`. ode_loss: the `OdeLoss` that has
-    the teacher's pairs. sigma_data: standard deviation of the data.
+    student: the `Student` settings. inputs: its `StudentInputs`. source: the `PairSource`.
+    sigma_data: standard deviation of the data.
     """
 
-    def __init__(self, student, inputs, ode_loss, sigma_data):
-        self.student, self.inputs, self.ode_loss = student, inputs, ode_loss
+    def __init__(self, student, inputs, source, sigma_data):
+        self.student, self.inputs, self.source = student, inputs, source
         self.sigma_data = sigma_data
 
     def __call__(self, image, inputs, micro_batch, weights):
@@ -26,8 +26,8 @@ class Ties:
         Pure noise to itself (`distance_to_noise`); real images that were noised to themselves, a
         denoising loss beside a GAN as in Consistency Trajectory Models (Kim et al. 2023,
         arXiv:2310.02279); images of later evaluations to their inputs (`distance_of_colours`);
-        noise of the pairs to the teacher's image of it, DMD's regression loss (arXiv:2311.18828,
-        sec. 4.3, there of LPIPS), which keeps the modes that the teacher has.
+        noise of a pair to the pair's image, DMD's regression loss (arXiv:2311.18828, sec. 4.3,
+        there of LPIPS), which keeps the modes of whoever made it.
         """
         student, (x, sigma, _) = self.student, inputs
         pure, _, real = self.inputs.parts(len(image))
@@ -47,10 +47,10 @@ class Ties:
             yield "pair_loss", student.pair_weight * weights.distill, distances
 
     def pairs(self, micro_batch):
-        """(noise, the teacher's image of it) of the first half of the inputs that are pure noise;
-        the others' noise is new, so that that of the pairs is not learnt by heart."""
+        """(noise, its image) of the first half of the inputs that are pure noise; the others' noise
+        is new, so that that of the pairs is not learnt by heart."""
         count = (self.inputs.parts(len(micro_batch.images)).pure.stop + 1) // 2
-        return micro_batch.once("pairs", partial(self.ode_loss.draw_pairs, count, micro_batch))
+        return micro_batch.once("pairs", partial(self.source.draw, count, micro_batch))
 
 
 def identity_weight(student, progress):

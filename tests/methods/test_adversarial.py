@@ -191,9 +191,9 @@ def test_warm_start_keeps_denoising_real_images_at_the_other_levels(pairs, tmp_p
         seen.append(inputs)
         return torch.zeros_like(inputs[0])
 
-    phase.ode_loss.learner = nothing
+    phase.warm_start.learner = nothing
     (micro_batch,) = in_one(torch.full((8, 3, 64, 64), 0.8))
-    loss, _ = phase.ode_loss(micro_batch)
+    loss, _ = phase.warm_start(micro_batch)
     assert loss.item() == pytest.approx((0.3**2 + 0.8**2) / 2, rel=0.02)
     ((x, sigma, _),) = seen
     assert (sigma[:4] == 5).all() and (sigma[4:] < 5).all()
@@ -511,7 +511,7 @@ def test_images_of_later_evaluations_are_tied_to_the_mean_colours_of_their_input
     assert scalar.item() == pytest.approx((output * 0.5 * gradient).sum().item(), rel=1e-3)
     with pytest.raises(UserError, match="--colour_weight 0.5: only the first of --level_shares"):
         make_student(**tied, level_shares=[1, 0, 0, 0])
-    with pytest.raises(UserError, match="the teacher has --noise_offset 0.1, which hides"):
+    with pytest.raises(UserError, match="noise_offset 0.1, which hides .* noised image; give 0"):
         make_student(**tied | dict(noise_offset=0.1))
 
 
@@ -519,7 +519,18 @@ def test_a_start_that_needs_no_pairs_draws_none(tmp_path):
     flags = dict(warm_pairs=12, warm_nfe=3, cache_dir=str(tmp_path), consistency_steps=3)
     phase = make_student(student_start="consistency", student_iterations=20, **flags)
     phase.draw_first(0, check=lambda: None)
-    assert phase.ode_loss.pairs is None and not list(tmp_path.iterdir())
+    assert phase.pairs.kept is None and not list(tmp_path.iterdir())
+
+
+def test_pairs_are_drawn_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewstep.methods.pairs.PART", 2)
+    phase = make_student(pair_weight=0.5, warm_pairs=4, warm_nfe=1, cache_dir=str(tmp_path))
+    checks = []
+    phase.draw_first(0, check=lambda: checks.append(1))
+    kept = phase.pairs.kept
+    assert kept.shape == (3, 64, 64) and len(list(tmp_path.iterdir())) == 2 and checks == [1]
+    phase.draw_first(1, check=lambda: None)
+    assert phase.pairs.kept is kept
 
 
 def test_half_of_the_pure_noise_is_pulled_to_the_images_that_the_teacher_makes_of_it(tmp_path):
@@ -557,24 +568,24 @@ def test_pairs_can_have_the_images_of_the_student_that_one_begins_with(tmp_path)
     with torch.no_grad():  # it has learnt since
         next(phase.model.parameters()).add_(1.0)
         next(phase.ema.parameters()).add_(1.0)
-    phase.ode_loss.draw_pairs(4, split(batch(4, 16), [0])[0])
+    phase.pairs.draw(4, split(batch(4, 16), [0])[0])
     assert phase.drawn_first == 8 * 4
     made = copy.deepcopy(phase.ema)
     made.load_state_dict(earlier)
     execution = plain_execution(precision="fp32")
     pairs = Pairs(phase.settings, of_student(made, execution), (3, 16, 16), execution)
-    assert torch.equal(pairs.take(range(8)), phase.ode_loss.pairs.take(range(8)))
+    assert torch.equal(pairs.take(range(8)), phase.pairs.kept.take(range(8)))
     assert len(list(tmp_path.iterdir())) == 1  # found again: they are of the same weights
     shorter = make_student(**flags, pairs_nfe=2)
     shorter.start_from(earlier)
-    shorter.ode_loss.draw_pairs(4, split(batch(4, 16), [0])[0])
+    shorter.pairs.draw(4, split(batch(4, 16), [0])[0])
     pairs = Pairs(phase.settings, of_student(made, execution, 2), (3, 16, 16), execution)
     assert shorter.drawn_first == 8 * 2
-    assert torch.equal(pairs.take(range(8)), shorter.ode_loss.pairs.take(range(8)))
-    assert not torch.equal(pairs.take(range(8)), phase.ode_loss.pairs.take(range(8)))
+    assert torch.equal(pairs.take(range(8)), shorter.pairs.kept.take(range(8)))
+    assert not torch.equal(pairs.take(range(8)), phase.pairs.kept.take(range(8)))
     with pytest.raises(UserError, match="--pairs_nfe 3: use 2 or 4"):
         make_student(**flags, pairs_nfe=3)
-    with pytest.raises(UserError, match="--pairs_of student: of which one"):
+    with pytest.raises(UserError, match="needs a student: name it with --student_ckpt"):
         make_student(**flags | dict(student_ckpt=""))
     with pytest.raises(UserError, match="--pairs_of student: its images are kept"):
         make_student(**flags | dict(warm_pairs=0, pair_weight=0.0, warm_start=2))
