@@ -110,32 +110,21 @@ def run(processes, stop):
     method.check_size(settings, size)
     processes.join(device)
     folder, teacher_path = processes.first(lambda: choose_run_folder(settings))
-    names = phases_of(settings)
-    if teacher_path != own_teacher(folder):
-        names = [name for name in names if name != method.teacher.name]
-    needs_saved = method.needs_teacher and method.teacher.name not in names
-    if needs_saved and not teacher_path.exists():
-        whose = "" if settings.run.teacher_ckpt else f"the teacher of {folder}, "
-        raise UserError(
-            f"{whose}--teacher_ckpt {teacher_path}: no such file; train it, or name another"
-        )
+    names, needs_saved = phases_here(settings, folder, teacher_path)
+    last = names[-1]
     if dry_run is not None:
         processes.first(lambda: print(describe(settings, device, processes.count, dry_run)))
         return 0
     if settings.run.phase != "teacher":
         method.try_to_build(settings)
         processes.first(lambda: warn_of_export(settings.run, folder))
-    last, config, digests = names[-1], None, {}
-    if needs_saved:  # before the images are decoded for nothing
-        teacher, config = load_teacher(settings, teacher_path)
-        digests["teacher"] = weights_digest(teacher)
-    starts = load_starts(settings, last)
-    known = known_config(settings, last, config)  # refuses what this teacher cannot be asked for
-    for start in starts:
-        start.check(settings, known)
-    digests |= start_digests(settings, last, starts)
+    # Before the images are decoded for nothing.
+    starts, known, digests = named_networks(settings, last, teacher_path if needs_saved else None)
     images = processes.first_then_all(lambda: open_images(settings))
     print(f"{images.description}; run folder {folder}")
+    if "sigma_data" not in known:  # the teacher that is trained first will have theirs
+        for start in starts:
+            start.check(settings, known | {"sigma_data": pixel_std(images.train)})
     if needs_saved and (line := other_images(settings, teacher_path, images.train.digest)):
         print(f"warning: {line}")
     # Found by a trial on some CPUs: it must not end otherwise in another process.
@@ -167,6 +156,36 @@ def run(processes, stop):
         processes.first(lambda: add_facts(folder, **finished))
     print(f"training time in all: {seconds:.0f} s; everything of this run is in {folder}")
     return 0
+
+
+def phases_here(settings, folder, teacher_path):
+    """(names of the phases that are trained here, whether they need a teacher that is there
+    already). Raises `UserError` where it is not."""
+    names, method = phases_of(settings), method_of(settings)
+    if teacher_path != own_teacher(folder):
+        names = [name for name in names if name != method.teacher.name]
+    needs_saved = method.needs_teacher and method.teacher.name not in names
+    if needs_saved and not teacher_path.exists():
+        whose = "" if settings.run.teacher_ckpt else f"the teacher of {folder}, "
+        raise UserError(
+            f"{whose}--teacher_ckpt {teacher_path}: no such file; train it, or name another"
+        )
+    return names, needs_saved
+
+
+def named_networks(settings, last, teacher_path):
+    """(what the phase of the name `last` starts from, what is known of its `model_config.json`,
+    digests of all that it begins with). teacher_path: None where the teacher is trained first.
+    Raises `UserError` for what does not fit, or cannot be asked for of this teacher."""
+    config, digests = None, {}
+    if teacher_path:
+        teacher, config = load_teacher(settings, teacher_path)
+        digests["teacher"] = weights_digest(teacher)
+    starts = load_starts(settings, last)
+    known = known_config(settings, last, config)
+    for start in starts:
+        start.check(settings, known)
+    return starts, known, digests | start_digests(settings, last, starts)
 
 
 def run_phase(current, name, identity):

@@ -89,8 +89,8 @@ class Student:
     pair_weight: float = weight(
         0.0,
         "half of the pure noise comes from --warm_pairs, and this, which falls as the weight of"
-        " --distill does, is the weight of the squared error to the teacher's image of it, which"
-        " keeps images as different as the teacher's; 0: off",
+        " --distill does, is the weight of the squared error to the image that the pair has of it,"
+        " which keeps images as different as those; 0: off",
     )
     pairs_of: str = setting(
         "teacher",
@@ -134,7 +134,7 @@ def student_config(teacher_config, settings):
         raise UserError(
             f"--colour_weight {settings.student.colour_weight}: the teacher has --noise_offset"
             f" {teacher_config['noise_offset']}, which hides the mean colour of a noised image;"
-            " leave it out"
+            " give 0"
         )
     return teacher_config | {"sampler": "few_step", "few_step_sigmas": levels}
 
@@ -179,9 +179,11 @@ def check(settings):
     if pairs_are_own(student):
         if student.pairs_nfe not in (0, 2, 4):
             raise UserError(f"--pairs_nfe {student.pairs_nfe}: use 2 or 4, or 0 for the most")
-        if not settings.run.student_ckpt:
+        if not settings.run.student_ckpt and settings.run.phase != "teacher":
             raise UserError(
-                "--pairs_of student: of which one? Name it with --student_ckpt, or give teacher"
+                "--pairs_of student, as --recipe another_round has it, needs a student: name it"
+                " with --student_ckpt and its discriminator with --disc_ckpt, or give --pairs_of"
+                " teacher"
             )
         if not student.warm_pairs:
             raise UserError(
@@ -368,6 +370,32 @@ RECIPES = {
             **NO_WAITING,
             penalty_interval=4,
             self_input_share=0.0,
+        ),
+    ),
+    "another_round": Recipe(
+        "from a student and its discriminator (--student_ckpt, --disc_ckpt), which pulls hard: one"
+        " evaluation learns from that student's own four, later ones keep mean colours",
+        dict(
+            level_shares=[0.4, 0.2, 0.2, 0.2],
+            self_input_share=0.8,
+            warm_start=0,
+            warm_pairs=2048,
+            pairs_of="student",
+            pair_weight=0.1,
+            colour_weight=1.0,
+            distill_mean=-2.5,
+            distill_std=1.0,
+            distill_decay_from=0.0,
+            distill_final=0.6,
+            distill_self=0.2,
+            adv_weight=11.0,
+            disc_mean=-4.0,
+            disc_std=2.5,
+            penalty="r1",
+            penalty_weight=1.0,
+            penalty_interval=4,
+            augment="translation,cutout",
+            augment_p=0.8,
         ),
     ),
     "dmd2": Recipe(

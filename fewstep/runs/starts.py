@@ -15,6 +15,7 @@ from src.model_config import NETWORKS
 from src.published import is_published
 from src.utils import UserError, state_digest
 
+REMEDIES = {"few_step_sigmas": "give those of four evaluations as --sigmas, before any tuning"}
 # {flag: the key of its weights' digest in the identity of a phase}
 KEYS = {"teacher_ckpt": "start", "student_ckpt": "start", "disc_ckpt": "disc_start_weights"}
 
@@ -36,9 +37,10 @@ class Start(NamedTuple):
             wanted = config | asdict(settings.discriminator)
         for key, value in self.made_of.items():
             if key in wanted and wanted[key] != value:
+                remedy = REMEDIES.get(key, "name one of its kind")
                 raise UserError(
                     f"--{self.flag} {self.path}: it has {key} = {value}, what is trained here"
-                    f" {wanted[key]}; name one of its kind"
+                    f" {wanted[key]}; {remedy}"
                 )
 
     def begin(self, phase):

@@ -96,6 +96,11 @@ def test_recipes_fill_in_phase_two(preset, recipe):
         with pytest.raises(UserError, match=f"--recipe pairs: --preset {preset} has its own form"):
             parse_settings(arguments)
         return
+    if RECIPES[recipe].get("pairs_of") == "student":
+        with pytest.raises(UserError, match="needs a student: name it with --student_ckpt"):
+            parse_settings(arguments)
+        parse_settings([*arguments, "--phase", "teacher"])  # which has no student
+        arguments += ["--student_ckpt", __file__]
     settings, name, _ = parse_settings([*arguments, "--adv_weight", "0.25"])
     assert name == (preset if recipe == "default" else f"{preset}+{recipe}")
     expected = PRESETS[preset] | RECIPES[recipe] | {"adv_weight": 0.25}

@@ -234,6 +234,10 @@ def test_a_student_of_other_settings_starts_from_a_students_weights(finished, tm
     own = "--pairs_of student --pair_weight 0.1 --warm_pairs 4 --sigmas 80 3 1 0.5".split()
     _, err = run(tmp_path / "own", *named, *own, code=2)  # whose images would be no one's
     assert "it has few_step_sigmas = " in err and len(err.splitlines()) == 1
+    assert "give those of four evaluations as --sigmas" in err
+    others = [*own[:-5], "--synthetic_count", 40]  # of which its teacher would be, once trained
+    _, err = run(tmp_path / "others", "--student_ckpt", student, *others, code=2)
+    assert "it has sigma_data = " in err and not (tmp_path / "others" / "run").exists()
 
 
 def test_a_discriminator_starts_from_one_that_has_learnt(finished, tmp_path):
