@@ -19,6 +19,7 @@ from src.utils import UserError, run_command  # noqa: E402
 COMMANDS = {
     "evaluate": ("fewstep.studies.evaluate.main", "all scores of a model, and a report"),
     "tune": ("fewstep.studies.evaluate.tune", "better noise levels for a student"),
+    "average": ("fewstep.studies.average", "one model of several, the mean of their weights"),
     "compare": ("fewstep.studies.compare.main", "a grid of flags or methods: table and figure"),
     "bench": ("fewstep.studies.bench.main", "how fast training, sampling and reading images are"),
     "flags": ("fewstep.runs.flags_page", "all flags of train.py as a page"),

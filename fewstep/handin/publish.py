@@ -21,6 +21,7 @@ from fewstep.runs.discriminators import of_run
 from fewstep.runs.loading import load_discriminator
 from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.runs.weights import same_weights
+from fewstep.studies.average import RECORD_NAME as AVERAGE_NAME
 from src.arguments import (
     DEFAULT,
     check_input_file,
@@ -113,6 +114,8 @@ def pack_model(args, folder):
         lines.append(f"- images at NFE {nfe}: changed by {grey:.3f} grey levels (RMS)")
     run = Path(args.ckpt_path).parent
     record = read_record(run, run.parent)  # the latter of a teacher
+    if (mean := run / AVERAGE_NAME).exists():
+        record = read_json(mean)
     parameters = sum(value.numel() for value in model.state_dict().values())
     card = model_card(config, parameters, record, lines, scores)
     content = {"dtype": args.dtype, "model_config": config}

@@ -59,8 +59,9 @@ def write_published(folder, state, kind, about, card):
 def model_card(config, parameters, record, rounding, scores=None):
     """The text of a model card, without its checksum.
 
-    record: the run's training_config.json, {} where it is not known. rounding: lines on what it
-    changed. scores: the content of a scores.json of the model before rounding.
+    record: the run's training_config.json, or the average.json of a mean; {} where neither is
+    known. rounding: lines on what it changed. scores: the content of a scores.json of the model
+    before rounding.
     """
     title, use, nfe = "A few-step generator of 64×64 images", "", 1
     if is_teacher(config):
@@ -75,7 +76,7 @@ def model_card(config, parameters, record, rounding, scores=None):
 `python -m fewstep publish unpack --input_dir DIR` expands it to an ordinary checkpoint.
 `import fewstep; fewstep.load(DIR).sample(16, nfe={nfe})` gives pictures as they are.{use}
 
-{origin(record, is_teacher(config), scores)}{exported_step(record, is_teacher(config))}
+{origins(record, is_teacher(config), scores)}
 
 ## Rounding
 
@@ -90,6 +91,17 @@ def model_card(config, parameters, record, rounding, scores=None):
 It knows 64×64 images of its training data alone, may repeat some of them and whatever is one-sided
 in them, and is for research, not for decisions about people.
 """
+
+
+def origins(record, of_teacher, scores):
+    """`origin` of a model and its step; of the mean of several, that of each with its share."""
+    if "models" not in record:
+        return origin(record, of_teacher, scores) + exported_step(record, of_teacher)
+    lines = [f"The mean of the weights of {len(record['models'])} models (`fewstep average`):"]
+    for part in record["models"]:
+        own = origin(part["record"], of_teacher, scores) + exported_step(part["record"], of_teacher)
+        lines += ["", f"{100 * part['share']:.3g} % of it:", "", own]
+    return "\n".join(lines)
 
 
 def origin(record, of_teacher=False, scores=None):
