@@ -40,10 +40,7 @@ def main(argv=None):
     with Progress("reading the models"):
         models = [load(path, "cpu") for path in args.ckpt_path]
     check_alike(models)
-    parts = [
-        {"share": share, "digest": weights_digest(one.model), "record": record_beside(one.path)}
-        for share, one in zip(shares, models)
-    ]
+    parts = [part for share, one in zip(shares, models) for part in parts_of(share, one)]
     states = [one.model.state_dict() for one in models]
     made = models[0].model
     made.load_state_dict(mean_of(states, shares))
@@ -87,7 +84,11 @@ def mean_of(states, shares):
     }
 
 
-def record_beside(path):
-    """The training_config.json of the run whose weights are at `path`, {} where there is none."""
-    place = Path(path).with_name(CONFIG_NAME)
-    return read_json(place) if place.exists() else {}
+def parts_of(share, one):
+    """[what a mean keeps of a `Generator` that has this share: its digest, and the
+    training_config.json beside it, {} where there is none]; of a mean, of each that it is of."""
+    mean, run = (Path(one.path).with_name(name) for name in (RECORD_NAME, CONFIG_NAME))
+    if mean.exists():
+        return [part | {"share": share * part["share"]} for part in read_json(mean)["models"]]
+    record = read_json(run) if run.exists() else {}
+    return [{"share": share, "digest": weights_digest(one.model), "record": record}]

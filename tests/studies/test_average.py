@@ -89,6 +89,10 @@ def test_the_card_of_a_mean_has_the_recipe_of_each(folders, tmp_path):
     pack(tmp_path / "mean" / "final_model.pt", tmp_path / "packed")
     card = (tmp_path / "packed" / CARD).read_text()
     assert "The mean of the weights of 2 models (`fewstep average`)" in card
+    averaged(tmp_path / "nested", tmp_path / "mean", folders[1])
+    nested = read_json(tmp_path / "nested" / "average.json")["models"]
+    assert [round(part["share"], 4) for part in nested] == [0.1667, 0.3333, 0.5]
+    assert [part["record"]["student_seconds"] for part in nested] == [3600, 7200, 7200]
     first, second = card.partition("33.3 % of it:")[2].split("66.7 % of it:")
     for part, size, hours in ((first, 3600, "1.00 hours"), (second, 7200, "2.00 hours")):
         assert f"--batch_size={size}`" in part and f"Training: {hours}" in part
