@@ -100,6 +100,8 @@ def origins(record, of_teacher, scores):
     lines = [f"The mean of the weights of {len(record['models'])} models (`fewstep average`):"]
     for part in record["models"]:
         own = origin(part["record"], of_teacher, scores) + exported_step(part["record"], of_teacher)
+        if digest := part["published"]:
+            own = f"- The published `{WEIGHTS}` of SHA-256 `{digest}`"
         lines += ["", f"{100 * part['share']:.3g} % of it:", "", own]
     return "\n".join(lines)
 

@@ -13,7 +13,16 @@ from fewstep.runs.loading import load
 from fewstep.runs.run_folder import CONFIG_NAME
 from src.arguments import InRange, check_output_folder, line, real_number
 from src.feedback import Progress
-from src.utils import CommandParser, UserError, read_json, save_model, weights_digest, write_json
+from src.published import is_published
+from src.utils import (
+    CommandParser,
+    UserError,
+    file_digest,
+    read_json,
+    save_model,
+    weights_digest,
+    write_json,
+)
 
 MODEL_NAME, RECORD_NAME = "final_model.pt", "average.json"
 
@@ -64,7 +73,7 @@ def check_alike(models):
     """Raise `UserError` unless these `Generator`s are of one kind, with finite weights."""
     first = models[0]
     for one in models:
-        for key in sorted(first.config | one.config):
+        for key in sorted(first.config | one.config, key=lambda key: (key != "sampler", key)):
             own, other = one.config.get(key), first.config.get(key)
             if own != other:
                 raise UserError(
@@ -85,10 +94,13 @@ def mean_of(states, shares):
 
 
 def parts_of(share, one):
-    """[what a mean keeps of a `Generator` that has this share: its digest, and the
-    training_config.json beside it, {} where there is none]; of a mean, of each that it is of."""
+    """[what a mean keeps of a `Generator` that has this share: its digest, that of its file if it
+    is published, and the training_config.json beside it, {} where there is none]; of a mean, of
+    each that it is of."""
     mean, run = (Path(one.path).with_name(name) for name in (RECORD_NAME, CONFIG_NAME))
     if mean.exists():
         return [part | {"share": share * part["share"]} for part in read_json(mean)["models"]]
     record = read_json(run) if run.exists() else {}
-    return [{"share": share, "digest": weights_digest(one.model), "record": record}]
+    published = file_digest(one.path).hex() if is_published(one.path) else ""
+    facts = {"digest": weights_digest(one.model), "published": published, "record": record}
+    return [{"share": share} | facts]

@@ -6,8 +6,8 @@ import torch
 import fewstep
 from fewstep.runs.run_folder import CONFIG_NAME
 from fewstep.studies import average
-from src.published import CARD
-from src.utils import UserError, read_json, save_model, write_json
+from src.published import CARD, WEIGHTS
+from src.utils import UserError, file_digest, read_json, save_model, write_json
 from tests.handin.student import LEVELS, TINY, pack, student
 
 
@@ -45,6 +45,10 @@ def test_a_checkpoint_and_published_weights_have_a_mean(folders, tmp_path):
     pack(folders[0] / "final_model.pt", tmp_path / "packed", "--dtype", "fp16")
     averaged(tmp_path / "mean", tmp_path / "packed", folders[1] / "final_model.pt")
     averaged(tmp_path / "plain", *folders)
+    pack(tmp_path / "mean" / "final_model.pt", tmp_path / "again")
+    digest = file_digest(tmp_path / "packed" / WEIGHTS).hex()
+    card = (tmp_path / "again" / CARD).read_text()
+    assert f"- The published `{WEIGHTS}` of SHA-256 `{digest}`" in card
     first, second = (fewstep.load(tmp_path / name, "cpu").model for name in ("mean", "plain"))
     for a, b in zip(first.parameters(), second.parameters()):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)
@@ -57,12 +61,14 @@ def test_what_has_no_mean_is_refused_and_nothing_is_written(folders, tmp_path):
     save_model(bad, tmp_path / "nan" / "final_model.pt", TINY)
     other = TINY | {"few_step_sigmas": LEVELS | {"2": [2.5, 0.7]}}
     save_model(student(3), tmp_path / "levels" / "final_model.pt", other)
+    save_model(student(3), tmp_path / "teacher" / "model.pt", other | {"sampler": "heun"})
     for words, told in (
         (folders[:1], "one model; name two or more"),
         ([*folders, "--shares", 1], "--shares: 2 numbers are needed"),
         ([*folders, "--shares", 0, 0], "not all of them 0"),
         ([*folders, "--shares", 1, -1], "at least 0 is needed"),
         ([folders[0], tmp_path / "nan"], "is not finite"),
+        ([folders[0], tmp_path / "teacher" / "model.pt"], "its sampler is heun, that of"),
         ([folders[0], tmp_path / "levels"], "its few_step_sigmas is .* models of one kind"),
         ([folders[0], tmp_path / "none"], "none"),
     ):
